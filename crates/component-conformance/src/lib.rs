@@ -1,0 +1,1 @@
+//! One suite per component kind, run by every family.

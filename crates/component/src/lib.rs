@@ -1,0 +1,28 @@
+//! What a component is: one trait per kind that has an implementation, the metadata it is configured with,
+//! its errors and capabilities, and the catalog that a program looks types up in.
+//!
+//! A component crate depends on this crate (and `values`, `tokens`) and on nothing else of the workspace; it exports
+//! `pub fn register(catalog: &mut Catalog)`. No sockets and no tasks live here.
+#![deny(missing_docs)]
+
+pub mod body;
+pub mod catalog;
+pub mod error;
+pub mod metadata;
+pub mod middleware;
+pub mod names;
+pub mod open;
+pub mod pubsub;
+pub mod secrets;
+pub mod state;
+
+pub use body::{Body, BoxError};
+pub use catalog::{Catalog, Family};
+pub use error::{Error, ErrorKind, Result};
+pub use metadata::Metadata;
+pub use middleware::HttpMiddleware;
+pub use names::NameResolver;
+pub use open::{Instance, Open, Spawn};
+pub use pubsub::PubSub;
+pub use secrets::SecretStore;
+pub use state::StateStore;

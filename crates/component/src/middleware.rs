@@ -1,0 +1,51 @@
+//! HTTP middleware: a chain around the API (`httpPipeline`) or around calls to the app (`appHttpPipeline`).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::Body;
+
+/// One link of a chain.
+#[async_trait]
+pub trait HttpMiddleware: Send + Sync + 'static {
+    /// Answers a request, itself or by what comes after it.
+    async fn call(&self, request: http::Request<Body>, next: Next<'_>) -> http::Response<Body>;
+
+    /// Releases what the component holds.
+    async fn close(&self) {}
+}
+
+/// What stands at the end of a chain.
+#[async_trait]
+pub trait Endpoint: Send + Sync {
+    /// Answers a request.
+    async fn call(&self, request: http::Request<Body>) -> http::Response<Body>;
+}
+
+/// The rest of a chain.
+pub struct Next<'a> {
+    rest: &'a [Arc<dyn HttpMiddleware>],
+    end: &'a dyn Endpoint,
+}
+
+impl<'a> Next<'a> {
+    /// The whole chain: `links` in order, then `end`.
+    pub fn new(links: &'a [Arc<dyn HttpMiddleware>], end: &'a dyn Endpoint) -> Self {
+        Self { rest: links, end }
+    }
+
+    /// Runs the rest of the chain.
+    pub async fn run(self, request: http::Request<Body>) -> http::Response<Body> {
+        match self.rest.split_first() {
+            Some((first, rest)) => {
+                let next = Next {
+                    rest,
+                    end: self.end,
+                };
+                first.call(request, next).await
+            }
+            None => self.end.call(request).await,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Name resolution: where the sidecar of an app listens.
+
+use async_trait::async_trait;
+
+use crate::Result;
+
+/// Which sidecar is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// App id of the callee.
+    pub app_id: String,
+    /// Namespace of the callee.
+    pub namespace: String,
+    /// Internal gRPC port of the caller: the one a resolver assumes that does not know the callee's.
+    pub port: u16,
+}
+
+/// Finds the internal gRPC address of a sidecar. A resolver that must announce this sidecar does so when it is opened and
+/// withdraws it in `close`.
+#[async_trait]
+pub trait NameResolver: Send + Sync + 'static {
+    /// The address as `host:port`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] where no sidecar of that name is known.
+    async fn resolve(&self, target: &Target) -> Result<String>;
+
+    /// Withdraws what was announced.
+    async fn close(&self) {}
+}

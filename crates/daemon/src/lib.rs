@@ -1,0 +1,71 @@
+//! The chassis of every program: flags, logs, health, metrics endpoint, signals, task tracking and
+//! build information.
+//!
+//! A program implements [`Program`] for its flags and hands its `run` function to [`main`]; all that
+//! programs share happens here, so that no two of them start, log or stop differently.
+#![deny(missing_docs)]
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+mod address;
+mod arguments;
+mod build;
+mod endpoints;
+mod exit;
+mod flags;
+mod health;
+mod log;
+mod panics;
+mod signals;
+mod start;
+mod tasks;
+mod user;
+
+pub use address::listen_address;
+pub use arguments::{boolean, normalise};
+pub use build::{commit, version};
+pub use exit::Exit;
+pub use flags::{HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, MetricsOptions};
+pub use health::{Health, Target};
+pub use start::main;
+pub use tasks::Daemon;
+pub use user::refuse_root;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The flags of a program, and what the chassis wants to know from them.
+pub trait Program: Sized + Send + 'static {
+    /// Name of the program, such as `sentry`.
+    const NAME: &'static str;
+
+    /// How long tasks may take to end once shutdown has begun; after it the program fails.
+    const GRACE: Duration = Duration::from_secs(10);
+
+    /// Scope of log lines that name none of their own.
+    fn scope() -> String {
+        format!("dapr.{}", Self::NAME)
+    }
+
+    /// The command line as clap knows it. A program that returns it gets exact treatment of
+    /// single-dash long options and of values that begin with a dash, see [`normalise`].
+    fn command() -> Option<clap::Command> {
+        None
+    }
+
+    /// Parses the whole command line, program name first, long options already with two dashes.
+    ///
+    /// # Errors
+    /// What clap says about it; help and version requests are such errors too.
+    fn parse(args: Vec<OsString>) -> Result<Self, clap::Error>;
+
+    /// How to log.
+    fn log(&self) -> LogOptions;
+
+    /// Where to serve metrics.
+    fn metrics(&self) -> MetricsOptions;
+
+    /// Where to serve `/healthz`; `None` for a program that has an own place for it.
+    fn health(&self) -> Option<HealthOptions>;
+}

@@ -1,0 +1,351 @@
+//! CEL expressions, compiled once and evaluated many times: routing rules of subscriptions
+//! (contract 3.5) and the trip condition of circuit breakers (contract 10.1).
+//! The language's function table is built once per process; an evaluation only borrows the variables.
+
+#![deny(missing_docs)]
+
+mod variables;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use cel::{Context, Env, ExecutionError, Program, Value};
+
+pub use variables::Variables;
+
+/// The longest expression text that compiles, in bytes.
+pub const MAX_EXPRESSION_BYTES: usize = 8 * 1024;
+
+/// The most nested expression tree that compiles. Evaluation recurses along the tree, so this bounds the stack.
+pub const MAX_EXPRESSION_DEPTH: usize = 256;
+
+/// Why an expression did not compile, or gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is longer than [`MAX_EXPRESSION_BYTES`].
+    #[error("expression of {length} bytes is longer than {MAX_EXPRESSION_BYTES}")]
+    TooLong {
+        /// The length of the text, in bytes.
+        length: usize,
+    },
+    /// The text nests deeper than [`MAX_EXPRESSION_DEPTH`].
+    #[error("expression `{expression}` nests deeper than {MAX_EXPRESSION_DEPTH}")]
+    TooDeep {
+        /// The text of the expression.
+        expression: String,
+    },
+    /// The text is not CEL.
+    #[error("expression `{expression}` is not valid")]
+    Syntax {
+        /// The text of the expression.
+        expression: String,
+        /// What the parser says.
+        source: cel::ParseErrors,
+    },
+    /// The evaluation failed, for example because the event lacks a key the expression reads.
+    /// A router treats this as "no match", a circuit breaker as "do not trip".
+    #[error("expression `{expression}` could not be evaluated")]
+    Evaluation {
+        /// The text of the expression.
+        expression: String,
+        /// What the interpreter says.
+        source: Box<ExecutionError>,
+    },
+    /// The expression gave a value that is neither true nor false.
+    #[error("expression `{expression}` does not give a boolean but {found}")]
+    NotBoolean {
+        /// The text of the expression.
+        expression: String,
+        /// The CEL type of the value.
+        found: String,
+    },
+}
+
+/// A compiled expression; a clone shares the compiled program.
+#[derive(Clone)]
+pub struct Expression {
+    inner: Arc<Compiled>,
+}
+
+struct Compiled {
+    text: String,
+    program: Program,
+}
+
+impl Expression {
+    /// Compiles `text`. Variables are looked up at evaluation, so an unknown name is no error here.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], [`Error::TooDeep`] and [`Error::Syntax`].
+    pub fn compile(text: &str) -> Result<Self, Error> {
+        if text.len() > MAX_EXPRESSION_BYTES {
+            return Err(Error::TooLong { length: text.len() });
+        }
+        if depth_bound(text) > MAX_EXPRESSION_DEPTH {
+            return Err(Error::TooDeep {
+                expression: text.to_owned(),
+            });
+        }
+        let program = LANGUAGE.compile(text).map_err(|source| Error::Syntax {
+            expression: text.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            inner: Arc::new(Compiled {
+                text: text.to_owned(),
+                program,
+            }),
+        })
+    }
+
+    /// Whether the expression holds for `variables`.
+    ///
+    /// # Errors
+    /// [`Error::Evaluation`] (also for a key that is missing) and [`Error::NotBoolean`]; both mean "no match" to callers.
+    pub fn matches(&self, variables: &Variables) -> Result<bool, Error> {
+        // The language is shared; only the two empty variable maps of the context are made per evaluation.
+        let mut context = Context::with_env(Arc::clone(&LANGUAGE));
+        context.set_variable_resolver(variables);
+        match self.inner.program.execute(&context) {
+            Ok(Value::Bool(answer)) => Ok(answer),
+            Ok(other) => Err(Error::NotBoolean {
+                expression: self.inner.text.clone(),
+                found: other.type_of().to_string(),
+            }),
+            Err(source) => Err(Error::Evaluation {
+                expression: self.inner.text.clone(),
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    /// The text the expression was compiled from.
+    pub fn text(&self) -> &str {
+        &self.inner.text
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.text()).finish()
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Expression {}
+
+/// The standard functions and macros of CEL: an immutable table, dear to build and cheap to share.
+static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// An upper bound of how deep the tree of `text` can be. Text inside quotes counts for nothing.
+fn depth_bound(text: &str) -> usize {
+    let mut open = vec![Level::default()];
+    let mut deepest = 0;
+    let mut quote = None;
+    let mut escaped = false;
+    let mut previous = ' ';
+    for character in text.chars() {
+        if let Some(end) = quote {
+            if escaped {
+                escaped = false;
+            } else if character == '\\' {
+                escaped = true;
+            } else if character == end {
+                quote = None;
+            }
+            continue;
+        }
+        match character {
+            '\'' | '"' => quote = Some(character),
+            '(' | '[' | '{' => open.push(Level::default()),
+            ')' | ']' | '}' if open.len() > 1 => {
+                open.pop();
+            }
+            _ => {
+                let level = open
+                    .last_mut()
+                    .expect("the outermost level is never popped");
+                level.read(previous, character);
+            }
+        }
+        deepest = deepest.max(open.iter().map(Level::bound).sum());
+        if deepest > MAX_EXPRESSION_DEPTH {
+            break;
+        }
+        previous = character;
+    }
+    deepest
+}
+
+/// What stands between one pair of brackets: operators chain to the left, one node each. Logical operators
+/// bind weakest, so what chains in one of their operands does not add up with what chains in the next.
+#[derive(Default)]
+struct Level {
+    logical: usize,
+    operand: usize,
+    longest_operand: usize,
+}
+
+impl Level {
+    fn read(&mut self, previous: char, character: char) {
+        match character {
+            // Commas separate siblings, so what stood before does not nest with what follows.
+            ',' => *self = Self::default(),
+            '?' => self.logical(),
+            '&' | '|' if previous == character => self.logical(),
+            '+' | '-' | '*' | '/' | '%' | '.' | '!' | '<' | '>' => self.operand += 1,
+            '=' if previous == character => self.operand += 1,
+            _ => {}
+        }
+        self.longest_operand = self.longest_operand.max(self.operand);
+    }
+
+    fn logical(&mut self) {
+        self.logical += 1;
+        self.operand = 0;
+    }
+
+    fn bound(&self) -> usize {
+        1 + self.logical + self.longest_operand
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(value: serde_json::Value) -> Variables {
+        Variables::event("event", &value)
+    }
+
+    fn holds(text: &str, value: serde_json::Value) -> bool {
+        Expression::compile(text)
+            .unwrap()
+            .matches(&event(value))
+            .unwrap()
+    }
+
+    #[test]
+    fn routing_rules_read_the_event() {
+        let value = json!({"type": "order", "data": {"id": 11, "tags": ["a", "b"], "size": 2.5, "ok": true}});
+        for text in [
+            r#"event.type == "order""#,
+            "event.data.id == 11",
+            "event.data.id == 11.0",
+            "event.data.id > 10 && event.data.size < 3",
+            "event.data.id in [10, 11, 12]",
+            "'b' in event.data.tags",
+            "event.data.tags[1] == 'b'",
+            "event.data.tags.size() == 2",
+            "event.data.ok",
+            "has(event.data.id) && !has(event.data.nothing)",
+            "event.type.startsWith('or')",
+            "event.type.matches('^o.*r$')",
+            "event['type'] == 'order'",
+            "event.data.tags.exists(t, t == 'a')",
+            "event.data.size * 2.0 == 5.0",
+        ] {
+            assert!(holds(text, value.clone()), "{text}");
+        }
+        assert!(!holds(r#"event.type == "other""#, value));
+    }
+
+    #[test]
+    fn a_missing_key_is_an_error_and_not_false() {
+        let expression = Expression::compile("event.data.kind == 'x'").unwrap();
+        let error = expression.matches(&event(json!({"data": {}}))).unwrap_err();
+        assert!(matches!(error, Error::Evaluation { .. }), "{error}");
+        let error = expression.matches(&Variables::default()).unwrap_err();
+        assert!(matches!(error, Error::Evaluation { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_boolean_is_an_error() {
+        let expression = Expression::compile("event.type").unwrap();
+        let error = expression
+            .matches(&event(json!({"type": "order"})))
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::NotBoolean { ref found, .. } if found == "string"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn counters_are_integers() {
+        let variables = Variables::integers([
+            ("requests", 10),
+            ("totalFailures", 6),
+            ("consecutiveFailures", 6),
+        ]);
+        for (text, answer) in [
+            ("consecutiveFailures > 5", true),
+            ("consecutiveFailures >= 7", false),
+            ("requests % 2 == 0 && totalFailures * 2 > requests", true),
+            ("double(totalFailures) / double(requests) > 0.5", true),
+        ] {
+            let expression = Expression::compile(text).unwrap();
+            assert_eq!(expression.matches(&variables).unwrap(), answer, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_texts_are_refused() {
+        assert!(matches!(
+            Expression::compile("event.type =="),
+            Err(Error::Syntax { .. })
+        ));
+        assert!(matches!(Expression::compile(""), Err(Error::Syntax { .. })));
+        let long = format!("'{}' == ''", "x".repeat(MAX_EXPRESSION_BYTES));
+        assert!(matches!(
+            Expression::compile(&long),
+            Err(Error::TooLong { .. })
+        ));
+        for deep in [
+            "(".repeat(4000),
+            format!("{}1{}", "(".repeat(2000), ")".repeat(2000)),
+            format!("1{}", "+1".repeat(2000)),
+            format!("a{}", ".b".repeat(2000)),
+            "-".repeat(4000),
+            "!".repeat(4000),
+            "[".repeat(4000),
+            format!("true{}", "&&true".repeat(1000)),
+        ] {
+            assert!(matches!(
+                Expression::compile(&deep),
+                Err(Error::TooDeep { .. })
+            ));
+        }
+        let wide = format!("1 in [{}1]", "1, ".repeat(1000));
+        assert!(Expression::compile(&wide).is_ok());
+    }
+
+    #[test]
+    fn the_deepest_allowed_texts_evaluate() {
+        for text in [
+            format!("{}true{}", "(".repeat(250), ")".repeat(250)),
+            format!("0{} > 0", "+1".repeat(250)),
+            format!("true{}", "&&true".repeat(250)),
+            format!("{}true", "!".repeat(250)),
+            format!("true{}", " || 'a'.size() + 1 == 2".repeat(250)),
+        ] {
+            match Expression::compile(&text) {
+                Ok(expression) => assert!(expression.matches(&Variables::default()).unwrap()),
+                // The parser's own limit may be the lower one; it must be an error, not an overflow.
+                Err(error) => assert!(matches!(error, Error::Syntax { .. }), "{error}"),
+            }
+        }
+    }
+}

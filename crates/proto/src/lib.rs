@@ -1,0 +1,25 @@
+//! The wire types of Dapr, compiled from our own proto files.
+//!
+//! Modules mirror the packages (contract 1). `bytes` fields are [`bytes::Bytes`], maps are ordered, so
+//! that the same message always has the same bytes. Clients and servers come from tonic.
+
+#![deny(missing_docs)]
+
+mod schema;
+
+pub mod json;
+
+pub use schema::dapr::proto::{
+    common, components, internals, operator, placement, runtime, scheduler, sentry, workflows,
+};
+
+/// The durable-task protocol (contract 11). Its packages differ from their place here: the service and
+/// its messages have none, so the path on the wire is `/TaskHubSidecarService/<Method>`.
+pub mod durabletask {
+    pub use crate::schema::durabletask::protos::backend;
+    pub use crate::schema::*;
+}
+
+/// The encoded `google.protobuf.FileDescriptorSet` of every file of this crate and of the well-known
+/// types, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,151 @@
+//! When to renew the workload certificate: time in, decision out (contract 6.4).
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Longest sleep between two looks at the clock, so that a suspended machine or a changed clock is noticed.
+const CHECK: Duration = Duration::from_secs(60);
+/// Pause after a failed renewal.
+const RETRY: Duration = Duration::from_secs(10);
+/// First pause after a failure to get the first certificate; it doubles up to `RETRY`, since nothing works before.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// A certificate is renewed when this part of its life has passed.
+const RENEW_AT: i32 = 2;
+
+/// What the owner of a [`Rotation`] has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask for a certificate, then report with [`Rotation::renewed`] or [`Rotation::failed`].
+    Renew,
+    /// Ask again after this time, at most a minute.
+    Wait(Duration),
+}
+
+/// The timing of one workload certificate.
+#[derive(Debug)]
+pub struct Rotation {
+    due: Timestamp,
+    /// Failures in a row before the first certificate; none once there was one.
+    starting: Option<u32>,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Rotation {
+    /// Without a certificate: the first one is due at once.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            due: Timestamp::MIN,
+            starting: Some(0),
+        }
+    }
+
+    /// What to do at `now`.
+    #[must_use]
+    pub fn next(&self, now: Timestamp) -> Effect {
+        match Duration::try_from(self.due.duration_since(now)) {
+            Ok(left) if !left.is_zero() => Effect::Wait(left.min(CHECK)),
+            _ => Effect::Renew,
+        }
+    }
+
+    /// A certificate arrived, valid between the two; `not_after` is the earlier of certificate and JWT.
+    pub fn renewed(&mut self, now: Timestamp, not_before: Timestamp, not_after: Timestamp) {
+        let half = not_after.duration_since(not_before) / RENEW_AT;
+        self.due = not_before.checked_add(half).unwrap_or(now);
+        self.starting = None;
+        if self.due <= now {
+            // Too short a life, or clocks that differ: asking in a loop would not make it better.
+            self.due = later(now, RETRY);
+        }
+    }
+
+    /// The request failed.
+    pub fn failed(&mut self, now: Timestamp) {
+        let pause = match &mut self.starting {
+            None => RETRY,
+            Some(failures) => {
+                let pause = FIRST_RETRY
+                    .saturating_mul(1 << (*failures).min(10))
+                    .min(RETRY);
+                *failures += 1;
+                pause
+            }
+        };
+        self.due = later(now, pause);
+    }
+
+    /// Renew now, whatever the certificate says.
+    pub fn force(&mut self) {
+        self.due = Timestamp::MIN;
+    }
+
+    /// When the next renewal is due.
+    #[must_use]
+    pub fn due(&self) -> Timestamp {
+        self.due
+    }
+}
+
+fn later(now: Timestamp, pause: Duration) -> Timestamp {
+    let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
+    now.checked_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn renews_at_half_life_and_looks_each_minute() {
+        let mut rotation = Rotation::new();
+        assert_eq!(rotation.next(at(0)), Effect::Renew);
+        rotation.renewed(at(0), at(-900), at(85_500));
+        assert_eq!(rotation.due(), at(42_300));
+        assert_eq!(rotation.next(at(0)), Effect::Wait(Duration::from_secs(60)));
+        assert_eq!(
+            rotation.next(at(42_290)),
+            Effect::Wait(Duration::from_secs(10))
+        );
+        assert_eq!(rotation.next(at(42_300)), Effect::Renew);
+        rotation.failed(at(42_300));
+        assert_eq!(
+            rotation.next(at(42_300)),
+            Effect::Wait(Duration::from_secs(10))
+        );
+        assert_eq!(rotation.next(at(42_310)), Effect::Renew);
+    }
+
+    #[test]
+    fn the_first_certificate_is_asked_for_more_eagerly() {
+        let mut rotation = Rotation::new();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            rotation.failed(at(0));
+            let Effect::Wait(pause) = rotation.next(at(0)) else {
+                panic!("a pause")
+            };
+            pauses.push(u64::try_from(pause.as_millis()).unwrap());
+        }
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+        rotation.force();
+        assert_eq!(rotation.next(at(0)), Effect::Renew);
+    }
+
+    #[test]
+    fn a_certificate_past_half_life_does_not_spin() {
+        let mut rotation = Rotation::new();
+        rotation.renewed(at(0), at(-1000), at(10));
+        assert_eq!(rotation.next(at(0)), Effect::Wait(Duration::from_secs(10)));
+    }
+}

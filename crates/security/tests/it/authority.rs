@@ -1,0 +1,79 @@
+//! A small certificate authority: root, issuer, and any SPIFFE id.
+
+use std::sync::Mutex;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
+use security::{CertificateSource, Signed, SourceError};
+
+pub struct Authority {
+    root: CertifiedIssuer<'static, KeyPair>,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = || KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let root = CertifiedIssuer::self_signed(ca("root"), key()).unwrap();
+        let issuer = CertifiedIssuer::signed_by(ca("issuer"), key(), &root).unwrap();
+        Self { root, issuer }
+    }
+
+    pub fn root_pem(&self) -> String {
+        self.root.pem()
+    }
+
+    pub fn sign(&self, request: &str, uris: &[&str]) -> Signed {
+        let request = CertificateSigningRequestParams::from_pem(request).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.not_before =
+            (std::time::SystemTime::now() - std::time::Duration::from_secs(900)).into();
+        params.not_after =
+            (std::time::SystemTime::now() + std::time::Duration::from_secs(86_400)).into();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.subject_alt_names = uris
+            .iter()
+            .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+            .collect();
+        let leaf = params.signed_by(&request.public_key, &self.issuer).unwrap();
+        Signed {
+            chain: format!("{}{}", leaf.pem(), self.issuer.pem()).into_bytes(),
+            anchors: self.root_pem().into_bytes(),
+            ..Signed::default()
+        }
+    }
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+    ];
+    params
+}
+
+/// Signs whatever it is asked for with the authority it holds at the moment.
+pub struct Source {
+    pub authority: std::sync::Arc<Mutex<std::sync::Arc<Authority>>>,
+    pub uri: String,
+}
+
+#[async_trait::async_trait]
+impl CertificateSource for Source {
+    async fn sign(&self, request: &str) -> Result<Signed, SourceError> {
+        Ok(self.authority.lock().unwrap().sign(request, &[&self.uri]))
+    }
+}

@@ -1,0 +1,333 @@
+//! One accepted connection: counting its requests, noticing when it is idle or sends a head too slowly, draining it.
+//!
+//! hyper's own header timeout also runs between requests and would cut healthy keep-alive connections, so the
+//! clock lives here and starts with the first byte of a request head.
+
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tower::ServiceExt;
+use tower::util::Oneshot;
+
+use crate::{Peer, Stream};
+
+/// What the watchdog of a connection should do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing; look again after this time.
+    Wait(Duration),
+    /// Idle for too long: finish politely.
+    Drain,
+    /// A request head took too long: close.
+    Cut,
+}
+
+/// Limits on quiet connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quiet {
+    pub(crate) header: Duration,
+    pub(crate) idle: Option<Duration>,
+}
+
+/// Counters of one connection, written by its requests, read by its watchdog. Times are milliseconds since `start`.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    start: Instant,
+    in_flight: AtomicUsize,
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    http2: AtomicBool,
+}
+
+/// `head_since` while no request head is under way.
+const NO_HEAD: u64 = u64::MAX;
+
+impl Activity {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(0),
+            head_since: AtomicU64::new(NO_HEAD),
+            http2: AtomicBool::new(false),
+        }
+    }
+
+    /// Milliseconds since the connection was accepted.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NO_HEAD - 1)
+    }
+
+    pub(crate) fn verdict(&self, quiet: Quiet, now: u64) -> Verdict {
+        let since = |mark: u64| Duration::from_millis(now.saturating_sub(mark));
+        let mut wait = quiet.header;
+        let head = self.head_since.load(Ordering::Relaxed);
+        if head != NO_HEAD {
+            match quiet
+                .header
+                .checked_sub(since(head))
+                .filter(|left| !left.is_zero())
+            {
+                Some(left) => wait = left,
+                None => return Verdict::Cut,
+            }
+        }
+        if let Some(idle) = quiet.idle
+            && self.in_flight.load(Ordering::Acquire) == 0
+        {
+            match idle
+                .checked_sub(since(self.idle_since.load(Ordering::Relaxed)))
+                .filter(|left| !left.is_zero())
+            {
+                Some(left) => wait = wait.min(left),
+                None => return Verdict::Drain,
+            }
+        }
+        Verdict::Wait(wait)
+    }
+
+    fn read(&self, bytes: &[u8], first: bool, now: impl FnOnce(&Self) -> u64) {
+        if first && bytes.starts_with(&HTTP2_PREFACE[..bytes.len().min(HTTP2_PREFACE.len())]) {
+            self.http2.store(true, Ordering::Relaxed);
+        }
+        if !self.http2.load(Ordering::Relaxed)
+            && self.in_flight.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == NO_HEAD
+        {
+            self.head_since.store(now(self), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Enough of the HTTP/2 preface to tell it from every HTTP/1 method.
+const HTTP2_PREFACE: &[u8] = b"PRI";
+
+/// A request counts as in flight until its response body is dropped.
+#[derive(Debug)]
+struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    fn new(activity: Arc<Activity>) -> Self {
+        activity.in_flight.fetch_add(1, Ordering::AcqRel);
+        activity.head_since.store(NO_HEAD, Ordering::Relaxed);
+        Self(activity)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The program's service as hyper wants it: adds the `Peer`, counts the request.
+#[derive(Clone)]
+pub(crate) struct Dispatch<S> {
+    pub(crate) service: S,
+    pub(crate) peer: Peer,
+    pub(crate) activity: Arc<Activity>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+{
+    type Response = Response<Counted<B>>;
+    type Error = Infallible;
+    type Future = Respond<Oneshot<S, Request<Incoming>>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        Respond {
+            in_flight: Some(InFlight::new(self.activity.clone())),
+            answer: self.service.clone().oneshot(request),
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The service's future; hands its guard over to the response body.
+    pub(crate) struct Respond<F> {
+        #[pin]
+        answer: F,
+        in_flight: Option<InFlight>,
+    }
+}
+
+impl<F, B> Future for Respond<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<Counted<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(response) = ready!(this.answer.poll(cx));
+        let in_flight = this.in_flight.take();
+        Poll::Ready(Ok(response.map(|body| Counted { body, in_flight })))
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response body that keeps its connection from counting as idle.
+    #[derive(Debug)]
+    pub struct Counted<B> {
+        #[pin]
+        body: B,
+        in_flight: Option<InFlight>,
+    }
+}
+
+impl<B: Body> Body for Counted<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    #[inline]
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The stream as hyper reads it: tells the watchdog about request heads.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) stream: Stream,
+    pub(crate) activity: Arc<Activity>,
+    pub(crate) first: bool,
+}
+
+impl AsyncRead for Watched {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.activity
+                .read(&buf.filled()[before..], this.first, Activity::now);
+            this.first = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    #[inline]
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Quiet = Quiet {
+        header: Duration::from_secs(10),
+        idle: Some(Duration::from_secs(180)),
+    };
+
+    const SECOND: u64 = 1000;
+
+    #[tokio::test]
+    async fn a_slow_head_is_cut_and_an_idle_connection_is_drained() {
+        let activity = Activity::new();
+        assert_eq!(
+            activity.verdict(QUIET, 0),
+            Verdict::Wait(Duration::from_secs(10))
+        );
+        assert_eq!(
+            activity.verdict(QUIET, 179 * SECOND),
+            Verdict::Wait(Duration::from_secs(1))
+        );
+        assert_eq!(activity.verdict(QUIET, 180 * SECOND), Verdict::Drain);
+
+        activity.read(b"PO", true, |_| 0);
+        activity.read(b"ST", false, |_| 9 * SECOND);
+        assert_eq!(
+            activity.verdict(QUIET, 9 * SECOND),
+            Verdict::Wait(Duration::from_secs(1))
+        );
+        assert_eq!(activity.verdict(QUIET, 10 * SECOND), Verdict::Cut);
+    }
+
+    #[tokio::test]
+    async fn requests_and_http2_connections_are_left_alone() {
+        let activity = Arc::new(Activity::new());
+        activity.read(b"GET", true, |_| 0);
+        let request = InFlight::new(activity.clone());
+        assert_eq!(
+            activity.verdict(QUIET, 1000 * SECOND),
+            Verdict::Wait(Duration::from_secs(10))
+        );
+        drop(request);
+        assert!(matches!(
+            activity.verdict(QUIET, 100 * SECOND),
+            Verdict::Wait(_)
+        ));
+
+        let activity = Activity::new();
+        activity.read(b"PRI * HTTP/2.0", true, |_| 0);
+        activity.read(b"settings", false, |_| 0);
+        assert!(matches!(
+            activity.verdict(QUIET, 20 * SECOND),
+            Verdict::Wait(_)
+        ));
+    }
+}

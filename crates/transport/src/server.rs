@@ -1,0 +1,319 @@
+//! The accept loop: limits, TLS handshakes in their own tasks, and a drain with a deadline.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::connection::{Activity, Dispatch, Quiet, Verdict, Watched};
+use crate::{Error, KeepAlive, Listener, Peer, PeerIdentity, Stream};
+
+/// How a listener is served. `Default` suits a public HTTP and gRPC port.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Serve TLS; a client certificate, if the configuration asks for one, becomes the request's `Peer::identity`.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Largest request head in bytes (HTTP/1 buffer, HTTP/2 header list); 4 KiB are added for HTTP/1's own use.
+    pub max_header_bytes: usize,
+    /// A request head must be complete this long after its first byte; also the limit of a TLS handshake.
+    pub header_timeout: Duration,
+    /// Speak HTTP/1.1.
+    pub http1: bool,
+    /// Speak HTTP/2, with prior knowledge on plain sockets.
+    pub http2: bool,
+    /// Pings and the idle limit; none leaves quiet connections open.
+    pub keep_alive: Option<KeepAlive>,
+    /// Connections at a time; further ones wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    /// HTTP/2 flow-control window of a stream in bytes; a connection gets four times as much.
+    pub stream_window: u32,
+    /// After shutdown, requests under way get this long.
+    pub drain: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            tls: None,
+            max_header_bytes: 64 << 10,
+            header_timeout: Duration::from_secs(10),
+            http1: true,
+            http2: true,
+            keep_alive: Some(KeepAlive::default()),
+            max_connections: 16_384,
+            max_concurrent_streams: 10_000,
+            stream_window: STREAM_WINDOW,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// HTTP/2 window of one stream: large enough that a 1 MiB body needs no round trip.
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+/// Connection windows are this many stream windows.
+pub(crate) const WINDOWS_PER_CONNECTION: u32 = 4;
+/// hyper panics below this HTTP/1 buffer size.
+const MIN_BUFFER: usize = 8192;
+/// Room in the HTTP/1 buffer besides the head.
+const BUFFER_MARGIN: usize = 4096;
+/// Pause after a failed accept, so that a full descriptor table does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The HTTP/1 buffer that holds a head of `header_bytes`.
+pub(crate) fn buffer_size(header_bytes: usize) -> usize {
+    MIN_BUFFER.max(header_bytes.saturating_add(BUFFER_MARGIN))
+}
+
+/// Accepts connections and serves them until `shutdown`, then stops listening, lets requests under way finish
+/// (GOAWAY on HTTP/2) for at most `options.drain`, and closes what is left.
+///
+/// # Errors
+/// None at present: a failing connection ends alone. The `Result` lets callers spawn it as a program part.
+pub async fn serve<S, B>(
+    listener: Listener,
+    options: ServerOptions,
+    service: S,
+    shutdown: CancellationToken,
+) -> Result<(), Error>
+where
+    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let streams = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(
+        options.max_connections.min(Semaphore::MAX_PERMITS),
+    ));
+    let drain = options.drain;
+    let server = Arc::new(Server {
+        http: builder(&options, streams.clone()),
+        tls: options.tls.clone().map(TlsAcceptor::from),
+        quiet: Quiet {
+            header: options.header_timeout,
+            idle: options.keep_alive.and_then(|k| k.idle),
+        },
+        shutdown: shutdown.clone(),
+    });
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener, &slots) => {
+                let (stream, address, slot) = accepted;
+                let (server, service) = (server.clone(), service.clone());
+                connections.spawn(async move {
+                    server.connection(stream, address, service).await;
+                    drop(slot);
+                });
+            }
+            Some(ended) = connections.join_next() => report(ended),
+        }
+    }
+    drop(listener);
+    let deadline = Instant::now() + drain;
+    while let Ok(Some(ended)) = timeout_at(deadline, connections.join_next()).await {
+        report(ended);
+    }
+    connections.shutdown().await;
+    streams.close();
+    let _ = timeout_at(deadline, streams.wait()).await;
+    Ok(())
+}
+
+async fn accept(
+    listener: &Listener,
+    slots: &Arc<Semaphore>,
+) -> (Stream, Option<SocketAddr>, OwnedSemaphorePermit) {
+    let slot = slots
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return (stream, address, slot),
+            Err(error) => {
+                debug!(%error, "accept failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended in a panic");
+    }
+}
+
+fn builder(options: &ServerOptions, streams: TaskTracker) -> auto::Builder<Streams> {
+    let mut http = auto::Builder::new(Streams(streams));
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(buffer_size(options.max_header_bytes));
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .initial_stream_window_size(options.stream_window)
+        .initial_connection_window_size(
+            options
+                .stream_window
+                .saturating_mul(WINDOWS_PER_CONNECTION)
+                .min(MAX_WINDOW),
+        )
+        .max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX));
+    if let Some(keep_alive) = options.keep_alive {
+        http.http2()
+            .keep_alive_interval(keep_alive.interval)
+            .keep_alive_timeout(keep_alive.timeout);
+    }
+    match (options.http1, options.http2) {
+        (true, false) => http.http1_only(),
+        (false, true) => http.http2_only(),
+        _ => http,
+    }
+}
+
+/// The largest window HTTP/2 knows.
+pub(crate) const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// Runs the requests of HTTP/2 connections; each ends with its connection at the latest.
+#[derive(Clone, Debug)]
+struct Streams(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        drop(self.0.spawn(stream));
+    }
+}
+
+/// What all connections of one listener share.
+struct Server {
+    http: auto::Builder<Streams>,
+    tls: Option<TlsAcceptor>,
+    quiet: Quiet,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    async fn connection<S, B>(&self, stream: Stream, address: Option<SocketAddr>, service: S)
+    where
+        S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        // A token of its own: polling the shared one takes a lock that all connections would fight over.
+        let shutdown = self.shutdown.child_token();
+        let Some((stream, identity)) = self.handshake(stream, address, &shutdown).await else {
+            return;
+        };
+        let activity = Arc::new(Activity::new());
+        let dispatch = Dispatch {
+            service,
+            peer: Peer { address, identity },
+            activity: activity.clone(),
+        };
+        let watched = Watched {
+            stream,
+            activity: activity.clone(),
+            first: true,
+        };
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(watched), dispatch));
+        let mut watchdog = pin!(sleep(self.quiet.header));
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(error = error.as_ref(), ?address, "connection ended");
+                    }
+                    return;
+                }
+                () = shutdown.cancelled(), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = watchdog.as_mut() => match activity.verdict(self.quiet, activity.now()) {
+                    Verdict::Wait(pause) => watchdog.set(sleep(pause)),
+                    Verdict::Drain if !draining => {
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
+                        watchdog.set(sleep(self.quiet.header));
+                    }
+                    Verdict::Drain | Verdict::Cut => return,
+                },
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: Stream,
+        address: Option<SocketAddr>,
+        shutdown: &CancellationToken,
+    ) -> Option<(Stream, Option<PeerIdentity>)> {
+        let Some(acceptor) = &self.tls else {
+            return Some((stream, None));
+        };
+        let handshake = timeout(self.quiet.header, acceptor.accept(stream));
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => return None,
+            done = handshake => match done {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    debug!(%error, ?address, "tls handshake failed");
+                    return None;
+                }
+                Err(_) => {
+                    debug!(?address, "tls handshake timed out");
+                    return None;
+                }
+            },
+        };
+        let identity = match stream.get_ref().1.peer_certificates() {
+            None | Some([]) => None,
+            Some(chain) => match PeerIdentity::from_chain(chain) {
+                Ok(identity) => Some(identity),
+                Err(error) => {
+                    debug!(%error, ?address, "peer refused");
+                    return None;
+                }
+            },
+        };
+        Some((Stream::Tls(Box::new(stream.into())), identity))
+    }
+}

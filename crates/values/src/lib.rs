@@ -1,0 +1,26 @@
+//! Small value types that Dapr's contracts are written in: durations, calendar periods, quantities, truthy
+//! strings, lists, cron schedules, metadata templates, and the clock. Everything here is pure: text in, value out.
+
+#![deny(missing_docs)]
+
+pub mod clock;
+pub mod cron;
+pub mod duration;
+pub mod environment;
+pub mod list;
+pub mod period;
+pub mod quantity;
+pub mod template;
+mod truthy;
+
+pub use clock::{Clock, FixedClock, SystemClock};
+pub use cron::Schedule;
+pub use duration::GoDuration;
+pub use jiff::{Timestamp, tz::TimeZone};
+pub use period::Period;
+pub use quantity::Quantity;
+pub use template::Template;
+pub use truthy::is_truthy;
+
+/// Longest text any parser of this crate looks at, in bytes: longer input is refused before it costs anything.
+pub const MAX_TEXT: usize = 1024;

@@ -1,0 +1,50 @@
+//! Measures: the footprint of idle programs, and what two sidecars add to a call. Nothing here asserts a time;
+//! machines differ and are noisy, so runs are interleaved and printed with their spread.
+
+use std::io::Write as _;
+
+use anyhow::Result;
+
+mod binaries;
+mod echo;
+mod idle;
+mod invoke;
+mod load;
+mod mesh;
+mod process;
+mod samples;
+
+/// Flags of the chore.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    bench: Option<Bench>,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// Memory of idle programs, and their time from exec to ready.
+    Idle(idle::Arguments),
+    /// Latency that two sidecars with mTLS add to a call, and their CPU.
+    Invoke(invoke::Arguments),
+}
+
+/// Runs one bench, or both with their defaults.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.bench {
+        Some(Bench::Idle(arguments)) => idle::run(arguments),
+        Some(Bench::Invoke(arguments)) => invoke::run(arguments),
+        None => {
+            idle::run(&idle::Arguments::default())?;
+            invoke::run(&invoke::Arguments::default())
+        }
+    }
+}
+
+/// One line of the result, flushed at once: a bench takes its time, and someone is watching.
+fn print(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Which binaries are measured: ours, or others by path.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A program with a name for the result.
+#[derive(Clone, Debug)]
+pub(super) struct Binary {
+    /// What the columns are headed with.
+    pub label: String,
+    /// Which program it is: decides its flags.
+    pub program: String,
+    pub path: PathBuf,
+}
+
+/// A binary as a flag spells it: `program=path`, or `label:program=path`.
+pub(super) fn parse(text: &str) -> Result<Binary> {
+    let (name, path) = text
+        .split_once('=')
+        .with_context(|| format!("{text:?} is not program=path"))?;
+    let (label, program) = match name.split_once(':') {
+        Some((label, program)) => (label.to_owned(), program.to_owned()),
+        None => (name.to_owned(), name.to_owned()),
+    };
+    let path = PathBuf::from(path);
+    ensure!(path.is_file(), "{} is no file", path.display());
+    Ok(Binary {
+        label,
+        program,
+        path,
+    })
+}
+
+/// Our own build of a program: the published profile if it was built, else the everyday one.
+pub(super) fn own(program: &str) -> Result<Binary> {
+    let workspace = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
+    let target = workspace.target_directory.as_std_path();
+    for profile in ["dist", "release"] {
+        let path = target.join(profile).join(program);
+        if path.is_file() {
+            let label = format!("{program} ({profile})");
+            return Ok(Binary {
+                label,
+                program: program.to_owned(),
+                path,
+            });
+        }
+    }
+    bail!("{program} was not built: cargo build --profile dist -p {program}")
+}

@@ -1,0 +1,160 @@
+//! The app at the far end: answers what it is sent, over HTTP or as the gRPC callback.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use proto::common::v1::{InvokeRequest, InvokeResponse};
+use proto::runtime::v1::app_callback_server::{AppCallback, AppCallbackServer};
+use proto::runtime::v1::{
+    BindingEventRequest, BindingEventResponse, JobEventRequest, JobEventResponse,
+    ListInputBindingsResponse, ListTopicSubscriptionsResponse, TopicEventBulkRequest,
+    TopicEventBulkResponse, TopicEventRequest, TopicEventResponse,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use transport::{Listener, ServerOptions};
+
+/// A running app; it stops when dropped.
+pub(super) struct Echo {
+    port: u16,
+    _thread: JoinHandle<()>,
+    _stop: DropGuard,
+}
+
+/// How the app is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http,
+    Grpc,
+}
+
+impl Echo {
+    pub fn start(protocol: Protocol) -> Result<Self> {
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone().drop_guard();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            // Whoever waits for the port sees the end of the channel.
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+            else {
+                return;
+            };
+            runtime.block_on(async {
+                let Ok(listener) = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+                else {
+                    return;
+                };
+                let port = listener.local_addr().map_or(0, |address| address.port());
+                if sender.send(port).is_ok() {
+                    serve(protocol, listener, shutdown).await;
+                }
+            });
+        });
+        let port = receiver
+            .recv()
+            .map_err(|_| anyhow!("no port"))
+            .context("starting the echo app")?;
+        Ok(Echo {
+            port,
+            _thread: thread,
+            _stop: stop,
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+async fn serve(protocol: Protocol, listener: Listener, shutdown: CancellationToken) {
+    let options = ServerOptions::default();
+    let served = match protocol {
+        Protocol::Http => {
+            transport::serve(listener, options, tower::service_fn(echo), shutdown).await
+        }
+        Protocol::Grpc => {
+            transport::serve(listener, options, AppCallbackServer::new(App), shutdown).await
+        }
+    };
+    // Serving only fails when nothing can be measured any more, and then the calls say so.
+    drop(served);
+}
+
+async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let status = if request.method() == Method::POST {
+        StatusCode::OK
+    } else {
+        StatusCode::NOT_FOUND
+    };
+    let body = match request.into_body().collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => Bytes::new(),
+    };
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+struct App;
+
+#[tonic::async_trait]
+impl AppCallback for App {
+    async fn on_invoke(
+        &self,
+        request: tonic::Request<InvokeRequest>,
+    ) -> Result<tonic::Response<InvokeResponse>, tonic::Status> {
+        let InvokeRequest {
+            data, content_type, ..
+        } = request.into_inner();
+        Ok(tonic::Response::new(InvokeResponse { data, content_type }))
+    }
+
+    async fn list_topic_subscriptions(
+        &self,
+        _: tonic::Request<()>,
+    ) -> Result<tonic::Response<ListTopicSubscriptionsResponse>, tonic::Status> {
+        Ok(tonic::Response::new(Default::default()))
+    }
+
+    async fn on_topic_event(
+        &self,
+        _: tonic::Request<TopicEventRequest>,
+    ) -> Result<tonic::Response<TopicEventResponse>, tonic::Status> {
+        Ok(tonic::Response::new(Default::default()))
+    }
+
+    async fn list_input_bindings(
+        &self,
+        _: tonic::Request<()>,
+    ) -> Result<tonic::Response<ListInputBindingsResponse>, tonic::Status> {
+        Ok(tonic::Response::new(Default::default()))
+    }
+
+    async fn on_binding_event(
+        &self,
+        _: tonic::Request<BindingEventRequest>,
+    ) -> Result<tonic::Response<BindingEventResponse>, tonic::Status> {
+        Ok(tonic::Response::new(Default::default()))
+    }
+
+    async fn on_bulk_topic_event(
+        &self,
+        _: tonic::Request<TopicEventBulkRequest>,
+    ) -> Result<tonic::Response<TopicEventBulkResponse>, tonic::Status> {
+        Ok(tonic::Response::new(Default::default()))
+    }
+
+    async fn on_job_event(
+        &self,
+        _: tonic::Request<JobEventRequest>,
+    ) -> Result<tonic::Response<JobEventResponse>, tonic::Status> {
+        Ok(tonic::Response::new(Default::default()))
+    }
+}

@@ -1,0 +1,157 @@
+//! Programs wired up as the contract says: sentry with a fresh root, and sidecars that get their identity from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::binaries::Binary;
+use super::echo::Protocol;
+use super::process::{self, Process};
+
+/// A running sentry.
+pub(super) struct Sentry {
+    pub process: Process,
+    pub ready: Duration,
+    pub address: String,
+    pub anchors: String,
+}
+
+/// A running sidecar.
+pub(super) struct Sidecar {
+    pub process: Process,
+    pub ready: Duration,
+    pub http: u16,
+    pub grpc: u16,
+}
+
+/// What a sidecar is for.
+#[derive(Clone, Copy)]
+pub(super) struct Role<'a> {
+    pub app_id: &'a str,
+    /// The app behind it.
+    pub app: Option<(u16, Protocol)>,
+    /// Where its identity comes from; none turns mTLS off.
+    pub sentry: Option<&'a Sentry>,
+}
+
+/// Starts sentry in a folder of its own.
+pub(super) fn sentry(binary: &Binary, folder: &Path) -> Result<Sentry> {
+    let credentials = folder.join("credentials");
+    std::fs::create_dir_all(&credentials)?;
+    let config = folder.join("config.yaml");
+    std::fs::write(&config, "")?;
+    let (port, health) = (process::port()?, process::port()?);
+    let mut args = shared(&[("port", port), ("healthz-port", health)])?;
+    args.push("--listen-address=127.0.0.1".to_owned());
+    args.push("--healthz-listen-address=127.0.0.1".to_owned());
+    args.push(format!("--issuer-credentials={}", credentials.display()));
+    args.push(format!("--config={}", config.display()));
+    args.push("--trust-domain=localhost".to_owned());
+    let mut process = Process::start(
+        &binary.path,
+        &args,
+        &environment(),
+        &folder.join("sentry.log"),
+    )?;
+    let ready = process.ready(health, "/healthz")?;
+    let anchors =
+        std::fs::read_to_string(credentials.join("ca.crt")).context("sentry wrote no root")?;
+    Ok(Sentry {
+        process,
+        ready,
+        address: format!("127.0.0.1:{port}"),
+        anchors,
+    })
+}
+
+/// Starts a sidecar.
+pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<Sidecar> {
+    let resources = folder.join("resources");
+    std::fs::create_dir_all(&resources)?;
+    let (http, grpc) = (process::port()?, process::port()?);
+    let mut args = shared(&[
+        ("dapr-http-port", http),
+        ("dapr-grpc-port", grpc),
+        ("dapr-internal-grpc-port", process::port()?),
+    ])?;
+    args.push("--mode=standalone".to_owned());
+    args.push(format!("--app-id={}", role.app_id));
+    args.push("--dapr-listen-addresses=127.0.0.1".to_owned());
+    args.push("--dapr-internal-grpc-listen-address=127.0.0.1".to_owned());
+    args.push(format!("--resources-path={}", resources.display()));
+    if let Some((port, protocol)) = role.app {
+        args.push(format!("--app-port={port}"));
+        let protocol = match protocol {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
+        };
+        args.push(format!("--app-protocol={protocol}"));
+    }
+    let mut env = environment();
+    if let Some(sentry) = role.sentry {
+        args.push("--enable-mtls=true".to_owned());
+        args.push(format!("--sentry-address={}", sentry.address));
+        args.push("--control-plane-trust-domain=localhost".to_owned());
+        env.insert("DAPR_TRUST_ANCHORS".to_owned(), sentry.anchors.clone());
+    }
+    let log = folder.join(format!("{}.log", role.app_id));
+    let mut process = Process::start(&binary.path, &args, &env, &log)?;
+    let ready = process.ready(http, "/v1.0/healthz")?;
+    Ok(Sidecar {
+        process,
+        ready,
+        http,
+        grpc,
+    })
+}
+
+/// Starts any program that needs nobody else, and gives its time to ready.
+pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<(Process, Duration)> {
+    match binary.program.as_str() {
+        "daprd" => {
+            let role = Role {
+                app_id: "idle",
+                app: None,
+                sentry: None,
+            };
+            let sidecar = sidecar(binary, folder, role)?;
+            Ok((sidecar.process, sidecar.ready))
+        }
+        "sentry" => {
+            let sentry = sentry(binary, folder)?;
+            Ok((sentry.process, sentry.ready))
+        }
+        "placement" => {
+            let health = process::port()?;
+            let mut args = shared(&[("port", process::port()?), ("healthz-port", health)])?;
+            args.push("--listen-address=127.0.0.1".to_owned());
+            args.push("--healthz-listen-address=127.0.0.1".to_owned());
+            args.push(format!(
+                "--initial-cluster=dapr-placement-0=127.0.0.1:{}",
+                process::port()?
+            ));
+            let log = folder.join("placement.log");
+            let mut process = Process::start(&binary.path, &args, &environment(), &log)?;
+            let ready = process.ready(health, "/healthz")?;
+            Ok((process, ready))
+        }
+        other => bail!("{other} cannot be measured alone: daprd, sentry and placement can"),
+    }
+}
+
+fn shared(ports: &[(&str, u16)]) -> Result<Vec<String>> {
+    let mut args: Vec<String> = ports
+        .iter()
+        .map(|(name, port)| format!("--{name}={port}"))
+        .collect();
+    args.push(format!("--metrics-port={}", process::port()?));
+    args.push("--metrics-listen-address=127.0.0.1".to_owned());
+    args.push("--log-level=info".to_owned());
+    Ok(args)
+}
+
+fn environment() -> BTreeMap<String, String> {
+    [("NAMESPACE".to_owned(), "default".to_owned())].into()
+}

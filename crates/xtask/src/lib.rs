@@ -1,0 +1,7 @@
+//! The chores as functions, so that tests can run them too.
+
+pub mod bench;
+pub mod generate;
+pub mod images;
+pub mod tidy;
+pub mod tree;

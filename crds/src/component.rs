@@ -1,0 +1,60 @@
+//! Component: one configured instance of a component type (contract 3.3).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::name_value::NameValuePair;
+use crate::{lenient, resource::resource};
+
+resource! {
+    /// A component: a building block's backend, with its settings.
+    Component: "Component", "components", "v1alpha1", Spec, [auth] auth, [scopes] scopes
+}
+
+/// What a component is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    /// Category and name of the component type, e.g. `state.redis`; case does not matter.
+    #[serde(rename = "type")]
+    pub component_type: String,
+    /// Version of the component type, usually `v1`.
+    pub version: String,
+    /// Whether the sidecar starts although this component fails to initialise.
+    #[serde(
+        skip_serializing_if = "lenient::is_off",
+        deserialize_with = "lenient::or_default"
+    )]
+    pub ignore_errors: bool,
+    /// Settings of the component.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub metadata: Vec<NameValuePair>,
+    /// How long initialisation may take, as a Go duration; 5s when left out.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::text"
+    )]
+    pub init_timeout: Option<String>,
+}
+
+impl Spec {
+    /// The first metadata item of a name, without regard to case.
+    pub fn property(&self, name: &str) -> Option<&NameValuePair> {
+        self.metadata
+            .iter()
+            .find(|pair| pair.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The part of the type before the first dot: `state`, `pubsub`, `bindings`, …
+    pub fn category(&self) -> &str {
+        self.component_type.split('.').next().unwrap_or_default()
+    }
+}
+
+/// Where the secrets of a resource are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Auth {
+    /// Name of the secret store component that resolves `secretKeyRef`s.
+    pub secret_store: String,
+}

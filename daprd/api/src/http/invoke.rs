@@ -1,0 +1,117 @@
+//! Service invocation over HTTP: who is called is in the path, in a header, or in Basic credentials; everything else of the
+//! request is passed on, streamed.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use component::Body;
+use http::{HeaderMap, Request, Response, header};
+
+use super::unescape;
+use crate::{Api, ApiError, reason::invoke as reason};
+
+/// Paths that name the callee.
+pub const PREFIX: &str = "/v1.0/invoke/";
+
+const METHOD: &str = "/method/";
+const APP_ID_HEADER: &str = "dapr-app-id";
+const BASIC_PREFIX: &str = "dapr-app-id:";
+
+/// Who is called, and what.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Target {
+    /// App id, `app.namespace`, name of an HTTPEndpoint, or a URL.
+    pub app_id: String,
+    /// Path at the callee, still escaped, without a leading slash.
+    pub method: String,
+}
+
+/// The callee of a request that no route matches.
+pub fn target(request: &Request<Body>) -> Option<Target> {
+    let path = request.uri().path();
+    if let Some(target) = path.strip_prefix(PREFIX).and_then(from_path) {
+        return Some(target);
+    }
+    let app_id = from_headers(request.headers())?;
+    Some(Target {
+        app_id,
+        method: path.trim_start_matches('/').to_owned(),
+    })
+}
+
+fn from_path(rest: &str) -> Option<Target> {
+    let (app_id, method) = rest.split_once(METHOD)?;
+    let app_id = unescape(app_id).filter(|app_id| !app_id.is_empty())?;
+    Some(Target {
+        app_id,
+        method: method.to_owned(),
+    })
+}
+
+fn from_headers(headers: &HeaderMap) -> Option<String> {
+    if let Some(value) = headers.get(APP_ID_HEADER) {
+        return Some(value.to_str().ok()?.to_owned()).filter(|id| !id.is_empty());
+    }
+    let credentials = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let decoded = STANDARD.decode(credentials.strip_prefix("Basic ")?).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let app_id = text.strip_prefix(BASIC_PREFIX)?;
+    Some(app_id.to_owned()).filter(|id| !id.is_empty())
+}
+
+/// Calls the target and streams its answer.
+pub async fn call(
+    api: &Api,
+    target: Target,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    request.headers_mut().remove(APP_ID_HEADER);
+    api.invoke_http(&target.app_id, &target.method, request)
+        .await
+}
+
+/// Nobody to call.
+pub fn no_target() -> ApiError {
+    ApiError::new(
+        &reason::NO_APP_ID,
+        "failed getting app id either from the URL path or the header dapr-app-id",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use component::body;
+
+    use super::*;
+
+    fn of(uri: &str, headers: &[(&'static str, &str)]) -> Option<(String, String)> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let target = target(&request.body(body::empty()).unwrap())?;
+        Some((target.app_id, target.method))
+    }
+
+    fn pair(app_id: &str, method: &str) -> Option<(String, String)> {
+        Some((app_id.to_owned(), method.to_owned()))
+    }
+
+    #[test]
+    fn the_path_names_the_callee() {
+        let from = |uri| of(uri, &[]);
+        assert_eq!(from("/v1.0/invoke/app.ns/method/a/b%20c?x=1"), pair("app.ns", "a/b%20c"));
+        assert_eq!(from("/v1.0/invoke/app/method/"), pair("app", ""));
+        let url = pair("http://host:80", "m");
+        assert_eq!(from("/v1.0/invoke/http%3A%2F%2Fhost%3A80/method/m"), url);
+        assert_eq!(from("/v1.0/invoke/http://host:80/method/m"), url);
+        assert_eq!(from("/v1.0/invoke//method/m"), None);
+    }
+
+    #[test]
+    fn a_header_or_credentials_name_it_too() {
+        assert_eq!(of("/a/b", &[("dapr-app-id", "app")]), pair("app", "a/b"));
+        let basic = format!("Basic {}", STANDARD.encode("dapr-app-id:app"));
+        assert_eq!(of("/a", &[("authorization", &basic)]), pair("app", "a"));
+        assert_eq!(of("/a", &[("authorization", "Basic !")]), None);
+        assert_eq!(of("/a", &[]), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! Serves HTTP requests of one listener, in the order of contract 2.1: trace, metrics, CORS, token, pipeline, log, routes;
+//! what no route matches is service invocation.
+
+use std::{borrow::Cow, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use component::{
+    Body, HttpMiddleware, body,
+    middleware::{Endpoint, Next},
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use telemetry::trace::{Baggage, Kind, Status, TraceContext};
+
+use super::{Call, Matched, Routes, invoke, parse_query, status, unescape};
+use crate::{
+    Api, ApiError, CallContext, Transport,
+    error::Recorded,
+    layers::{Access, ApiLog, ApiToken, log::Line},
+    operations,
+    reason::common,
+};
+
+/// What an HTTP server is made of.
+pub struct Options {
+    pub api: Arc<Api>,
+    pub access: Access,
+    pub token: ApiToken,
+    pub log: ApiLog,
+    /// `spec.httpPipeline`, in order.
+    pub pipeline: Arc<ArcSwap<Vec<Arc<dyn HttpMiddleware>>>>,
+    /// Origins that CORS lets in; none switches CORS off.
+    pub origins: Vec<String>,
+    /// Largest request body in bytes; 0 has no limit.
+    pub max_body: usize,
+    pub errors: telemetry::ErrorCodes,
+    pub tracer: telemetry::trace::Tracer,
+    /// The public port serves health and metadata, without token, CORS and pipeline.
+    pub public: bool,
+}
+
+/// An HTTP server. Clones share it.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    routes: Routes,
+}
+
+/// What the layers outside learn of a call from its route.
+#[derive(Clone, Default)]
+struct Served {
+    name: Cow<'static, str>,
+    health_check: bool,
+}
+
+impl Server {
+    pub fn new(options: Options) -> Self {
+        let served = operations::all().filter(|operation| !options.public || operation.public);
+        let routes = Routes::new(served, &|operation, route| {
+            options
+                .access
+                .allows(Transport::Http, operation.group, route.version(), route.path)
+        });
+        Self(Arc::new(Inner { options, routes }))
+    }
+
+    /// Answers one request.
+    pub async fn handle<B>(self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<component::BoxError>,
+    {
+        let began = Instant::now();
+        let inner = &self.0;
+        let mut request = request.map(body::streamed);
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        let user_agent = text(&request, header::USER_AGENT);
+        let parent = TraceContext::from_headers(request.headers());
+        let tracer = &inner.options.tracer;
+        let mut span = tracer.start(path.clone(), Kind::Server, parent.as_ref());
+        if let Some(context) = span.context() {
+            request.extensions_mut().insert(context.clone());
+        }
+        let mut response = match Baggage::from_headers(request.headers()) {
+            Ok(_) => inner.admit(request).await,
+            Err(problem) => ApiError::new(
+                &common::MALFORMED_REQUEST,
+                format!("invalid baggage header: {problem}"),
+            )
+            .into_response(),
+        };
+        if let (Some(context), true) = (span.context(), tracer.is_enabled()) {
+            context.inject(response.headers_mut());
+        }
+        span.set_status(Status::from_http(response.status()));
+        if let Some(Recorded(reason)) = response.extensions().get() {
+            inner.options.errors.record(reason.name(), reason.category);
+        }
+        let Served { name, health_check } =
+            response.extensions_mut().remove().unwrap_or_default();
+        inner.options.log.http(&Line {
+            method: &format!("{method} {path}"),
+            name: &name,
+            user_agent: &user_agent,
+            code: response.status().as_u16(),
+            duration: began.elapsed(),
+            health_check,
+        });
+        response
+    }
+}
+
+impl Inner {
+    /// CORS and the token, then the pipeline.
+    async fn admit(&self, mut request: Request<Body>) -> Response<Body> {
+        if self.options.public {
+            return self.call(request).await;
+        }
+        let origin = text(&request, header::ORIGIN);
+        let allowed = self.allows_origin(&origin);
+        if allowed && is_preflight(&request) {
+            return preflight(&origin);
+        }
+        let open = is_health_check(request.uri().path());
+        let mut response = if self.options.token.admit(request.headers_mut()) || open {
+            let links = self.options.pipeline.load_full();
+            Next::new(&links, self).run(request).await
+        } else {
+            unauthorized()
+        };
+        if allowed {
+            allow_origin(&mut response, &origin);
+        }
+        response
+    }
+
+    fn allows_origin(&self, origin: &str) -> bool {
+        let origins = &self.options.origins;
+        !origin.is_empty() && origins.iter().any(|one| one == "*" || one == origin)
+    }
+
+    /// Finds the operation and answers by it; what has no route is service invocation.
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        let raw = request.uri().path().to_owned();
+        let path = clean(&raw);
+        let invoked = raw.starts_with(invoke::PREFIX);
+        if !invoked && let Some(matched) = self.routes.find(request.method().as_str(), &path) {
+            let served = Served {
+                name: matched.operation.name.into(),
+                health_check: matched.operation.health_check,
+            };
+            let result = self.operate(matched, request).await;
+            return finished(result, served);
+        }
+        if self.options.public {
+            return status(StatusCode::NOT_FOUND);
+        }
+        let Some(target) = invoke::target(&request).filter(|_| self.invocation_allowed(&raw))
+        else {
+            return finished(Err(invoke::no_target()), Served::default());
+        };
+        let served = Served {
+            name: format!("InvokeService/{}", target.app_id).into(),
+            health_check: false,
+        };
+        finished(
+            invoke::call(&self.options.api, target, request).await,
+            served,
+        )
+    }
+
+    fn invocation_allowed(&self, path: &str) -> bool {
+        let access = &self.options.access;
+        access.allows(Transport::Http, "invoke", "v1", path)
+    }
+
+    async fn operate(
+        &self,
+        matched: Matched<'_>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, ApiError> {
+        let (parts, body) = request.into_parts();
+        let mut params = Vec::with_capacity(matched.params.len());
+        for (name, escaped) in matched.params {
+            let value = unescape(escaped).ok_or_else(|| {
+                ApiError::new(
+                    &common::BAD_REQUEST,
+                    format!("invalid request: the path segment {escaped:?} is not escaped properly"),
+                )
+            })?;
+            params.push((name.to_owned(), value));
+        }
+        let call = Call {
+            context: CallContext {
+                transport: Transport::Http,
+                trace: parts.extensions.get().cloned().unwrap_or_default(),
+            },
+            params,
+            query: parse_query(parts.uri.query()),
+            headers: parts.headers,
+            body,
+            max_body: self.options.max_body,
+        };
+        (matched.codec)(&self.options.api, call).await
+    }
+}
+
+/// The end of the pipeline.
+#[async_trait]
+impl Endpoint for Inner {
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        Inner::call(self, request).await
+    }
+}
+
+fn finished(result: Result<Response<Body>, ApiError>, served: Served) -> Response<Body> {
+    let mut response = result.unwrap_or_else(ApiError::into_response);
+    response.extensions_mut().insert(served);
+    response
+}
+
+/// Health needs no token: probes have none.
+fn is_health_check(path: &str) -> bool {
+    matches!(&*clean(path), "/v1.0/healthz" | "/v1.0/healthz/outbound")
+}
+
+/// Slashes in a row count once, and one at the end does not count.
+fn clean(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") && (path == "/" || !path.ends_with('/')) {
+        return path.into();
+    }
+    let mut cleaned = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        cleaned.push('/');
+        cleaned.push_str(segment);
+    }
+    if cleaned.is_empty() {
+        cleaned.push('/');
+    }
+    cleaned.into()
+}
+
+fn unauthorized() -> Response<Body> {
+    let mut response = Response::new(body::full("invalid api token"));
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response
+}
+
+fn is_preflight(request: &Request<Body>) -> bool {
+    request.method() == Method::OPTIONS
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn preflight(origin: &str) -> Response<Body> {
+    let mut response = status(StatusCode::OK);
+    allow_origin(&mut response, origin);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("HEAD, GET, POST, PUT, PATCH, DELETE"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("*"),
+    );
+    response
+}
+
+fn allow_origin(response: &mut Response<Body>, origin: &str) {
+    if let Ok(origin) = HeaderValue::from_str(origin) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    }
+}
+
+fn text(request: &Request<Body>, name: header::HeaderName) -> String {
+    let value = request.headers().get(name);
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned() {
+        assert_eq!(clean("/v1.0/state"), "/v1.0/state");
+        assert_eq!(clean("//v1.0///state/"), "/v1.0/state");
+        assert_eq!(clean("/"), "/");
+    }
+
+    #[test]
+    fn health_is_recognised_however_it_is_spelled() {
+        assert!(is_health_check("/v1.0//healthz/"));
+        assert!(!is_health_check("/v1.0/healthzz"));
+    }
+}

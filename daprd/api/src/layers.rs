@@ -1,0 +1,9 @@
+//! What stands around every call, for both servers alike: access rules, the API token, logging, error counting.
+
+pub mod access;
+pub mod log;
+pub mod token;
+
+pub use access::Access;
+pub use log::ApiLog;
+pub use token::ApiToken;

@@ -1,0 +1,254 @@
+//! The operations of the API: the table that drives routing, access lists, metric names, logs and documentation, and the
+//! `Api` whose methods they are. The rows of a block stand beside its operations.
+
+pub mod health;
+pub mod invoke;
+pub mod metadata;
+pub mod pubsub;
+pub mod secrets;
+pub mod shutdown;
+pub mod state;
+
+use std::sync::Arc;
+
+use crate::http::Codec;
+
+/// What the API is made of: the blocks and engines it calls.
+pub struct Options {
+    pub app_id: String,
+    pub namespace: String,
+    pub state: blocks::state::Stores,
+    pub secrets: blocks::secrets::Stores,
+    pub pubsub: ::pubsub::Engine,
+    pub invoker: ::invoke::Invoker,
+    pub inventory: Arc<dyn metadata::Inventory>,
+    pub health: Arc<dyn health::Readiness>,
+    pub shutdown: shutdown::Trigger,
+    /// Largest gRPC message in bytes, either way.
+    pub max_message: usize,
+}
+
+/// The operations of the sidecar.
+pub struct Api {
+    pub(crate) options: Options,
+    extended: metadata::Extended,
+}
+
+impl Api {
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            extended: metadata::Extended::default(),
+        }
+    }
+
+    pub(crate) fn max_message(&self) -> usize {
+        self.options.max_message
+    }
+}
+
+/// One operation: what it is called, and where it is reached.
+pub struct Operation {
+    /// Name in logs, metrics and documentation.
+    pub name: &'static str,
+    /// Name of the access rules that cover it (contract 10.6).
+    pub group: &'static str,
+    /// RPCs of the `Dapr` service.
+    pub rpcs: &'static [Rpc],
+    /// HTTP routes.
+    pub routes: &'static [Route],
+    /// Health checks may be left out of the API log and need no token.
+    pub health_check: bool,
+    /// Served on the public port too.
+    pub public: bool,
+}
+
+/// An RPC of an operation.
+pub struct Rpc {
+    /// Its name in the `Dapr` service.
+    pub name: &'static str,
+    /// The version that access rules name.
+    pub version: &'static str,
+    /// Decodes the request, calls the operation, encodes the reply.
+    pub codec: crate::grpc::Codec,
+}
+
+/// The row of a unary RPC.
+macro_rules! rpc {
+    ($name:literal, $version:literal, $operation:ident) => {
+        $crate::operations::Rpc {
+            name: $name,
+            version: $version,
+            codec: |api, request| {
+                Box::pin($crate::grpc::unary(
+                    api,
+                    request,
+                    |api, call, message| async move { api.$operation(&call, message).await },
+                ))
+            },
+        }
+    };
+}
+pub(crate) use rpc;
+
+/// An HTTP route of an operation.
+pub struct Route {
+    pub methods: &'static [&'static str],
+    /// Path with `{parameters}`; a last `{*parameter}` takes the rest.
+    pub path: &'static str,
+    /// Decodes the request, calls the operation, encodes the reply.
+    pub codec: Codec,
+}
+
+impl Route {
+    /// The version that access rules name: `v1` for `/v1.0/...`, `v1alpha1` for `/v1.0-alpha1/...`.
+    pub fn version(&self) -> &'static str {
+        match self.path.split('/').nth(1) {
+            Some("v1.0-alpha1") => "v1alpha1",
+            Some("v1.0-alpha2") => "v1alpha2",
+            Some("v1.0-beta1") => "v1beta1",
+            _ => "v1",
+        }
+    }
+}
+
+impl Operation {
+    const fn new(
+        name: &'static str,
+        group: &'static str,
+        rpcs: &'static [Rpc],
+        routes: &'static [Route],
+    ) -> Self {
+        Self {
+            name,
+            group,
+            rpcs,
+            routes,
+            health_check: false,
+            public: false,
+        }
+    }
+}
+
+/// Every operation.
+pub fn all() -> impl Iterator<Item = &'static Operation> {
+    [
+        state::ROWS,
+        pubsub::ROWS,
+        secrets::ROWS,
+        invoke::ROWS,
+        metadata::ROWS,
+        health::ROWS,
+        shutdown::ROWS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The operation behind an RPC of the `Dapr` service.
+pub fn by_rpc(name: &str) -> Option<(&'static Operation, &'static Rpc)> {
+    all().find_map(|operation| {
+        let rpc = operation.rpcs.iter().find(|rpc| rpc.name == name)?;
+        Some((operation, rpc))
+    })
+}
+
+/// RPCs of the `Dapr` service whose block is not built yet: they answer Unimplemented.
+pub static PLANNED: &[&str] = &[
+    "InvokeBinding",
+    "RegisterActorTimer",
+    "UnregisterActorTimer",
+    "RegisterActorReminder",
+    "UnregisterActorReminder",
+    "UnregisterActorRemindersByType",
+    "ListActorReminders",
+    "GetActorState",
+    "GetActorReminder",
+    "ExecuteActorStateTransaction",
+    "InvokeActor",
+    "SubscribeActorEventsAlpha1",
+    "GetConfigurationAlpha1",
+    "GetConfiguration",
+    "SubscribeConfigurationAlpha1",
+    "SubscribeConfiguration",
+    "UnsubscribeConfigurationAlpha1",
+    "UnsubscribeConfiguration",
+    "TryLockAlpha1",
+    "UnlockAlpha1",
+    "EncryptAlpha1",
+    "DecryptAlpha1",
+    "SubtleGetKeyAlpha1",
+    "SubtleEncryptAlpha1",
+    "SubtleDecryptAlpha1",
+    "SubtleWrapKeyAlpha1",
+    "SubtleUnwrapKeyAlpha1",
+    "SubtleSignAlpha1",
+    "SubtleVerifyAlpha1",
+    "StartWorkflowAlpha1",
+    "GetWorkflowAlpha1",
+    "PurgeWorkflowAlpha1",
+    "TerminateWorkflowAlpha1",
+    "PauseWorkflowAlpha1",
+    "ResumeWorkflowAlpha1",
+    "RaiseEventWorkflowAlpha1",
+    "StartWorkflowBeta1",
+    "GetWorkflowBeta1",
+    "PurgeWorkflowBeta1",
+    "TerminateWorkflowBeta1",
+    "PauseWorkflowBeta1",
+    "ResumeWorkflowBeta1",
+    "RaiseEventWorkflowBeta1",
+    "ScheduleJobAlpha1",
+    "ScheduleJob",
+    "GetJobAlpha1",
+    "GetJob",
+    "DeleteJobAlpha1",
+    "DeleteJob",
+    "DeleteJobsByPrefixAlpha1",
+    "DeleteJobsByPrefix",
+    "ListJobsAlpha1",
+    "ListJobs",
+    "ConverseAlpha1",
+    "ConverseAlpha2",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_rpc_has_one_row() {
+        let pool = prost_reflect::DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
+        let service = pool
+            .get_service_by_name("dapr.proto.runtime.v1.Dapr")
+            .unwrap();
+        let wire: BTreeSet<String> = service.methods().map(|m| m.name().to_owned()).collect();
+        let mut rows: Vec<&str> = all()
+            .flat_map(|operation| operation.rpcs.iter().map(|rpc| rpc.name))
+            .chain(PLANNED.iter().copied())
+            .collect();
+        rows.sort_unstable();
+        let unique: BTreeSet<String> = rows.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(unique.len(), rows.len(), "an RPC stands in two rows");
+        assert_eq!(unique, wire);
+    }
+
+    #[test]
+    fn every_route_is_found_again() {
+        let routes = crate::http::Routes::new(all(), &|_, _| true);
+        for operation in all() {
+            for route in operation.routes {
+                let path = route
+                    .path
+                    .replace("{*", "{")
+                    .replace(['{', '}'], "");
+                for method in route.methods {
+                    let matched = routes.find(method, &path).unwrap();
+                    assert_eq!(matched.operation.name, operation.name, "{method} {path}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Metadata operations: what this sidecar is and has loaded.
+
+use std::collections::BTreeMap;
+
+use blocks::Listed;
+use parking_lot::Mutex;
+use proto::runtime::v1::{
+    ActorRuntime, AppConnectionHealthProperties, AppConnectionProperties, GetMetadataRequest,
+    GetMetadataResponse,
+    MetadataHttpEndpoint, PubsubSubscription, PubsubSubscriptionRule, PubsubSubscriptionRules,
+    PubsubSubscriptionType, RegisteredComponents, SetMetadataRequest, actor_runtime,
+};
+
+use super::{Api, Operation, Route, rpc};
+use crate::{ApiError, CallContext, http::metadata as codec, reason::common};
+
+pub static ROWS: &[Operation] = &[
+    Operation {
+        name: "GetMetadata",
+        group: "metadata",
+        rpcs: &[rpc!("GetMetadata", "v1", metadata)],
+        routes: &[Route {
+            methods: &["GET"],
+            path: "/v1.0/metadata",
+            codec: |api, call| Box::pin(codec::get(api, call)),
+        }],
+        health_check: false,
+        public: true,
+    },
+    Operation::new(
+        "PutMetadata",
+        "metadata",
+        &[rpc!("SetMetadata", "v1", set_metadata)],
+        &[Route {
+            methods: &["PUT"],
+            path: "/v1.0/metadata/{key}",
+            codec: |api, call| Box::pin(codec::put(api, call)),
+        }],
+    ),
+];
+
+/// Most values that callers may set; a sidecar is no store.
+const MOST_EXTENDED: usize = 1_000;
+
+/// Values set by `PutMetadata`.
+#[derive(Default)]
+pub struct Extended(Mutex<BTreeMap<String, String>>);
+
+/// A subscription as the metadata API lists it.
+#[derive(Clone, Debug)]
+pub struct ListedSubscription {
+    pub pubsub: String,
+    pub topic: String,
+    pub metadata: BTreeMap<String, String>,
+    /// CEL expression and path, in order.
+    pub rules: Vec<(String, String)>,
+    pub dead_letter_topic: String,
+    pub kind: SubscriptionKind,
+}
+
+/// Where a subscription came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionKind {
+    Declarative,
+    Programmatic,
+    Streaming,
+}
+
+/// How the app is connected.
+#[derive(Clone, Debug)]
+pub struct AppConnection {
+    pub port: u16,
+    pub protocol: String,
+    pub address: String,
+    /// 0: unlimited.
+    pub max_concurrency: i32,
+    pub health: Option<AppHealth>,
+}
+
+/// How the app's health is probed.
+#[derive(Clone, Debug)]
+pub struct AppHealth {
+    /// Only for HTTP apps.
+    pub path: String,
+    /// Go duration.
+    pub interval: String,
+    /// Go duration.
+    pub timeout: String,
+    pub threshold: i32,
+}
+
+/// What the sidecar has loaded. The program implements it, because only it knows all parts.
+pub trait Inventory: Send + Sync {
+    fn runtime_version(&self) -> String;
+    fn enabled_features(&self) -> Vec<String>;
+    fn components(&self) -> Vec<Listed>;
+    fn subscriptions(&self) -> Vec<ListedSubscription>;
+    fn http_endpoints(&self) -> Vec<String>;
+    fn resiliencies(&self) -> Vec<String>;
+    fn app_connection(&self) -> Option<AppConnection>;
+}
+
+impl Api {
+    /// Everything that callers may know of this sidecar (contract 2.6).
+    pub async fn metadata(
+        &self,
+        _call: &CallContext,
+        _request: GetMetadataRequest,
+    ) -> Result<GetMetadataResponse, ApiError> {
+        let inventory = &self.options.inventory;
+        let version = inventory.runtime_version();
+        let mut extended = self.extended.0.lock().clone();
+        extended.insert("daprRuntimeVersion".to_owned(), version.clone());
+        Ok(GetMetadataResponse {
+            id: self.options.app_id.clone(),
+            registered_components: inventory.components().into_iter().map(component).collect(),
+            extended_metadata: extended,
+            subscriptions: inventory
+                .subscriptions()
+                .into_iter()
+                .map(subscription)
+                .collect(),
+            http_endpoints: inventory
+                .http_endpoints()
+                .into_iter()
+                .map(|name| MetadataHttpEndpoint { name })
+                .collect(),
+            app_connection_properties: inventory.app_connection().map(app_connection),
+            runtime_version: version,
+            enabled_features: inventory.enabled_features(),
+            actor_runtime: Some(ActorRuntime {
+                runtime_status: actor_runtime::ActorRuntimeStatus::Disabled.into(),
+                ..ActorRuntime::default()
+            }),
+            resiliencies: inventory
+                .resiliencies()
+                .into_iter()
+                .map(|name| proto::runtime::v1::MetadataResiliency { name })
+                .collect(),
+            ..GetMetadataResponse::default()
+        })
+    }
+
+    /// Sets a value that [`Api::metadata`] shows.
+    pub async fn set_metadata(
+        &self,
+        _call: &CallContext,
+        request: SetMetadataRequest,
+    ) -> Result<(), ApiError> {
+        let mut extended = self.extended.0.lock();
+        if extended.len() >= MOST_EXTENDED && !extended.contains_key(&request.key) {
+            return Err(ApiError::new(
+                &common::BAD_REQUEST,
+                format!("invalid request: no more than {MOST_EXTENDED} metadata values may be set"),
+            ));
+        }
+        extended.insert(request.key, request.value);
+        Ok(())
+    }
+}
+
+fn component(listed: Listed) -> RegisteredComponents {
+    RegisteredComponents {
+        name: listed.name,
+        r#type: listed.component_type,
+        version: listed.version,
+        capabilities: listed
+            .capabilities
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    }
+}
+
+fn subscription(listed: ListedSubscription) -> PubsubSubscription {
+    let kind = match listed.kind {
+        SubscriptionKind::Declarative => PubsubSubscriptionType::Declarative,
+        SubscriptionKind::Programmatic => PubsubSubscriptionType::Programmatic,
+        SubscriptionKind::Streaming => PubsubSubscriptionType::Streaming,
+    };
+    let rules = listed
+        .rules
+        .into_iter()
+        .map(|(r#match, path)| PubsubSubscriptionRule { r#match, path })
+        .collect();
+    PubsubSubscription {
+        pubsub_name: listed.pubsub,
+        topic: listed.topic,
+        metadata: listed.metadata,
+        rules: Some(PubsubSubscriptionRules { rules }),
+        dead_letter_topic: listed.dead_letter_topic,
+        r#type: kind.into(),
+    }
+}
+
+fn app_connection(app: AppConnection) -> AppConnectionProperties {
+    AppConnectionProperties {
+        port: i32::from(app.port),
+        protocol: app.protocol,
+        channel_address: app.address,
+        max_concurrency: app.max_concurrency,
+        health: app.health.map(|health| AppConnectionHealthProperties {
+            health_check_path: health.path,
+            health_probe_interval: health.interval,
+            health_probe_timeout: health.timeout,
+            health_threshold: health.threshold,
+        }),
+    }
+}

@@ -1,0 +1,254 @@
+//! Publish operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ::pubsub::{BulkEntry, BulkPublish, Error, Publish};
+use proto::runtime::v1::{
+    BulkPublishRequest, BulkPublishResponse, BulkPublishResponseFailedEntry, PublishEventRequest,
+};
+
+use super::{Api, Operation, Route, Rpc, rpc};
+use crate::{
+    ApiError, CallContext, Reason, Transport, http::pubsub as codec, reason::pubsub as reason,
+};
+
+pub static ROWS: &[Operation] = &[
+    Operation::new(
+        "PublishEvent",
+        "publish",
+        &[rpc!("PublishEvent", "v1", publish_event)],
+        &[Route {
+            methods: &["POST", "PUT"],
+            path: "/v1.0/publish/{pubsub}/{*topic}",
+            codec: |api, call| Box::pin(codec::publish(api, call)),
+        }],
+    ),
+    Operation::new(
+        "BulkPublishEvent",
+        "publish",
+        &[
+            rpc!("BulkPublishEvent", "v1", bulk_publish_event),
+            rpc!("BulkPublishEventAlpha1", "v1alpha1", bulk_publish_event),
+        ],
+        &[
+            Route {
+                methods: &["POST", "PUT"],
+                path: "/v1.0/publish/bulk/{pubsub}/{*topic}",
+                codec: |api, call| Box::pin(codec::bulk_publish(api, call)),
+            },
+            Route {
+                methods: &["POST", "PUT"],
+                path: "/v1.0-alpha1/publish/bulk/{pubsub}/{*topic}",
+                codec: |api, call| Box::pin(codec::bulk_publish(api, call)),
+            },
+        ],
+    ),
+    Operation::new(
+        "SubscribeTopicEventsAlpha1",
+        "subscribe",
+        &[Rpc {
+            name: "SubscribeTopicEventsAlpha1",
+            version: "v1alpha1",
+            codec: |api, request| Box::pin(crate::grpc::subscribe::serve(api, request)),
+        }],
+        &[],
+    ),
+];
+
+impl Api {
+    /// Publishes one event.
+    pub async fn publish_event(
+        &self,
+        call: &CallContext,
+        request: PublishEventRequest,
+    ) -> Result<(), ApiError> {
+        let about = About::of(&request.pubsub_name, &request.topic, &request.metadata);
+        let publish = Publish {
+            pubsub: request.pubsub_name,
+            topic: request.topic,
+            data: request.data,
+            content_type: request.data_content_type,
+            metadata: request.metadata,
+            trace: call.trace.clone(),
+        };
+        self.options
+            .pubsub
+            .publish(publish)
+            .await
+            .map_err(|error| self.pubsub_error(call, &about, error))
+    }
+
+    /// Publishes several events; what failed is listed.
+    pub async fn bulk_publish_event(
+        &self,
+        call: &CallContext,
+        request: BulkPublishRequest,
+    ) -> Result<BulkPublishResponse, ApiError> {
+        let about = About::of(&request.pubsub_name, &request.topic, &request.metadata);
+        self.check_pubsub(call, &request.pubsub_name, &request.topic, &request.metadata)?;
+        let mut ids = BTreeSet::new();
+        for entry in &request.entries {
+            if entry.entry_id.is_empty() || !ids.insert(entry.entry_id.as_str()) {
+                let cause = "entryId is duplicated or not present for entry";
+                return Err(self.with_cause(
+                    &about,
+                    &reason::MARSHAL_EVENTS,
+                    format!(
+                        "error marshaling events to bytes for topic {} pubsub {}. error: {cause}",
+                        about.topic, about.pubsub
+                    ),
+                    cause,
+                ));
+            }
+        }
+        let entries = request
+            .entries
+            .into_iter()
+            .map(|entry| BulkEntry {
+                entry_id: entry.entry_id,
+                data: entry.event,
+                content_type: entry.content_type,
+                metadata: entry.metadata,
+            })
+            .collect();
+        let publish = BulkPublish {
+            pubsub: request.pubsub_name,
+            topic: request.topic,
+            entries,
+            metadata: request.metadata,
+            trace: call.trace.clone(),
+        };
+        let failed = self
+            .options
+            .pubsub
+            .bulk_publish(publish)
+            .await
+            .map_err(|error| self.pubsub_error(call, &about, error))?;
+        let failed_entries = failed
+            .into_iter()
+            .map(|failed| BulkPublishResponseFailedEntry {
+                entry_id: failed.entry_id,
+                error: failed.error,
+            })
+            .collect();
+        Ok(BulkPublishResponse { failed_entries })
+    }
+
+    /// The broker and the topic must be there before a body is looked at.
+    pub(crate) fn check_pubsub(
+        &self,
+        call: &CallContext,
+        pubsub: &str,
+        topic: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
+        let about = About::of(pubsub, topic, metadata);
+        self.options
+            .pubsub
+            .check(pubsub, topic)
+            .map_err(|error| self.pubsub_error(call, &about, error))
+    }
+
+    /// A body of bulk entries that cannot be read.
+    pub(crate) fn unreadable_events(&self, pubsub: &str, topic: &str, cause: &str) -> ApiError {
+        let about = About::of(pubsub, topic, &BTreeMap::new());
+        let message =
+            format!("error when unmarshaling the request for topic {topic} pubsub {pubsub}: {cause}");
+        self.with_cause(&about, &reason::UNMARSHAL_EVENTS, message, cause)
+    }
+
+    pub(crate) fn pubsub_error(
+        &self,
+        call: &CallContext,
+        about: &About,
+        error: Error,
+    ) -> ApiError {
+        let text = error.to_string();
+        let (pubsub, topic) = (&about.pubsub, &about.topic);
+        let plain = |row: &'static Reason, message: String| {
+            let error = ApiError::new(row, message.clone()).resource("pubsub", pubsub, &message);
+            if about.metadata.is_empty() {
+                error
+            } else {
+                error.metadata(about.metadata.clone())
+            }
+        };
+        let with_topic = |row: &'static Reason, message: String| {
+            ApiError::new(row, message.clone())
+                .resource("pubsub", pubsub, &message)
+                .metadata([("topic", topic.clone()), ("error", text.clone())])
+        };
+        match &error {
+            Error::NotConfigured => plain(
+                &reason::NOT_CONFIGURED,
+                format!("pubsub {pubsub} is not configured"),
+            ),
+            Error::NameEmpty => plain(&reason::NAME_EMPTY, "pubsub name is empty".to_owned()),
+            Error::TopicEmpty { .. } => plain(
+                &reason::TOPIC_EMPTY,
+                format!("topic is empty in pubsub {pubsub}"),
+            ),
+            Error::NotFound { .. } => {
+                let error =
+                    ApiError::new(&reason::NOT_FOUND, format!("pubsub {pubsub} is not found"));
+                match call.transport {
+                    // Compat: Q-pubsub-missing: only the HTTP API shows the request's metadata in the details.
+                    Transport::Http if !about.metadata.is_empty() => {
+                        error.metadata(about.metadata.clone())
+                    }
+                    _ => error,
+                }
+            }
+            Error::Metadata { .. } => plain(
+                &reason::METADATA,
+                format!("failed deserializing metadata. Error: {text}"),
+            ),
+            Error::CloudEvent { .. } => self.with_cause(
+                about,
+                &reason::CLOUD_EVENT,
+                "cannot create cloudevent".to_owned(),
+                &text,
+            ),
+            Error::Forbidden { .. } => with_topic(
+                &reason::FORBIDDEN,
+                format!(
+                    "topic {topic} is not allowed for app id {}",
+                    self.options.app_id
+                ),
+            ),
+            _ => with_topic(
+                &reason::PUBLISH,
+                format!("error when publishing to topic {topic} in pubsub {pubsub}: {text}"),
+            ),
+        }
+    }
+
+    fn with_cause(
+        &self,
+        about: &About,
+        row: &'static Reason,
+        message: String,
+        cause: &str,
+    ) -> ApiError {
+        ApiError::new(row, message.clone())
+            .resource("pubsub", &about.pubsub, &message)
+            .metadata([("appID", self.options.app_id.as_str()), ("error", cause)])
+    }
+}
+
+/// What an error is about.
+pub(crate) struct About {
+    pubsub: String,
+    topic: String,
+    metadata: BTreeMap<String, String>,
+}
+
+impl About {
+    pub(crate) fn of(pubsub: &str, topic: &str, metadata: &BTreeMap<String, String>) -> Self {
+        Self {
+            pubsub: pubsub.to_owned(),
+            topic: topic.to_owned(),
+            metadata: metadata.clone(),
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! State operations.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use blocks::state::Error;
+use component::{
+    ErrorKind,
+    state::{
+        Capability, Concurrency, Consistency, DeleteRequest, GetRequest, Item, Operation as Step,
+        QueryRequest, SetRequest,
+    },
+};
+use proto::{
+    common::v1::{Etag, StateItem, StateOptions, state_options},
+    runtime::v1::{
+        BulkStateItem, DeleteBulkStateRequest, DeleteStateRequest, ExecuteStateTransactionRequest,
+        GetBulkStateRequest, GetBulkStateResponse, GetStateRequest, GetStateResponse,
+        QueryStateItem, QueryStateRequest, QueryStateResponse, SaveStateRequest,
+    },
+};
+
+use super::{Api, Operation, Route, rpc};
+use crate::{
+    ApiError, CallContext, Reason, Transport,
+    http::state as codec,
+    reason::state as reason,
+};
+
+pub static ROWS: &[Operation] = &[
+    Operation::new(
+        "GetState",
+        "state",
+        &[rpc!("GetState", "v1", get_state)],
+        &[Route {
+            methods: &["GET"],
+            path: "/v1.0/state/{store}/{key}",
+            codec: |api, call| Box::pin(codec::get(api, call)),
+        }],
+    ),
+    Operation::new(
+        "SaveState",
+        "state",
+        &[rpc!("SaveState", "v1", save_state)],
+        &[Route {
+            methods: &["POST", "PUT"],
+            path: "/v1.0/state/{store}",
+            codec: |api, call| Box::pin(codec::save(api, call)),
+        }],
+    ),
+    Operation::new(
+        "DeleteState",
+        "state",
+        &[rpc!("DeleteState", "v1", delete_state)],
+        &[Route {
+            methods: &["DELETE"],
+            path: "/v1.0/state/{store}/{key}",
+            codec: |api, call| Box::pin(codec::delete(api, call)),
+        }],
+    ),
+    Operation::new(
+        "GetBulkState",
+        "state",
+        &[rpc!("GetBulkState", "v1", get_bulk_state)],
+        &[Route {
+            methods: &["POST", "PUT"],
+            path: "/v1.0/state/{store}/bulk",
+            codec: |api, call| Box::pin(codec::bulk_get(api, call)),
+        }],
+    ),
+    Operation::new(
+        "DeleteBulkState",
+        "state",
+        &[rpc!("DeleteBulkState", "v1", delete_bulk_state)],
+        &[],
+    ),
+    Operation::new(
+        "ExecuteStateTransaction",
+        "state",
+        &[rpc!("ExecuteStateTransaction", "v1", execute_state_transaction)],
+        &[Route {
+            methods: &["POST", "PUT"],
+            path: "/v1.0/state/{store}/transaction",
+            codec: |api, call| Box::pin(codec::transact(api, call)),
+        }],
+    ),
+    Operation::new(
+        "QueryStateAlpha1",
+        "state",
+        &[rpc!("QueryStateAlpha1", "v1alpha1", query_state)],
+        &[Route {
+            methods: &["POST", "PUT"],
+            path: "/v1.0-alpha1/state/{store}/query",
+            codec: |api, call| Box::pin(codec::query(api, call)),
+        }],
+    ),
+];
+
+impl Api {
+    /// Reads a key; an absent key is an empty response.
+    pub async fn get_state(
+        &self,
+        call: &CallContext,
+        request: GetStateRequest,
+    ) -> Result<GetStateResponse, ApiError> {
+        let store = request.store_name;
+        let key = request.key;
+        let item = self
+            .options
+            .state
+            .get(
+                &store,
+                GetRequest {
+                    key: key.clone(),
+                    metadata: request.metadata,
+                    consistency: consistency(request.consistency),
+                },
+            )
+            .await
+            .map_err(|error| {
+                self.state_error(call, error, &reason::GET, |cause| {
+                    format!("fail to get {key} from state store {store}: {cause}")
+                })
+            })?;
+        let item = item.unwrap_or_default();
+        Ok(GetStateResponse {
+            data: item.value,
+            etag: item.etag.unwrap_or_default(),
+            metadata: item.metadata,
+        })
+    }
+
+    /// Reads several keys; a key that fails carries its error.
+    pub async fn get_bulk_state(
+        &self,
+        call: &CallContext,
+        request: GetBulkStateRequest,
+    ) -> Result<GetBulkStateResponse, ApiError> {
+        let requests = request
+            .keys
+            .into_iter()
+            .map(|key| GetRequest {
+                key,
+                metadata: request.metadata.clone(),
+                consistency: Consistency::Unspecified,
+            })
+            .collect();
+        let parallelism = usize::try_from(request.parallelism).unwrap_or_default();
+        let rows = self
+            .options
+            .state
+            .bulk_get(&request.store_name, requests, parallelism)
+            .await
+            .map_err(|error| self.state_error(call, error, &reason::BULK_GET, |cause| cause))?;
+        let items = rows
+            .into_iter()
+            .map(|row| bulk_item(row.key, row.result))
+            .collect();
+        Ok(GetBulkStateResponse { items })
+    }
+
+    /// Writes keys; none is fine.
+    pub async fn save_state(
+        &self,
+        call: &CallContext,
+        request: SaveStateRequest,
+    ) -> Result<(), ApiError> {
+        let store = request.store_name;
+        self.check_state_store(call, &store)?;
+        if request.states.is_empty() {
+            return Ok(());
+        }
+        if request.states.iter().any(|item| item.key.is_empty()) {
+            let message = match call.transport {
+                // Compat: Q-state-empty-key: the HTTP API answers as for a malformed body.
+                Transport::Http => {
+                    return Err(ApiError::new(
+                        &crate::reason::common::MALFORMED_REQUEST,
+                        "\"key\" is a required field",
+                    ));
+                }
+                Transport::Grpc => "state key cannot be empty",
+            };
+            return Err(ApiError::new(&reason::SAVE_EMPTY_KEY, message));
+        }
+        let requests = request.states.into_iter().map(set_request).collect();
+        self.options
+            .state
+            .save(&store, requests)
+            .await
+            .map_err(|error| {
+                let row = etag_reason(
+                    &error,
+                    &reason::SAVE_ETAG_MISMATCH,
+                    &reason::SAVE_ETAG_INVALID,
+                    &reason::SAVE,
+                );
+                self.state_error(call, error, row, |cause| {
+                    format!("failed saving state in state store {store}: {cause}")
+                })
+            })
+    }
+
+    /// Deletes a key.
+    pub async fn delete_state(
+        &self,
+        call: &CallContext,
+        request: DeleteStateRequest,
+    ) -> Result<(), ApiError> {
+        let (concurrency, consistency) = options(request.options);
+        let key = request.key;
+        self.options
+            .state
+            .delete(
+                &request.store_name,
+                DeleteRequest {
+                    key: key.clone(),
+                    etag: etag(request.etag),
+                    metadata: request.metadata,
+                    concurrency,
+                    consistency,
+                },
+            )
+            .await
+            .map_err(|error| {
+                let row = etag_reason(
+                    &error,
+                    &reason::DELETE_ETAG_MISMATCH,
+                    &reason::DELETE_ETAG_INVALID,
+                    &reason::DELETE,
+                );
+                self.state_error(call, error, row, |cause| {
+                    format!("failed deleting state with key {key}: {cause}")
+                })
+            })
+    }
+
+    /// Deletes several keys.
+    pub async fn delete_bulk_state(
+        &self,
+        call: &CallContext,
+        request: DeleteBulkStateRequest,
+    ) -> Result<(), ApiError> {
+        let store = request.store_name;
+        self.check_state_store(call, &store)?;
+        if request.states.is_empty() {
+            return Ok(());
+        }
+        let requests = request.states.into_iter().map(delete_request).collect();
+        self.options
+            .state
+            .bulk_delete(&store, requests)
+            .await
+            .map_err(|error| {
+                self.state_error(call, error, &reason::BULK_DELETE, |cause| {
+                    format!("failed deleting state in state store {store}: {cause}")
+                })
+            })
+    }
+
+    /// Applies operations as one.
+    pub async fn execute_state_transaction(
+        &self,
+        call: &CallContext,
+        request: ExecuteStateTransactionRequest,
+    ) -> Result<(), ApiError> {
+        let store = request.store_name;
+        self.check_transactions(call, &store)?;
+        let mut steps = Vec::with_capacity(request.operations.len());
+        for operation in request.operations {
+            let item = operation.request.unwrap_or_default();
+            steps.push(match operation.operation_type.as_str() {
+                "upsert" => Step::Upsert(set_request(item)),
+                "delete" => Step::Delete(delete_request(item)),
+                other => {
+                    return Err(ApiError::new(
+                        &reason::UNSUPPORTED_OPERATION,
+                        format!("operation type {other} not supported"),
+                    ));
+                }
+            });
+        }
+        self.options
+            .state
+            .transact(&store, steps, request.metadata)
+            .await
+            .map_err(|error| {
+                self.state_error(call, error, &reason::TRANSACTION, |cause| {
+                    format!("error while executing state transaction: {cause}")
+                })
+            })
+    }
+
+    /// Answers a JSON query.
+    pub async fn query_state(
+        &self,
+        call: &CallContext,
+        request: QueryStateRequest,
+    ) -> Result<QueryStateResponse, ApiError> {
+        let store = request.store_name;
+        let failed = |cause: String| format!("state store {store} query failed: {cause}");
+        let queryable = self
+            .options
+            .state
+            .has(&store, Capability::QueryApi)
+            .map_err(|error| self.state_error(call, error, &reason::QUERY, failed))?;
+        if !queryable {
+            let error = Error::QueriesUnsupported {
+                store: store.clone(),
+            };
+            return Err(self.state_error(call, error, &reason::QUERY, failed));
+        }
+        let query = serde_json::Value::from_str(&request.query).map_err(|error| {
+            let cause = format!("failed to parse JSON query body: {error}");
+            ApiError::new(&reason::QUERY, failed(cause)).resource("state", &store, "")
+        })?;
+        let answer = self
+            .options
+            .state
+            .query(
+                &store,
+                QueryRequest {
+                    query,
+                    metadata: request.metadata,
+                },
+            )
+            .await
+            .map_err(|error| self.state_error(call, error, &reason::QUERY, failed))?;
+        let results = answer
+            .items
+            .into_iter()
+            .map(|row| query_item(row.key, row.result))
+            .collect();
+        Ok(QueryStateResponse {
+            results,
+            token: answer.token.unwrap_or_default(),
+            metadata: answer.metadata,
+        })
+    }
+
+    /// The store must exist before a body is looked at.
+    pub(crate) fn check_state_store(
+        &self,
+        call: &CallContext,
+        store: &str,
+    ) -> Result<(), ApiError> {
+        self.options
+            .state
+            .check(store)
+            .map_err(|error| self.state_error(call, error, &reason::GET, |cause| cause))
+    }
+
+    /// The store must apply transactions before a body is looked at.
+    pub(crate) fn check_transactions(
+        &self,
+        call: &CallContext,
+        store: &str,
+    ) -> Result<(), ApiError> {
+        self.options
+            .state
+            .check_transactional(store)
+            .map_err(|error| self.state_error(call, error, &reason::TRANSACTION, |cause| cause))
+    }
+
+    /// A block's error as a reason; `failed` and `message` are for what the component itself said.
+    fn state_error(
+        &self,
+        call: &CallContext,
+        error: Error,
+        failed: &'static Reason,
+        message: impl FnOnce(String) -> String,
+    ) -> ApiError {
+        let text = error.to_string();
+        let about = |row: &'static Reason, store: &str| {
+            ApiError::new(row, text.clone()).resource("state", store, "")
+        };
+        match &error {
+            Error::NotConfigured { .. } => self.store_missing(call, &reason::NOT_CONFIGURED, text),
+            Error::NotFound { .. } => self.store_missing(call, &reason::NOT_FOUND, text),
+            Error::IllegalKey { store, key } => ApiError::new(&reason::ILLEGAL_KEY, text.clone())
+                .field(key)
+                .resource("state", store, ""),
+            Error::TransactionsUnsupported { store } => {
+                about(&reason::TRANSACTIONS_UNSUPPORTED, store).help(
+                    "https://docs.dapr.io/reference/components-reference/supported-state-stores/",
+                    "Check the list of state stores and the features they support",
+                )
+            }
+            Error::TooManyOperations { store, count, most } => {
+                about(&reason::TOO_MANY_OPERATIONS, store).metadata([
+                    ("currentOpsTransaction", count.to_string()),
+                    ("maxOpsPerTransaction", most.to_string()),
+                ])
+            }
+            Error::QueriesUnsupported { store } => about(&reason::QUERIES_UNSUPPORTED, store),
+            Error::Component(_) => ApiError::new(failed, message(text)),
+        }
+    }
+
+    fn store_missing(&self, call: &CallContext, row: &'static Reason, text: String) -> ApiError {
+        let error = ApiError::new(row, text);
+        match call.transport {
+            // Compat: Q-state-missing-store: only the HTTP API names the app in the details.
+            Transport::Http => error.metadata([("appID", self.options.app_id.as_str())]),
+            Transport::Grpc => error,
+        }
+    }
+}
+
+/// Which row of three: the write lost against another, its entity tag is none, or the store failed.
+fn etag_reason(
+    error: &Error,
+    mismatch: &'static Reason,
+    invalid: &'static Reason,
+    other: &'static Reason,
+) -> &'static Reason {
+    match error {
+        Error::Component(error) => match error.kind() {
+            ErrorKind::EtagMismatch => mismatch,
+            ErrorKind::EtagInvalid => invalid,
+            _ => other,
+        },
+        _ => other,
+    }
+}
+
+fn set_request(item: StateItem) -> SetRequest {
+    let (concurrency, consistency) = options(item.options);
+    SetRequest {
+        content_type: item.metadata.get("contentType").cloned(),
+        key: item.key,
+        value: item.value,
+        etag: etag(item.etag),
+        metadata: item.metadata,
+        concurrency,
+        consistency,
+    }
+}
+
+fn delete_request(item: StateItem) -> DeleteRequest {
+    let (concurrency, consistency) = options(item.options);
+    DeleteRequest {
+        key: item.key,
+        etag: etag(item.etag),
+        metadata: item.metadata,
+        concurrency,
+        consistency,
+    }
+}
+
+/// A present but empty entity tag is none.
+fn etag(etag: Option<Etag>) -> Option<String> {
+    etag.map(|etag| etag.value)
+        .filter(|value| !value.is_empty())
+}
+
+fn options(options: Option<StateOptions>) -> (Concurrency, Consistency) {
+    let options = options.unwrap_or_default();
+    let concurrency = match options.concurrency() {
+        state_options::StateConcurrency::ConcurrencyFirstWrite => Concurrency::FirstWrite,
+        state_options::StateConcurrency::ConcurrencyLastWrite => Concurrency::LastWrite,
+        state_options::StateConcurrency::ConcurrencyUnspecified => Concurrency::Unspecified,
+    };
+    (concurrency, consistency(options.consistency))
+}
+
+fn consistency(number: i32) -> Consistency {
+    match state_options::StateConsistency::try_from(number) {
+        Ok(state_options::StateConsistency::ConsistencyEventual) => Consistency::Eventual,
+        Ok(state_options::StateConsistency::ConsistencyStrong) => Consistency::Strong,
+        _ => Consistency::Unspecified,
+    }
+}
+
+fn bulk_item(key: String, result: component::Result<Option<Item>>) -> BulkStateItem {
+    match result {
+        Ok(item) => {
+            let item = item.unwrap_or_default();
+            BulkStateItem {
+                key,
+                data: item.value,
+                etag: item.etag.unwrap_or_default(),
+                error: String::new(),
+                metadata: item.metadata,
+            }
+        }
+        Err(error) => BulkStateItem {
+            key,
+            error: component::error::chain(&error),
+            metadata: BTreeMap::new(),
+            ..BulkStateItem::default()
+        },
+    }
+}
+
+fn query_item(key: String, result: component::Result<Option<Item>>) -> QueryStateItem {
+    let row = bulk_item(key, result);
+    QueryStateItem {
+        key: row.key,
+        data: row.data,
+        etag: row.etag,
+        error: row.error,
+    }
+}

@@ -1,0 +1,98 @@
+//! The pooled clients of the app's protocol.
+
+use std::sync::Arc;
+
+use component::Body;
+use hyper_util::client::legacy::Client;
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use transport::{ClientOptions, Connector};
+
+use crate::Protocol;
+
+pub struct Clients {
+    pub connector: Connector,
+    pub http: Client<Connector, Body>,
+    pub grpc: Client<Connector, tonic::body::Body>,
+}
+
+impl Clients {
+    pub fn new(protocol: Protocol) -> Self {
+        let connector = if protocol.is_tls() {
+            Connector::tls(unverified(protocol))
+        } else {
+            Connector::plain()
+        };
+        let http = ClientOptions {
+            http2_only: protocol == Protocol::H2c,
+            ..ClientOptions::default()
+        };
+        let grpc = ClientOptions {
+            http2_only: true,
+            ..ClientOptions::default()
+        };
+        Self {
+            http: transport::client(connector.clone(), http),
+            grpc: transport::client(connector.clone(), grpc),
+            connector,
+        }
+    }
+}
+
+/// TLS to the app encrypts, and trusts whoever answers on its port: that is what upstream promises (contract 9.5).
+fn unverified(protocol: Protocol) -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for the default versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        .with_no_client_auth();
+    let alpn: &[u8] = if protocol.is_grpc() { b"h2" } else { b"http/1.1" };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

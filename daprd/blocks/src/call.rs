@@ -1,0 +1,75 @@
+//! One component call: under its policy, counted and timed.
+
+use std::{future::Future, time::Instant};
+
+use component::{Error, ErrorKind};
+use resiliency::{Outcome, Policy, policy};
+use telemetry::{Counter, Histogram, Meter};
+
+/// Count and latency of the calls of one kind (contract 10.8: `component/<kind>/count`, `latencies`).
+pub struct Calls {
+    count: Counter,
+    latencies: Histogram,
+    namespace: String,
+}
+
+const LABELS: [&str; 4] = ["component", "namespace", "operation", "success"];
+
+impl Calls {
+    pub fn new(meter: &Meter, kind: &str, namespace: &str) -> Self {
+        Self {
+            count: meter.counter(
+                &format!("component/{kind}/count"),
+                "Calls of a component",
+                &LABELS,
+            ),
+            latencies: meter.latency(
+                &format!("component/{kind}/latencies"),
+                "Latency of the calls of a component, in milliseconds",
+                &LABELS,
+            ),
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// Runs `attempt` under `policy`. Only failures that may pass by themselves are tried again.
+    pub async fn run<T, F, Fut>(
+        &self,
+        policy: &Policy,
+        component: &str,
+        operation: &str,
+        mut attempt: F,
+    ) -> Result<T, Error>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let began = Instant::now();
+        let result = policy
+            .run(|_| attempt(), |error: &Error| outcome(error))
+            .await
+            .map_err(flatten);
+        let success = if result.is_ok() { "true" } else { "false" };
+        let labels = [component, self.namespace.as_str(), operation, success];
+        self.count.add(&labels, 1);
+        self.latencies.observe_duration(&labels, began.elapsed());
+        result
+    }
+}
+
+/// Failures of the caller's own making are answers: they neither retry nor count against the circuit breaker.
+fn outcome(error: &Error) -> Outcome {
+    if error.kind().is_transient() {
+        Outcome::Retryable
+    } else {
+        Outcome::Permanent
+    }
+}
+
+/// A policy's own verdict becomes the component error that a caller would have seen from a backend that is away.
+fn flatten(error: policy::Error<Error>) -> Error {
+    match error {
+        policy::Error::Inner(error) => error,
+        other => Error::new(ErrorKind::Unavailable, other.to_string()),
+    }
+}

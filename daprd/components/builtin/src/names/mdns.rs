@@ -1,0 +1,209 @@
+//! Name resolution by mDNS on the local network, for laptops: every sidecar announces itself as an instance of one service
+//! type, and remembers the others it hears of.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use component::{Error, ErrorKind, NameResolver, Open, Result, names::Target};
+use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// The service type of sidecars; the app id is a property, because service names are limited to 15 bytes.
+///
+/// Compat: Q-mdns-records: upstream announces one service per app id, without a protocol label.
+const SERVICE: &str = "_dapr._tcp.local.";
+
+/// Properties of an instance.
+const APP_ID: &str = "app";
+
+/// How long a resolution waits for an app that is not known yet.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Most instances that are remembered; a network with more is no laptop.
+const MAX_INSTANCES: usize = 4096;
+
+/// Announces this sidecar and resolves others.
+pub struct Mdns {
+    daemon: ServiceDaemon,
+    own_name: String,
+    known: Arc<Known>,
+    turn: AtomicUsize,
+}
+
+/// Instances heard of, by their full name.
+#[derive(Default)]
+struct Known {
+    instances: Mutex<BTreeMap<String, Instance>>,
+    changed: watch::Sender<u64>,
+}
+
+struct Instance {
+    app_id: String,
+    address: String,
+}
+
+impl Mdns {
+    /// Announces this sidecar and starts to listen.
+    ///
+    /// # Errors
+    /// Where the network allows no multicast.
+    pub fn open(open: Open) -> Result<Self> {
+        let instance = &open.instance;
+        let daemon = ServiceDaemon::new().map_err(|error| failed("cannot start", error))?;
+        let address: IpAddr = instance.host_address.parse().map_err(|_| {
+            Error::invalid_request(format!("{:?} is no IP address", instance.host_address))
+        })?;
+        if address.is_loopback() {
+            // What is reached by loopback only has no business on the network.
+            let only_loopback = daemon
+                .disable_interface(IfKind::All)
+                .and_then(|()| daemon.enable_interface(IfKind::LoopbackV4));
+            only_loopback.map_err(|error| failed("cannot choose the interface", error))?;
+        }
+        let own = format!("{}-{}", instance.app_id, uuid::Uuid::new_v4().simple());
+        let host = format!("{own}.local.");
+        let properties = [(APP_ID, instance.app_id.as_str())];
+        let mut info = ServiceInfo::new(
+            SERVICE,
+            &own,
+            &host,
+            address,
+            instance.internal_port,
+            &properties[..],
+        )
+        .map_err(|error| failed("cannot describe this sidecar", error))?;
+        // Names are unique by construction: nobody has to be asked first.
+        info.set_requires_probe(false);
+        let own_name = info.get_fullname().to_owned();
+        let events = daemon
+            .browse(SERVICE)
+            .map_err(|error| failed("cannot browse", error))?;
+        daemon
+            .register(info)
+            .map_err(|error| failed("cannot announce this sidecar", error))?;
+        let known = Arc::new(Known::default());
+        let listening = listen(events, Arc::clone(&known));
+        open.tasks.spawn("mdns", Box::pin(listening));
+        Ok(Self {
+            daemon,
+            own_name,
+            known,
+            turn: AtomicUsize::new(0),
+        })
+    }
+}
+
+fn failed(what: &str, error: mdns_sd::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("mDNS {what}")).with_source(error)
+}
+
+/// Until the daemon is shut down.
+async fn listen(events: Receiver<ServiceEvent>, known: Arc<Known>) {
+    while let Ok(event) = events.recv_async().await {
+        match event {
+            ServiceEvent::ServiceResolved(service) => {
+                let address = service.addresses.iter().next().map(|ip| ip.to_ip_addr());
+                let app_id = service.txt_properties.get_property_val_str(APP_ID);
+                if let (Some(address), Some(app_id)) = (address, app_id) {
+                    let instance = Instance {
+                        app_id: app_id.to_owned(),
+                        address: std::net::SocketAddr::new(address, service.port).to_string(),
+                    };
+                    known.put(service.fullname.clone(), instance);
+                }
+            }
+            ServiceEvent::ServiceRemoved(_, name) => {
+                known.instances.lock().remove(&name);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Known {
+    fn put(&self, name: String, instance: Instance) {
+        let mut instances = self.instances.lock();
+        if instances.len() < MAX_INSTANCES || instances.contains_key(&name) {
+            instances.insert(name, instance);
+            self.changed.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// One of the app's addresses; `turn` goes around them.
+    fn find(&self, app_id: &str, turn: &AtomicUsize) -> Option<String> {
+        let instances = self.instances.lock();
+        let addresses: Vec<&str> = instances
+            .values()
+            .filter(|instance| instance.app_id == app_id)
+            .map(|instance| instance.address.as_str())
+            .collect();
+        let at = turn.fetch_add(1, Ordering::Relaxed);
+        let address = addresses.get(at.checked_rem(addresses.len())?)?;
+        Some((*address).to_owned())
+    }
+}
+
+#[async_trait]
+impl NameResolver for Mdns {
+    async fn resolve(&self, target: &Target) -> Result<String> {
+        let mut changes = self.known.changed.subscribe();
+        let found = tokio::time::timeout(RESOLVE_TIMEOUT, async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(address) = self.known.find(&target.app_id, &self.turn) {
+                    return address;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        found.await.map_err(|_| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("couldn't find service: {}", target.app_id),
+            )
+        })
+    }
+
+    async fn close(&self) {
+        // Says goodbye, so that others forget this instance at once, then ends the daemon's thread.
+        if let Ok(status) = self.daemon.unregister(&self.own_name) {
+            let _ = tokio::time::timeout(RESOLVE_TIMEOUT, status.recv_async()).await;
+        }
+        let _ = self.daemon.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_an_app_take_turns() {
+        let known = Known::default();
+        for (name, address) in [("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")] {
+            known.put(
+                name.to_owned(),
+                Instance {
+                    app_id: "app".to_owned(),
+                    address: address.to_owned(),
+                },
+            );
+        }
+        let turn = AtomicUsize::new(0);
+        let first = known.find("app", &turn).unwrap();
+        assert_ne!(known.find("app", &turn).unwrap(), first);
+        assert_eq!(known.find("app", &turn).unwrap(), first);
+        assert_eq!(known.find("other", &turn), None);
+    }
+}

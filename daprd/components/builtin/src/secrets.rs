@@ -1,0 +1,86 @@
+//! Secrets from the environment of this process.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use component::{
+    Error, ErrorKind, Metadata, Result, SecretStore,
+    secrets::{Capability, Secret},
+};
+
+/// Variables of these families configure the sidecar; an app must not read them back.
+const RESERVED: [&str; 2] = ["DAPR_", "APP_API_TOKEN"];
+
+/// Environment variables as secrets.
+pub struct Environment {
+    prefix: String,
+}
+
+impl Environment {
+    /// Reads `prefix`, which is put before every name asked for.
+    pub fn open(metadata: &Metadata) -> Self {
+        Self {
+            prefix: metadata.text("prefix").unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+fn is_readable(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    !RESERVED.iter().any(|reserved| name.starts_with(reserved))
+}
+
+#[async_trait]
+impl SecretStore for Environment {
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
+    }
+
+    async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> Result<Secret> {
+        let variable = format!("{}{name}", self.prefix);
+        if !is_readable(&variable) {
+            return Err(Error::new(
+                ErrorKind::Unauthorized,
+                format!("environment variable {variable} configures the sidecar and is not readable"),
+            ));
+        }
+        // An absent variable is an empty secret, as it is for a shell.
+        let value = std::env::var(&variable).unwrap_or_default();
+        Ok(Secret::from([(name.to_owned(), value)]))
+    }
+
+    async fn all(&self, _: &BTreeMap<String, String>) -> Result<BTreeMap<String, Secret>> {
+        Ok(std::env::vars()
+            .filter(|(name, _)| is_readable(name))
+            .filter_map(|(name, value)| {
+                let name = name.strip_prefix(&self.prefix)?.to_owned();
+                Some((name.clone(), Secret::from([(name, value)])))
+            })
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_sidecars_own_variables_are_not_readable() {
+        let store = Environment::open(&Metadata::default());
+        let error = store
+            .secret("dapr_api_token", &BTreeMap::new())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    }
+
+    #[tokio::test]
+    async fn a_prefix_is_put_before_names() {
+        let metadata = Metadata::from_iter([("prefix", "PA")]);
+        let store = Environment::open(&metadata);
+        let secret = store.secret("TH", &BTreeMap::new()).await.unwrap();
+        assert_eq!(secret["TH"], std::env::var("PATH").unwrap());
+        let all = store.all(&BTreeMap::new()).await.unwrap();
+        assert_eq!(all["TH"]["TH"], secret["TH"]);
+    }
+}

@@ -1,0 +1,323 @@
+//! State in memory: entity tags, transactions, expiry, deletion by prefix, listing by pattern.
+
+mod like;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use component::{
+    Error, ErrorKind, Open, Result, StateStore,
+    state::{
+        Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
+        KeysLikeResponse, Operation, SetRequest,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+/// How often expired entries are thrown out; reads never see them meanwhile.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Request metadata: seconds until the entry expires; -1 for never.
+const TTL: &str = "ttlInSeconds";
+
+/// Response metadata: when the entry expires, RFC 3339.
+const EXPIRY: &str = "ttlExpireTime";
+
+/// A store in this process.
+#[derive(Default)]
+pub struct InMemory {
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    value: Bytes,
+    etag: String,
+    expires: Option<Timestamp>,
+}
+
+impl Entry {
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| expires > now)
+    }
+}
+
+/// What a write does once it has been checked.
+enum Change {
+    Put(String, Entry),
+    Remove(String),
+}
+
+impl InMemory {
+    /// Opens a store and starts throwing out what has expired.
+    pub fn open(open: Open) -> Self {
+        let store = Self::default();
+        let entries = Arc::downgrade(&store.entries);
+        open.tasks.spawn(&open.name, Box::pin(sweep(entries)));
+        store
+    }
+
+    /// Checks all operations against the entries, then applies them: all or none.
+    fn apply(&self, operations: &[Operation]) -> Result<()> {
+        let now = Timestamp::now();
+        let mut entries = self.entries.lock();
+        let mut changes = Vec::with_capacity(operations.len());
+        for operation in operations {
+            changes.push(change(&entries, operation, now)?);
+        }
+        for change in changes {
+            match change {
+                Change::Put(key, entry) => entries.insert(key, entry),
+                Change::Remove(key) => entries.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
+
+async fn sweep(entries: Weak<Mutex<BTreeMap<String, Entry>>>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(entries) = entries.upgrade() else {
+            return;
+        };
+        let now = Timestamp::now();
+        entries.lock().retain(|_, entry| entry.is_live(now));
+    }
+}
+
+fn change(
+    entries: &BTreeMap<String, Entry>,
+    operation: &Operation,
+    now: Timestamp,
+) -> Result<Change> {
+    let live = |key: &str| entries.get(key).filter(|entry| entry.is_live(now));
+    match operation {
+        Operation::Upsert(request) => {
+            check(live(&request.key), request.etag.as_deref(), request.concurrency)?;
+            let entry = Entry {
+                value: request.value.clone(),
+                etag: Uuid::new_v4().to_string(),
+                expires: expiry(request, now)?,
+            };
+            Ok(Change::Put(request.key.clone(), entry))
+        }
+        Operation::Delete(request) => {
+            let entry = live(&request.key);
+            let concurrency = match request.concurrency {
+                // Deleting without a tag always succeeds: there is nothing to lose against.
+                Concurrency::FirstWrite if request.etag.is_none() => Concurrency::LastWrite,
+                other => other,
+            };
+            check(entry, request.etag.as_deref(), concurrency)?;
+            Ok(Change::Remove(request.key.clone()))
+        }
+    }
+}
+
+/// A given tag must be the current one; first-write without a tag only creates.
+fn check(entry: Option<&Entry>, etag: Option<&str>, concurrency: Concurrency) -> Result<()> {
+    match (entry, etag) {
+        (Some(entry), Some(etag)) if entry.etag == etag => Ok(()),
+        (None, None) => Ok(()),
+        (Some(_), None) if concurrency != Concurrency::FirstWrite => Ok(()),
+        (Some(_), Some(etag)) if Uuid::try_parse(etag).is_err() => Err(Error::new(
+            ErrorKind::EtagInvalid,
+            format!("invalid etag value: {etag:?} was not issued by this store"),
+        )),
+        _ => Err(Error::new(
+            ErrorKind::EtagMismatch,
+            "possible etag mismatch. error from state store: the entity tag is not the current one",
+        )),
+    }
+}
+
+fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {
+    let Some(text) = request.metadata.get(TTL).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let invalid = || {
+        Error::invalid_request(format!(
+            "metadata {TTL} of key {:?} must be a number of seconds, or -1, not {text:?}",
+            request.key
+        ))
+    };
+    let seconds: i64 = text.parse().map_err(|_| invalid())?;
+    match seconds {
+        -1 | 0 => Ok(None),
+        1.. => now
+            .checked_add(SignedDuration::from_secs(seconds))
+            .map(Some)
+            .map_err(|_| invalid()),
+        _ => Err(invalid()),
+    }
+}
+
+#[async_trait]
+impl StateStore for InMemory {
+    fn capabilities(&self) -> &'static [Capability] {
+        &[
+            Capability::Etag,
+            Capability::Transactional,
+            Capability::Ttl,
+            Capability::DeleteWithPrefix,
+            Capability::KeysLike,
+        ]
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+        let now = Timestamp::now();
+        let entries = self.entries.lock();
+        let entry = entries
+            .get(&request.key)
+            .filter(|entry| entry.is_live(now));
+        Ok(entry.map(|entry| Item {
+            value: entry.value.clone(),
+            etag: Some(entry.etag.clone()),
+            metadata: entry
+                .expires
+                .map(|expires| (EXPIRY.to_owned(), expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+                .into_iter()
+                .collect(),
+        }))
+    }
+
+    async fn set(&self, request: SetRequest) -> Result<()> {
+        self.apply(&[Operation::Upsert(request)])
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<()> {
+        self.apply(&[Operation::Delete(request)])
+    }
+
+    async fn transact(
+        &self,
+        operations: Vec<Operation>,
+        _metadata: BTreeMap<String, String>,
+    ) -> Result<()> {
+        self.apply(&operations)
+    }
+
+    async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {
+        let mut entries = self.entries.lock();
+        let before = entries.len();
+        entries.retain(|key, _| !key.starts_with(prefix));
+        Ok((before - entries.len()) as u64)
+    }
+
+    async fn keys_like(&self, request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+        let now = Timestamp::now();
+        let entries = self.entries.lock();
+        // The token is the last key of the page before: keys are in order, so it needs no memory here.
+        let after = request.continuation.as_deref().unwrap_or_default();
+        let mut keys = entries
+            .iter()
+            .filter(|(key, entry)| key.as_str() > after && entry.is_live(now))
+            .map(|(key, _)| key)
+            .filter(|key| like::matches(&request.pattern, key));
+        let most = request
+            .page_size
+            .filter(|size| *size > 0)
+            .map_or(usize::MAX, |size| size as usize);
+        let page: Vec<String> = keys.by_ref().take(most).cloned().collect();
+        let continuation = keys.next().and(page.last().cloned());
+        Ok(KeysLikeResponse {
+            keys: page,
+            continuation,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, ttl: &str, etag: Option<&str>, concurrency: Concurrency) -> SetRequest {
+        SetRequest {
+            key: key.into(),
+            value: Bytes::from_static(b"v"),
+            etag: etag.map(str::to_owned),
+            metadata: BTreeMap::from([(TTL.to_owned(), ttl.to_owned())]),
+            concurrency,
+            ..SetRequest::default()
+        }
+    }
+
+    async fn etag(store: &InMemory, key: &str) -> Option<String> {
+        let request = GetRequest {
+            key: key.into(),
+            ..GetRequest::default()
+        };
+        store.get(request).await.unwrap()?.etag
+    }
+
+    #[tokio::test]
+    async fn the_first_write_wins_when_asked() {
+        let store = InMemory::default();
+        let first = Concurrency::FirstWrite;
+        store.set(set("k", "", None, first)).await.unwrap();
+        let error = store.set(set("k", "", None, first)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EtagMismatch);
+        let tag = etag(&store, "k").await.unwrap();
+        store.set(set("k", "", Some(&tag), first)).await.unwrap();
+        let error = store.set(set("k", "", Some(&tag), first)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EtagMismatch);
+        let error = store.set(set("k", "", Some("x"), first)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EtagInvalid);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_applies_all_or_nothing() {
+        let store = InMemory::default();
+        let last = Concurrency::LastWrite;
+        let bad = Uuid::new_v4().to_string();
+        let operations = vec![
+            Operation::Upsert(set("a", "", None, last)),
+            Operation::Upsert(set("b", "", Some(&bad), last)),
+        ];
+        assert!(store.transact(operations, BTreeMap::new()).await.is_err());
+        assert_eq!(etag(&store, "a").await, None);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_lifetime_names_key_and_value() {
+        let store = InMemory::default();
+        let request = set("k", "soon", None, Concurrency::LastWrite);
+        let error = store.set(request).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert!(error.to_string().contains("\"soon\""), "{error}");
+        store
+            .set(set("k", "-1", None, Concurrency::LastWrite))
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn keys_are_listed_in_pages() {
+        let store = InMemory::default();
+        for key in ["app||a1", "app||a2", "app||a3", "app||b1"] {
+            store
+                .set(set(key, "", None, Concurrency::LastWrite))
+                .await
+                .unwrap();
+        }
+        let mut request = KeysLikeRequest {
+            pattern: "app||a%".into(),
+            page_size: Some(2),
+            continuation: None,
+        };
+        let page = store.keys_like(request.clone()).await.unwrap();
+        assert_eq!(page.keys, ["app||a1", "app||a2"]);
+        request.continuation = page.continuation;
+        let page = store.keys_like(request).await.unwrap();
+        assert_eq!(page.keys, ["app||a3"]);
+        assert_eq!(page.continuation, None);
+    }
+}

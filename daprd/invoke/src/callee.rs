@@ -1,0 +1,315 @@
+//! The callee's side: the internal gRPC server that other sidecars call. Who calls is known from the connection.
+
+use std::sync::Arc;
+
+use component::{Body, body};
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt;
+use proto::{
+    common::v1::{InvokeRequest, InvokeResponse, StreamPayload},
+    internals::v1::{
+        InternalInvokeRequest, InternalInvokeRequestStream, InternalInvokeResponse,
+        InternalInvokeResponseStream, Reminder, Status as HttpStatus,
+        service_invocation_server::{ServiceInvocation, ServiceInvocationServer},
+    },
+};
+use security::SpiffeId;
+use tonic::{Status, Streaming};
+use tower::Service;
+use transport::Peer;
+
+use crate::{Invoker, access_control::Call, headers, method, remote};
+
+const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
+const REFLECTION: &str = "/grpc.reflection.";
+
+/// The internal server. Clones share it.
+#[derive(Clone)]
+pub struct Internal {
+    invoker: Invoker,
+    service: ServiceInvocationServer<Callee>,
+}
+
+impl Internal {
+    pub(crate) fn new(invoker: Invoker) -> Self {
+        let limit = invoker.0.options.max_message;
+        let callee = Callee(invoker.clone());
+        Self {
+            service: ServiceInvocationServer::new(callee)
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit),
+            invoker,
+        }
+    }
+
+    /// Answers one request of another sidecar.
+    pub async fn handle<B>(mut self, request: Request<B>) -> Response<tonic::body::Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<component::BoxError>,
+    {
+        let path = request.uri().path();
+        if path.starts_with(SERVICE) {
+            let request = request.map(body::streamed);
+            let Ok(response) = self.service.call(request).await;
+            return response;
+        }
+        if path.starts_with(REFLECTION) {
+            return reflection(request.map(body::streamed)).await;
+        }
+        self.invoker.pass_to_app(request.map(body::streamed)).await
+    }
+}
+
+async fn reflection(request: Request<Body>) -> Response<tonic::body::Body> {
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
+    match builder.build_v1() {
+        Ok(mut service) => {
+            let Ok(response) = service.call(request).await;
+            response
+        }
+        Err(error) => Status::internal(error.to_string()).into_http(),
+    }
+}
+
+/// The identity that a connection proved, if it is one of mTLS.
+pub(crate) fn caller<T>(request: &tonic::Request<T>) -> Result<Option<SpiffeId>, Status> {
+    match request.extensions().get::<Peer>() {
+        Some(peer) => security::peer_id(peer)
+            .map_err(|error| Status::unauthenticated(component::error::chain(&error))),
+        None => Ok(None),
+    }
+}
+
+#[derive(Clone)]
+struct Callee(Invoker);
+
+type Chunks<T> = stream::BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl ServiceInvocation for Callee {
+    type CallLocalStreamStream = Chunks<InternalInvokeResponseStream>;
+    type CallActorStreamStream = Chunks<InternalInvokeResponse>;
+
+    async fn call_local(
+        &self,
+        request: tonic::Request<InternalInvokeRequest>,
+    ) -> Result<tonic::Response<InternalInvokeResponse>, Status> {
+        let id = caller(&request)?;
+        let mut head = request.into_inner();
+        let data = head.message.as_mut().and_then(|message| message.data.take());
+        let data = data.unwrap_or_default().value;
+        let (response, _) = self.invoke(id.as_ref(), head, body::full(data)).await?;
+        let (parts, body) = response.into_parts();
+        let collected = body.collect().await;
+        let collected = collected.map_err(|error| Status::internal(error.to_string()))?;
+        let mut reply = reply_head(&parts);
+        if let Some(message) = &mut reply.message {
+            message.data = Some(prost_types::Any {
+                type_url: String::new(),
+                value: collected.to_bytes().into(),
+            });
+        }
+        Ok(tonic::Response::new(reply))
+    }
+
+    async fn call_local_stream(
+        &self,
+        request: tonic::Request<Streaming<InternalInvokeRequestStream>>,
+    ) -> Result<tonic::Response<Self::CallLocalStreamStream>, Status> {
+        let id = caller(&request)?;
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?.unwrap_or_default();
+        let head = first.request.ok_or_else(missing)?;
+        let rest = incoming.map(|message| {
+            let message = message?;
+            if message.request.is_some() {
+                return Err(Status::invalid_argument(
+                    "request metadata found in non-leading chunk",
+                ));
+            }
+            Ok(message.payload)
+        });
+        let body = remote::numbered(first.payload, rest);
+        let (response, _) = self.invoke(id.as_ref(), head, body).await?;
+        let (parts, body) = response.into_parts();
+        Ok(tonic::Response::new(chunks(reply_head(&parts), body)))
+    }
+
+    async fn call_actor(
+        &self,
+        _: tonic::Request<InternalInvokeRequest>,
+    ) -> Result<tonic::Response<InternalInvokeResponse>, Status> {
+        Err(no_actors())
+    }
+
+    async fn call_actor_reminder(
+        &self,
+        _: tonic::Request<Reminder>,
+    ) -> Result<tonic::Response<()>, Status> {
+        Err(no_actors())
+    }
+
+    async fn call_actor_stream(
+        &self,
+        _: tonic::Request<InternalInvokeRequest>,
+    ) -> Result<tonic::Response<Self::CallActorStreamStream>, Status> {
+        Err(no_actors())
+    }
+}
+
+fn no_actors() -> Status {
+    Status::unimplemented("this sidecar hosts no actors")
+}
+
+fn missing() -> Status {
+    Status::invalid_argument(
+        "parsing InternalInvokeRequest error: request does not contain the required fields in the leading chunk",
+    )
+}
+
+impl Callee {
+    /// Checks the access list, then asks the app.
+    async fn invoke(
+        &self,
+        caller: Option<&SpiffeId>,
+        head: InternalInvokeRequest,
+        body: Body,
+    ) -> Result<(Response<Body>, Arc<str>), Status> {
+        let inner = &self.0.0;
+        let message = head.message.ok_or_else(missing)?;
+        let name = method::normalise_decoded(&message.method)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let verb = message.http_extension.clone().unwrap_or_default().verb();
+        let source: Arc<str> = headers::caller_app_id(&head.metadata).into();
+        let is_grpc = inner.options.app.protocol().is_grpc();
+        let call = if is_grpc {
+            Call::Grpc
+        } else {
+            Call::Http {
+                verb: verb.as_str_name(),
+            }
+        };
+        self.0.authorize(caller, &name, call)?;
+        inner.metrics.called(&source);
+        let request = http_request(&name, &message, &head.metadata, body)?;
+        let answer = self.0.local(&name, request).await;
+        let response = answer.map_err(|error| match error {
+            crate::Error::Method(_) => Status::internal(error.to_string()),
+            other => other.into_status(),
+        })?;
+        inner.metrics.answered(&source, response.status());
+        Ok((response, source))
+    }
+}
+
+impl Invoker {
+    /// Asks the access list; a denial is counted and logged.
+    pub(crate) fn authorize(
+        &self,
+        caller: Option<&SpiffeId>,
+        method: &str,
+        call: Call<'_>,
+    ) -> Result<(), Status> {
+        let inner = &self.0;
+        let verdict = inner.options.access_control.judge(caller, method, call);
+        let domain = caller.map(|id| id.trust_domain().to_string());
+        let namespace = caller.map(SpiffeId::namespace);
+        inner.metrics.judged(
+            domain.as_deref().unwrap_or_default(),
+            namespace.unwrap_or_default(),
+            verdict.allowed,
+            verdict.by_policy,
+        );
+        if verdict.allowed {
+            return Ok(());
+        }
+        let who = caller.map_or_else(|| "an unknown caller".to_owned(), SpiffeId::to_string);
+        tracing::debug!(target: "dapr.runtime.acl", "access of {who} to method {method:?} is denied");
+        Err(Status::permission_denied(format!(
+            "access control policy has denied access to id: {who} operation: {method}"
+        )))
+    }
+}
+
+/// The request that an HTTP app gets.
+fn http_request(
+    name: &str,
+    message: &InvokeRequest,
+    metadata: &std::collections::BTreeMap<String, proto::internals::v1::ListStringValue>,
+    body: Body,
+) -> Result<Request<Body>, Status> {
+    let extension = message.http_extension.clone().unwrap_or_default();
+    let mut request = Request::new(body);
+    *request.method_mut() = match extension.verb() {
+        proto::common::v1::http_extension::Verb::None => Method::POST,
+        verb => Method::from_bytes(verb.as_str_name().as_bytes()).unwrap_or(Method::POST),
+    };
+    *request.uri_mut() = method::uri(name, Some(&extension.querystring))
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let mut all: HeaderMap = headers::from_metadata(metadata);
+    headers::remove_hop_by_hop(&mut all);
+    all.remove(header::HOST);
+    if let Ok(content_type) = HeaderValue::from_str(&message.content_type)
+        && !message.content_type.is_empty()
+    {
+        all.insert(header::CONTENT_TYPE, content_type);
+    }
+    *request.headers_mut() = all;
+    Ok(request)
+}
+
+/// The first message of an answer: everything but the body.
+fn reply_head(parts: &http::response::Parts) -> InternalInvokeResponse {
+    let mut all = parts.headers.clone();
+    headers::remove_hop_by_hop(&mut all);
+    let content_type = all.get(header::CONTENT_TYPE);
+    InternalInvokeResponse {
+        status: Some(HttpStatus {
+            code: i32::from(parts.status.as_u16()),
+            ..HttpStatus::default()
+        }),
+        message: Some(InvokeResponse {
+            data: None,
+            content_type: content_type
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned(),
+        }),
+        headers: headers::from_headers(&all),
+        ..InternalInvokeResponse::default()
+    }
+}
+
+/// The answer in numbered chunks, its head at once.
+fn chunks(head: InternalInvokeResponse, body: Body) -> Chunks<InternalInvokeResponseStream> {
+    let first = InternalInvokeResponseStream {
+        response: Some(head),
+        payload: None,
+    };
+    let rest = stream::unfold((body, 0u64), |(mut body, seq)| async move {
+        loop {
+            let frame = match body.frame().await? {
+                Ok(frame) => frame,
+                Err(error) => {
+                    let status = Status::internal(format!("the app's answer broke off: {error}"));
+                    return Some((Err(status), (body::empty(), seq)));
+                }
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.is_empty() {
+                continue;
+            }
+            let message = InternalInvokeResponseStream {
+                response: None,
+                payload: Some(StreamPayload { data, seq }),
+            };
+            return Some((Ok(message), (body, seq + 1)));
+        }
+    });
+    stream::once(async { Ok(first) }).chain(rest).boxed()
+}

@@ -1,0 +1,168 @@
+//! Calls that leave Dapr: HTTPEndpoint resources, and plain URLs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use component::{Body, body};
+use crds::{HttpEndpoint, Kind, http_endpoint::TlsDocument};
+use futures::TryStreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
+use http_body_util::BodyExt;
+
+/// An HTTPEndpoint that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTPEndpoint {name}: {field}: {problem}")]
+pub struct Error {
+    name: String,
+    field: &'static str,
+    problem: String,
+}
+
+/// The endpoints by name, and the client for URLs that no endpoint names.
+pub struct Endpoints {
+    by_name: BTreeMap<String, Arc<Endpoint>>,
+    plain: reqwest::Client,
+}
+
+struct Endpoint {
+    base: Uri,
+    headers: HeaderMap,
+    /// Bad keys are the caller's error, not one of the start: the sidecar serves everything else.
+    client: Result<reqwest::Client, String>,
+}
+
+impl Endpoints {
+    /// # Errors
+    /// Names the resource and the field.
+    pub fn new(resources: &[HttpEndpoint]) -> Result<Self, Error> {
+        let mut by_name = BTreeMap::new();
+        for resource in resources {
+            by_name.insert(resource.name().to_owned(), Arc::new(endpoint(resource)?));
+        }
+        Ok(Self {
+            by_name,
+            plain: reqwest::Client::builder()
+                .tcp_nodelay(true)
+                .build()
+                .unwrap_or_default(),
+        })
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.by_name.keys().cloned().collect()
+    }
+
+    /// The base URL of an endpoint.
+    pub fn url(&self, name: &str) -> Option<Uri> {
+        Some(self.by_name.get(name)?.base.clone())
+    }
+
+    /// Calls an endpoint, or a plain URL; redirects are followed.
+    pub async fn call(
+        &self,
+        url: &Uri,
+        endpoint: Option<&str>,
+        method: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, crate::Error> {
+        let unreachable = |problem: String| crate::Error::Unreachable {
+            app_id: endpoint.map_or_else(|| url.to_string(), str::to_owned),
+            problem,
+        };
+        let known = endpoint.and_then(|name| self.by_name.get(name));
+        let client = match known {
+            Some(known) => known.client.as_ref().map_err(|problem| unreachable(problem.clone()))?,
+            None => &self.plain,
+        };
+        let (parts, body) = request.into_parts();
+        let mut target = format!(
+            "{}/{}",
+            url.to_string().trim_end_matches('/'),
+            method.trim_start_matches('/')
+        );
+        if let Some(query) = parts.uri.query() {
+            target.push('?');
+            target.push_str(query);
+        }
+        let mut headers = parts.headers;
+        headers.remove(header::HOST);
+        if let Some(known) = known {
+            headers.extend(known.headers.clone());
+        }
+        let has_body = !http_body::Body::is_end_stream(&body);
+        let mut outgoing = client.request(parts.method, target).headers(headers);
+        if has_body {
+            let stream = body.into_data_stream().map_err(std::io::Error::other);
+            outgoing = outgoing.body(reqwest::Body::wrap_stream(stream));
+        }
+        let response = outgoing
+            .send()
+            .await
+            .map_err(|error| unreachable(component::error::chain(&error)))?;
+        Ok(http::Response::from(response).map(body::streamed))
+    }
+}
+
+fn endpoint(resource: &HttpEndpoint) -> Result<Endpoint, Error> {
+    let failed = |field, problem: String| Error {
+        name: resource.name().to_owned(),
+        field,
+        problem,
+    };
+    let base = resource.spec.base_url.as_str();
+    let base: Uri = base
+        .parse()
+        .map_err(|_| failed("spec.baseUrl", format!("{base:?} is no URL")))?;
+    let mut headers = HeaderMap::new();
+    for pair in &resource.spec.headers {
+        let name: HeaderName = pair
+            .name
+            .parse()
+            .map_err(|_| failed("spec.headers", format!("{:?} is no header name", pair.name)))?;
+        let value = HeaderValue::from_str(&pair.text())
+            .map_err(|_| failed("spec.headers", format!("the value of {} is none", pair.name)))?;
+        headers.append(name, value);
+    }
+    Ok(Endpoint {
+        base,
+        headers,
+        client: client(resource),
+    })
+}
+
+fn client(resource: &HttpEndpoint) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder().tcp_nodelay(true);
+    if let Some(tls) = &resource.spec.client_tls {
+        let text = |document: &Option<TlsDocument>| {
+            let value = document.as_ref().and_then(|it| it.value.as_ref());
+            value.map(|value| value.text().into_owned()).unwrap_or_default()
+        };
+        let (root, certificate, key) =
+            (text(&tls.root_ca), text(&tls.certificate), text(&tls.private_key));
+        if !root.is_empty() {
+            let roots = reqwest::Certificate::from_pem_bundle(root.as_bytes())
+                .map_err(|error| format!("spec.clientTLS.rootCA: {error}"))?;
+            builder = builder.tls_certs_only(roots);
+        }
+        if !certificate.is_empty() {
+            let pem = format!("{certificate}\n{key}");
+            let identity = reqwest::Identity::from_pem(pem.as_bytes())
+                .map_err(|error| format!("spec.clientTLS.certificate: {error}"))?;
+            builder = builder.identity(identity);
+        }
+    }
+    builder.build().map_err(|error| component::error::chain(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_url_names_resource_and_field() {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let mut resource = HttpEndpoint::new("github", crds::http_endpoint::Spec::default());
+        resource.spec.base_url = "ht tp://".to_owned();
+        let error = Endpoints::new(&[resource]).err().unwrap();
+        assert!(error.to_string().starts_with("HTTPEndpoint github: spec.baseUrl"), "{error}");
+    }
+}

@@ -1,0 +1,336 @@
+//! The way of one message from broker to app: read, routed, delivered under the inbound policy, settled once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use component::pubsub::{Delivery, Message, Outcome, PublishRequest};
+use http::{HeaderMap, HeaderValue, header};
+use resiliency::ComponentKind;
+use telemetry::trace::{Kind, Span, TRACEPARENT, TraceContext, attribute};
+use tokio::sync::watch;
+
+use crate::{
+    brokers::Broker,
+    cloud_event::{CloudEvent, field},
+    content_type,
+    engine::Inner,
+    metrics::Process,
+    outcome::{self, Again, Dropped, Verdict},
+    request::{self, PUBSUB_NAME},
+    stream::Sink,
+    subscription::Subscription,
+};
+
+/// An open subscription, as its deliveries see it.
+pub struct Line {
+    pub core: Arc<Inner>,
+    pub broker: Arc<Broker>,
+    pub subscription: Arc<Subscription>,
+    pub target: Target,
+    pub mode: watch::Receiver<Mode>,
+}
+
+/// Who takes the events.
+#[derive(Clone)]
+pub enum Target {
+    App,
+    Stream(Arc<Sink>),
+}
+
+/// What an open subscription is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    Run,
+    /// Take nothing more from the broker for now.
+    Pause,
+    /// Deliver what the broker has handed over, then end.
+    Drain,
+    /// Finish what is being delivered, give back the rest, end.
+    Leave,
+    /// Give back everything, end.
+    Abandon,
+}
+
+/// What reading a message gave.
+enum Read {
+    Ready {
+        event: CloudEvent,
+        data: Bytes,
+        path: String,
+    },
+    Expired,
+    Unrouted,
+    Unreadable(String),
+}
+
+impl Line {
+    pub fn pubsub(&self) -> &str {
+        &self.broker.listed.name
+    }
+
+    /// Whether the subscription is ending: what fails now is given back, neither refused nor dead-lettered.
+    pub fn is_ending(&self) -> bool {
+        *self.mode.borrow() >= Mode::Drain
+    }
+
+    /// Delivers one message and settles it; without an outcome it goes back to the broker.
+    pub async fn handle(&self, delivery: Delivery) {
+        let Delivery {
+            mut message, ack, ..
+        } = delivery;
+        self.label(&mut message);
+        let Some(outcome) = self.outcome(&message).await else {
+            return;
+        };
+        if let Err(error) = ack.settle(outcome).await {
+            let error = component::error::chain(&error);
+            tracing::warn!(target: LOG, "a message of topic {} is not settled: {error}", message.topic);
+        }
+    }
+
+    /// Metadata that every delivered message carries.
+    pub fn label(&self, message: &mut Message) {
+        if let Some(content_type) = &message.content_type {
+            let key = header::CONTENT_TYPE.as_str().to_owned();
+            message.metadata.insert(key, content_type.clone());
+        }
+        let pubsub = self.pubsub().to_owned();
+        message.metadata.insert(PUBSUB_NAME.to_owned(), pubsub);
+    }
+
+    async fn outcome(&self, message: &Message) -> Option<Outcome> {
+        let topic = self.broker.app_topic(&message.topic);
+        let process = |process, status| {
+            let metrics = &self.core.metrics;
+            metrics.delivered(self.pubsub(), topic, process, status, None);
+        };
+        match self.read(message, topic) {
+            Read::Unreadable(problem) => {
+                tracing::error!(
+                    target: LOG,
+                    "error reading a message of pubsub {} and topic {topic}: {problem}",
+                    self.pubsub()
+                );
+                Some(self.give_up(message, topic).await)
+            }
+            Read::Expired => {
+                tracing::warn!(target: LOG, "dropping an expired pub/sub event of topic {topic}");
+                process(Process::Drop, Process::Drop);
+                Some(self.drop_message(message).await)
+            }
+            Read::Unrouted => {
+                tracing::debug!(target: LOG, "no matching route for an event of topic {topic}; skipping");
+                process(Process::Drop, Process::Success);
+                Some(self.drop_message(message).await)
+            }
+            Read::Ready { event, data, path } => {
+                self.deliver(message, topic, &event, data, &path).await
+            }
+        }
+    }
+
+    fn read(&self, message: &Message, topic: &str) -> Read {
+        let raw = match &self.subscription.raw {
+            Ok(raw) => *raw,
+            Err(problem) => return Read::Unreadable(problem.clone()),
+        };
+        let content_type = message
+            .metadata
+            .get(header::CONTENT_TYPE.as_str())
+            .map_or(content_type::JSON, String::as_str);
+        let mut data = message.data.clone();
+        let event = if raw {
+            let event = CloudEvent::raw(&data, self.pubsub(), topic, &message.metadata);
+            data = event.to_json().into();
+            event
+        } else if content_type::is_binary(content_type) {
+            CloudEvent::binary(&data, content_type, &message.metadata)
+        } else {
+            match CloudEvent::parse(&data, &message.metadata) {
+                Ok(event) => event,
+                Err(problem) => return Read::Unreadable(problem),
+            }
+        };
+        if event.has_expired(self.core.options.clock.now()) {
+            return Read::Expired;
+        }
+        match self.subscription.route(|| event.to_value()) {
+            Ok(Some(path)) => Read::Ready {
+                path: path.to_owned(),
+                event,
+                data,
+            },
+            Ok(None) => Read::Unrouted,
+            Err(problem) => Read::Unreadable(problem),
+        }
+    }
+
+    async fn deliver(
+        &self,
+        message: &Message,
+        topic: &str,
+        event: &CloudEvent,
+        data: Bytes,
+        path: &str,
+    ) -> Option<Outcome> {
+        let policies = self.core.options.policies.load();
+        let policy = policies.component_inbound(self.pubsub(), ComponentKind::Pubsub);
+        let attempt = |_| self.attempt(message, topic, event, data.clone(), path);
+        let classify = |again: &Again| {
+            // A subscription that ends makes no further attempt.
+            if self.is_ending() {
+                resiliency::Outcome::Permanent
+            } else {
+                again.outcome
+            }
+        };
+        match policy.run(attempt, classify).await {
+            Ok(Verdict::Success) => Some(Outcome::Ok),
+            Ok(Verdict::Drop(Dropped::NoCallback)) => Some(Outcome::Drop),
+            Ok(Verdict::Drop(Dropped::ByApp | Dropped::NoPath)) => {
+                Some(self.drop_message(message).await)
+            }
+            Err(_) if self.is_ending() => None,
+            Err(_) => Some(self.give_up(message, topic).await),
+        }
+    }
+
+    /// One attempt, counted, timed and traced.
+    async fn attempt(
+        &self,
+        message: &Message,
+        topic: &str,
+        event: &CloudEvent,
+        data: Bytes,
+        path: &str,
+    ) -> Result<Verdict, Again> {
+        let mut span = self.span(event, topic);
+        let clock = &self.core.options.clock;
+        let began = clock.instant();
+        let result = match &self.target {
+            Target::Stream(sink) => {
+                let request = request::single(event, self.pubsub(), topic, path)?;
+                sink.deliver(request).await.and_then(outcome::of_status)
+            }
+            Target::App if self.core.options.app.protocol().is_grpc() => {
+                let request = request::single(event, self.pubsub(), topic, path)?;
+                let mut headers = request::grpc_headers(&message.metadata);
+                trace_headers(&mut headers, span.as_ref(), true);
+                match self.core.options.app.topic_event_grpc(request, headers).await {
+                    Ok(response) => outcome::of_status(response.status),
+                    Err(error) => outcome::of_error(&error),
+                }
+            }
+            Target::App => {
+                let mut headers = request::headers(&message.metadata);
+                let content_type = HeaderValue::from_static("application/cloudevents+json");
+                headers.insert(header::CONTENT_TYPE, content_type);
+                trace_headers(&mut headers, span.as_ref(), false);
+                match self.core.options.app.topic_event_http(path, data, headers).await {
+                    Ok(response) => outcome::of_http(response.status(), response.body()),
+                    Err(error) => outcome::of_error(&error),
+                }
+            }
+        };
+        let elapsed = clock.instant() - began;
+        let (process, status) = match &result {
+            Ok(Verdict::Success) => (Process::Success, Process::Success),
+            Ok(Verdict::Drop(Dropped::ByApp)) => (Process::Drop, Process::Success),
+            Ok(Verdict::Drop(_)) => (Process::Drop, Process::Drop),
+            Err(_) => (Process::Retry, Process::Retry),
+        };
+        let metrics = &self.core.metrics;
+        metrics.delivered(self.pubsub(), topic, process, status, Some(elapsed));
+        self.tell(event, topic, &result);
+        if let (Some(span), Err(again)) = (&mut span, &result) {
+            span.set_status(telemetry::trace::Status::Error(again.problem.clone()));
+        }
+        result
+    }
+
+    fn tell(&self, event: &CloudEvent, topic: &str, result: &Result<Verdict, Again>) {
+        let id = event.text(field::ID).unwrap_or_default();
+        match result {
+            Ok(Verdict::Success) => {}
+            Ok(Verdict::Drop(Dropped::ByApp)) => {
+                tracing::warn!(target: LOG, "DROP status returned from app while processing pub/sub event {id}");
+            }
+            Ok(Verdict::Drop(_)) => {
+                tracing::error!(target: LOG, "non-retriable error returned from app while processing pub/sub event {id}");
+            }
+            Err(again) => {
+                tracing::warn!(
+                    target: LOG,
+                    "retriable error returned from app while processing pub/sub event {id}, topic: {topic}, {}",
+                    again.problem
+                );
+            }
+        }
+    }
+
+    /// The span of a delivery, below the trace that the event carries. Nothing where the event says nothing of a trace.
+    pub fn span(&self, event: &CloudEvent, topic: &str) -> Option<Span> {
+        let tracer = &self.core.options.tracer;
+        if !tracer.is_enabled() {
+            return None;
+        }
+        let name = if event.value(field::TRACE_PARENT).is_some() {
+            field::TRACE_PARENT
+        } else {
+            field::TRACE_ID
+        };
+        let parent = TraceContext::parse(&event.text(name)?);
+        let mut span = tracer.start(format!("pubsub/{topic}"), Kind::Client, parent.as_ref());
+        span.set_attribute(attribute::MESSAGING_SYSTEM, "pubsub");
+        span.set_attribute(attribute::MESSAGING_DESTINATION, topic);
+        Some(span)
+    }
+
+    /// A message nobody is to get again; the dead letter topic takes it where there is one.
+    pub async fn drop_message(&self, message: &Message) -> Outcome {
+        match self.bury(message).await {
+            Some(true) => Outcome::Ok,
+            Some(false) => Outcome::Retry,
+            None => Outcome::Drop,
+        }
+    }
+
+    /// A message that could not be delivered: to the dead letter topic, else back to the broker.
+    async fn give_up(&self, message: &Message, topic: &str) -> Outcome {
+        let buried = self.bury(message).await == Some(true);
+        let process = if buried { Process::Drop } else { Process::Retry };
+        let metrics = &self.core.metrics;
+        metrics.delivered(self.pubsub(), topic, process, process, None);
+        if buried { Outcome::Ok } else { Outcome::Retry }
+    }
+
+    /// Whether the dead letter topic has taken the message; nothing where there is no such topic.
+    pub async fn bury(&self, message: &Message) -> Option<bool> {
+        let topic = self.subscription.dead_letter_topic.clone()?;
+        let request = PublishRequest {
+            topic,
+            data: message.data.clone(),
+            content_type: message.content_type.clone(),
+            metadata: message.metadata.clone(),
+        };
+        Some(self.core.bury(&self.broker, request).await)
+    }
+}
+
+/// The trace of a delivery, as headers.
+pub fn trace_headers(headers: &mut HeaderMap, span: Option<&Span>, grpc: bool) {
+    let Some(span) = span else { return };
+    match span.context() {
+        Some(context) if grpc => context.inject_grpc(headers),
+        Some(context) => context.inject(headers),
+        None => {
+            // Compat: Q-zero-traceparent: an event without a trace reaches the app with a trace of zeros.
+            headers.insert(TRACEPARENT, HeaderValue::from_static(NO_TRACE));
+        }
+    }
+}
+
+const NO_TRACE: &str = "00-00000000000000000000000000000000-0000000000000000-00";
+
+/// Where deliveries are logged.
+pub const LOG: &str = "dapr.runtime.processor.subscription";

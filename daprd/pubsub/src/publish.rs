@@ -1,0 +1,387 @@
+//! Publishing: scopes, envelope, policy, metrics.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use component::{
+    ErrorKind, PubSub,
+    pubsub::{BulkPublishRequest, BulkResult, Capability, PublishRequest},
+};
+use futures::{StreamExt, stream};
+use parking_lot::Mutex;
+use resiliency::{ComponentKind, Outcome, Policy, policy};
+use telemetry::trace::TraceContext;
+
+use crate::{
+    Engine, Error,
+    brokers::Broker,
+    cloud_event::{self, CloudEvent, Parts, field},
+    delivery::LOG,
+    engine::Inner,
+};
+
+/// One event to publish.
+#[derive(Clone, Debug, Default)]
+pub struct Publish {
+    pub pubsub: String,
+    pub topic: String,
+    pub data: Bytes,
+    /// Content type of `data`; empty for plain text.
+    pub content_type: String,
+    pub metadata: BTreeMap<String, String>,
+    /// The trace that the envelope carries on.
+    pub trace: Option<TraceContext>,
+}
+
+/// One of several events.
+#[derive(Clone, Debug, Default)]
+pub struct BulkEntry {
+    /// Unique among the entries.
+    pub entry_id: String,
+    pub data: Bytes,
+    pub content_type: String,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Several events for one topic.
+#[derive(Clone, Debug, Default)]
+pub struct BulkPublish {
+    pub pubsub: String,
+    pub topic: String,
+    pub entries: Vec<BulkEntry>,
+    pub metadata: BTreeMap<String, String>,
+    pub trace: Option<TraceContext>,
+}
+
+/// An entry that was not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub entry_id: String,
+    pub error: String,
+}
+
+impl Engine {
+    /// Fails as a publish would before it looks at the event.
+    ///
+    /// # Errors
+    /// [`Error::NotConfigured`], [`Error::NameEmpty`], [`Error::NotFound`], [`Error::TopicEmpty`].
+    pub fn check(&self, pubsub: &str, topic: &str) -> Result<(), Error> {
+        self.0.target(pubsub, topic).map(drop)
+    }
+
+    /// Publishes one event; on return the broker has it.
+    ///
+    /// # Errors
+    /// As [`Engine::check`]; [`Error::Metadata`], [`Error::CloudEvent`], [`Error::Forbidden`], [`Error::Component`].
+    pub async fn publish(&self, publish: Publish) -> Result<(), Error> {
+        let broker = self.0.target(&publish.pubsub, &publish.topic)?;
+        let raw = raw_payload(&publish.metadata)?;
+        let (trace_parent, trace_state) = trace_texts(publish.trace.as_ref());
+        let mut metadata = publish.metadata;
+        let data = if raw {
+            metadata.insert(field::TRACE_ID.to_owned(), trace_parent);
+            metadata.insert(field::TRACE_STATE.to_owned(), trace_state);
+            publish.data
+        } else {
+            let parts = Parts {
+                app_id: &self.0.options.app_id,
+                pubsub: &publish.pubsub,
+                topic: &publish.topic,
+                content_type: &publish.content_type,
+                trace_parent: &trace_parent,
+                trace_state: &trace_state,
+            };
+            self.0.enclose(&broker, parts, &publish.data, &metadata)?
+        };
+        let request = PublishRequest {
+            topic: publish.topic,
+            data,
+            content_type: None,
+            metadata,
+        };
+        self.0.publish(&broker, request).await
+    }
+
+    /// Publishes several events; what failed is listed.
+    ///
+    /// # Errors
+    /// As [`Engine::publish`], where nothing was tried; failures of the component are in the list.
+    pub async fn bulk_publish(&self, publish: BulkPublish) -> Result<Vec<Failed>, Error> {
+        let inner = &self.0;
+        let broker = inner.target(&publish.pubsub, &publish.topic)?;
+        let raw = raw_payload(&publish.metadata)?;
+        let (trace_parent, trace_state) = trace_texts(publish.trace.as_ref());
+        let mut entries = Vec::with_capacity(publish.entries.len());
+        for mut entry in publish.entries {
+            // Metadata of the request counts only for entries that bring some of their own, as upstream has it.
+            if !entry.metadata.is_empty() {
+                for (key, value) in &publish.metadata {
+                    let slot = entry.metadata.entry(key.clone());
+                    slot.or_insert_with(|| value.clone());
+                }
+            }
+            if !raw {
+                let parts = Parts {
+                    app_id: &inner.options.app_id,
+                    pubsub: &publish.pubsub,
+                    topic: &publish.topic,
+                    content_type: &entry.content_type,
+                    trace_parent: &trace_parent,
+                    trace_state: &trace_state,
+                };
+                entry.data = inner.enclose(&broker, parts, &entry.data, &entry.metadata)?;
+            }
+            entries.push(component::pubsub::BulkEntry {
+                entry_id: entry.entry_id,
+                data: entry.data,
+                content_type: entry.content_type,
+                metadata: entry.metadata,
+            });
+        }
+        let request = BulkPublishRequest {
+            topic: publish.topic,
+            entries,
+            metadata: publish.metadata,
+        };
+        inner.bulk_publish(&broker, request).await
+    }
+}
+
+impl Inner {
+    fn target(&self, pubsub: &str, topic: &str) -> Result<Arc<Broker>, Error> {
+        let broker = self.brokers.named(pubsub)?;
+        if topic.is_empty() {
+            return Err(Error::TopicEmpty {
+                pubsub: pubsub.to_owned(),
+            });
+        }
+        Ok(broker)
+    }
+
+    fn enclose(
+        &self,
+        broker: &Broker,
+        parts: Parts<'_>,
+        data: &[u8],
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Bytes, Error> {
+        let now = self.options.clock.now();
+        let mut event = CloudEvent::publish(parts, data, metadata, now)
+            .map_err(|problem| Error::CloudEvent { problem })?;
+        if !broker.has(Capability::MessageTtl)
+            && let Some(ttl) = cloud_event::time_to_live(metadata)
+        {
+            event.expire(ttl, now);
+        }
+        Ok(event.to_json().into())
+    }
+
+    fn outbound(&self, pubsub: &str) -> Policy {
+        let policies = self.options.policies.load();
+        policies.component_outbound(pubsub, ComponentKind::Pubsub)
+    }
+
+    fn check_publishing(&self, broker: &Broker, topic: &str) -> Result<(), Error> {
+        if broker.scopes.may_publish(topic) {
+            return Ok(());
+        }
+        Err(Error::Forbidden {
+            topic: topic.to_owned(),
+            app_id: self.options.app_id.clone(),
+        })
+    }
+
+    /// Publishes bytes as they are, under scopes and policy; `request.topic` is the app's.
+    pub async fn publish(&self, broker: &Broker, mut request: PublishRequest) -> Result<(), Error> {
+        self.check_publishing(broker, &request.topic)?;
+        let name = &broker.listed.name;
+        let topic = std::mem::take(&mut request.topic);
+        request.topic = broker.full_topic(&topic);
+        let began = self.options.clock.instant();
+        let result = self
+            .outbound(name)
+            .run(|_| broker.component.publish(request.clone()), outcome)
+            .await
+            .map_err(flatten);
+        let elapsed = self.options.clock.instant() - began;
+        self.metrics
+            .published(name, &topic, result.is_ok(), elapsed);
+        Ok(result?)
+    }
+
+    /// Publishes entries as they are; only those that failed are tried again.
+    pub async fn bulk_publish(
+        &self,
+        broker: &Broker,
+        mut request: BulkPublishRequest,
+    ) -> Result<Vec<Failed>, Error> {
+        self.check_publishing(broker, &request.topic)?;
+        let name = &broker.listed.name;
+        let topic = std::mem::take(&mut request.topic);
+        let full_topic = broker.full_topic(&topic);
+        let count = request.entries.len();
+        let began = self.options.clock.instant();
+
+        let left = Mutex::new(request.entries);
+        let failures = Mutex::new(Vec::new());
+        let result = self
+            .outbound(name)
+            .run(
+                |_| {
+                    let request = BulkPublishRequest {
+                        topic: full_topic.clone(),
+                        entries: left.lock().clone(),
+                        metadata: request.metadata.clone(),
+                    };
+                    let (left, failures) = (&left, &failures);
+                    async move {
+                        let results = send_all(broker, request).await?;
+                        settle(&mut left.lock(), &mut failures.lock(), results)
+                    }
+                },
+                outcome,
+            )
+            .await
+            .map_err(flatten);
+
+        let left = left.into_inner();
+        let failed = match &result {
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                let known: BTreeMap<String, String> = failures.into_inner().into_iter().collect();
+                let text = component::error::chain(error);
+                left.into_iter()
+                    .map(|entry| Failed {
+                        error: known.get(&entry.entry_id).unwrap_or(&text).clone(),
+                        entry_id: entry.entry_id,
+                    })
+                    .collect()
+            }
+        };
+        let elapsed = self.options.clock.instant() - began;
+        let published = count - failed.len();
+        self.metrics
+            .published_batch(name, &topic, result.is_ok(), published, elapsed);
+        Ok(failed)
+    }
+
+    /// Publishes a message to a dead letter topic, within a time of its own: the policy that gave the message up may have
+    /// used up every other.
+    pub async fn bury(&self, broker: &Broker, request: PublishRequest) -> bool {
+        let topic = request.topic.clone();
+        let publish = self.publish(broker, request);
+        let problem = match tokio::time::timeout(DEAD_LETTER_LIMIT, publish).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {DEAD_LETTER_LIMIT:?}"),
+        };
+        tracing::error!(target: LOG, "error sending message to dead letter topic {topic}: {problem}");
+        false
+    }
+
+    /// The same for several messages; true where the topic has taken them all.
+    pub async fn bury_batch(&self, broker: &Broker, request: BulkPublishRequest) -> bool {
+        let topic = request.topic.clone();
+        let publish = self.bulk_publish(broker, request);
+        let problem = match tokio::time::timeout(DEAD_LETTER_LIMIT, publish).await {
+            Ok(Ok(failed)) => match failed.into_iter().next() {
+                None => return true,
+                Some(failed) => failed.error,
+            },
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {DEAD_LETTER_LIMIT:?}"),
+        };
+        tracing::error!(target: LOG, "error sending messages to dead letter topic {topic}: {problem}");
+        false
+    }
+}
+
+/// Keeps the entries that failed.
+///
+/// # Errors
+/// Where some did.
+fn settle(
+    left: &mut Vec<component::pubsub::BulkEntry>,
+    failures: &mut Vec<(String, String)>,
+    results: Vec<BulkResult>,
+) -> Result<(), component::Error> {
+    let mut kind = None;
+    let failed: BTreeMap<String, String> = results
+        .into_iter()
+        .filter_map(|one| {
+            let error = one.result.err()?;
+            kind = kind.or(Some(error.kind()));
+            Some((one.entry_id, component::error::chain(&error)))
+        })
+        .collect();
+    left.retain(|entry| failed.contains_key(&entry.entry_id));
+    *failures = failed.into_iter().collect();
+    match kind {
+        None => Ok(()),
+        Some(kind) => Err(component::Error::new(kind, "bulk publish failed")),
+    }
+}
+
+/// One call of the component, or one per entry where it takes no bulk.
+async fn send_all(
+    broker: &Broker,
+    request: BulkPublishRequest,
+) -> Result<Vec<BulkResult>, component::Error> {
+    if broker.has(Capability::BulkPublish) {
+        return broker.component.bulk_publish(request).await;
+    }
+    let component: &dyn PubSub = &*broker.component;
+    let topic = &request.topic;
+    let sends = request.entries.into_iter().map(|entry| async move {
+        let single = PublishRequest {
+            topic: topic.clone(),
+            data: entry.data,
+            content_type: Some(entry.content_type),
+            metadata: entry.metadata,
+        };
+        BulkResult {
+            entry_id: entry.entry_id,
+            result: component.publish(single).await,
+        }
+    });
+    Ok(stream::iter(sends)
+        .buffered(MOST_CONCURRENT)
+        .collect()
+        .await)
+}
+
+fn raw_payload(metadata: &BTreeMap<String, String>) -> Result<bool, Error> {
+    cloud_event::is_raw(metadata).map_err(|problem| Error::Metadata { problem })
+}
+
+fn trace_texts(trace: Option<&TraceContext>) -> (String, String) {
+    match trace {
+        None => Default::default(),
+        Some(trace) => {
+            let state = trace.tracestate().unwrap_or_default().to_owned();
+            (trace.traceparent(), state)
+        }
+    }
+}
+
+/// Failures of the caller's own making are answers: they neither retry nor count against the circuit breaker.
+fn outcome(error: &component::Error) -> Outcome {
+    if error.kind().is_transient() {
+        Outcome::Retryable
+    } else {
+        Outcome::Permanent
+    }
+}
+
+fn flatten(error: policy::Error<component::Error>) -> component::Error {
+    match error {
+        policy::Error::Inner(error) => error,
+        other => component::Error::new(ErrorKind::Unavailable, other.to_string()),
+    }
+}
+
+/// Entries that are published at a time where the component takes no bulk.
+const MOST_CONCURRENT: usize = 100;
+
+/// How long a message may take to its dead letter topic.
+const DEAD_LETTER_LIMIT: Duration = Duration::from_secs(30);

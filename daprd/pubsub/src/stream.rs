@@ -1,0 +1,184 @@
+//! Streaming subscriptions: events go out on a channel, acknowledgements come back by event id. The transport is the API's.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use proto::runtime::v1::TopicEventRequest;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Engine, outcome::Again};
+
+/// What a stream subscribes to.
+#[derive(Clone, Debug, Default)]
+pub struct StreamRequest {
+    pub pubsub: String,
+    pub topic: String,
+    pub metadata: BTreeMap<String, String>,
+    /// Empty for none.
+    pub dead_letter_topic: String,
+}
+
+/// The app's end of a streaming subscription. Dropping it ends the subscription; what is unacknowledged goes back to the
+/// broker.
+pub struct Streaming {
+    pub(crate) id: u64,
+    pub(crate) engine: Engine,
+    pub(crate) events: mpsc::Receiver<TopicEventRequest>,
+    pub(crate) sink: Arc<Sink>,
+}
+
+impl Streaming {
+    /// The next event; nothing once the subscription is over, because its component is gone or the sidecar shuts down.
+    pub async fn next(&mut self) -> Option<TopicEventRequest> {
+        tokio::select! {
+            biased;
+            () = self.sink.closed.cancelled() => None,
+            event = self.events.recv() => event,
+        }
+    }
+
+    /// Takes the app's answer to an event: a `TopicEventResponseStatus`. Answers to unknown events are ignored.
+    pub fn acknowledge(&self, id: &str, status: i32) {
+        if !self.sink.answer(id, status) {
+            tracing::error!(target: "dapr.runtime.pubsub.streamer", "no event {id} waits for a response on this stream");
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.sink.closed.cancel();
+        self.engine.stream_gone(self.id);
+    }
+}
+
+/// The engine's end.
+pub struct Sink {
+    events: mpsc::Sender<TopicEventRequest>,
+    /// By event id; the same id may be under way more than once.
+    waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<i32>>>>,
+    closed: CancellationToken,
+}
+
+impl Sink {
+    pub fn new() -> (Arc<Self>, mpsc::Receiver<TopicEventRequest>) {
+        let (events, receiver) = mpsc::channel(MOST_QUEUED);
+        let sink = Self {
+            events,
+            waiting: Mutex::default(),
+            closed: CancellationToken::new(),
+        };
+        (Arc::new(sink), receiver)
+    }
+
+    /// Sends an event and waits for its answer, as long as the caller does.
+    pub async fn deliver(&self, event: TopicEventRequest) -> Result<i32, Again> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            sink: self,
+            id: event.id.clone(),
+        };
+        self.waiting
+            .lock()
+            .entry(event.id.clone())
+            .or_default()
+            .push_back(answer);
+        let exchange = async {
+            self.events.send(event).await.ok()?;
+            answered.await.ok()
+        };
+        let status = self.closed.run_until_cancelled(exchange).await.flatten();
+        drop(waiting);
+        status.ok_or_else(|| Again::new("stream closed"))
+    }
+
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    fn answer(&self, id: &str, status: i32) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(queue) = waiting.get_mut(id) else {
+            return false;
+        };
+        while let Some(answer) = queue.pop_front() {
+            if answer.send(status).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Takes the place back where nobody waits any more.
+struct Waiting<'s> {
+    sink: &'s Sink,
+    id: String,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.sink.waiting.lock();
+        if let Some(queue) = waiting.get_mut(&self.id) {
+            queue.retain(|answer| !answer.is_closed());
+            if queue.is_empty() {
+                waiting.remove(&self.id);
+            }
+        }
+    }
+}
+
+/// Events that wait for the transport; the rest stays with the broker.
+const MOST_QUEUED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: &str) -> TopicEventRequest {
+        TopicEventRequest {
+            id: id.into(),
+            ..TopicEventRequest::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_event() {
+        let (sink, mut events) = Sink::new();
+        let app = async {
+            let first = events.recv().await.unwrap();
+            let second = events.recv().await.unwrap();
+            assert!(!sink.answer("unknown", 0));
+            assert!(sink.answer(&second.id, 2));
+            assert!(sink.answer(&first.id, 1));
+        };
+        let (a, b, ()) = tokio::join!(sink.deliver(event("a")), sink.deliver(event("b")), app);
+        assert_eq!((a.unwrap(), b.unwrap()), (1, 2));
+        assert!(sink.waiting.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn closing_ends_every_wait() {
+        let (sink, _events) = Sink::new();
+        let (answer, ()) = tokio::join!(sink.deliver(event("a")), async { sink.close() });
+        assert_eq!(answer.unwrap_err().problem, "stream closed");
+        assert!(sink.waiting.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_same_id_may_be_under_way_twice() {
+        let (sink, mut events) = Sink::new();
+        let app = async {
+            for status in [0, 1] {
+                let id = events.recv().await.unwrap().id;
+                assert!(sink.answer(&id, status));
+            }
+        };
+        let (a, b, ()) = tokio::join!(sink.deliver(event("a")), sink.deliver(event("a")), app);
+        assert_eq!((a.unwrap(), b.unwrap()), (0, 1));
+    }
+}

@@ -1,0 +1,5 @@
+//! daprd: the sidecar.
+
+fn main() -> std::process::ExitCode {
+    daemon::main(daprd::run)
+}

@@ -1,0 +1,80 @@
+//! Resources that change while the sidecar runs.
+
+use std::sync::Arc;
+
+use daemon::Daemon;
+use pubsub::Engine;
+use tokio::sync::mpsc;
+
+use crate::{
+    components::Loader,
+    resources::{CHANGES, Change, Resources, Source},
+};
+
+/// The parts that take changes.
+pub struct Reload {
+    pub loader: Arc<Loader>,
+    pub pubsub: Engine,
+}
+
+/// Why the sidecar has to start anew.
+pub type Restart = mpsc::Receiver<&'static str>;
+
+impl Reload {
+    /// Watches the source, as tasks of the daemon; what cannot be taken in place is sent as a reason to restart.
+    pub fn start(
+        self,
+        source: Source,
+        first: Resources,
+        reconcile: std::time::Duration,
+        daemon: &Daemon,
+    ) -> Restart {
+        let (changes, mut incoming) = mpsc::channel(CHANGES);
+        let (restart, reasons) = mpsc::channel(1);
+        let shutdown = daemon.shutdown();
+        let watch = shutdown.clone();
+        daemon.spawn("resources", async move {
+            match source {
+                Source::Disk(disk) => disk.watch(changes, reconcile, watch).await,
+                Source::Operator(operator) => {
+                    operator.watch(first, changes, reconcile, watch).await
+                }
+            }
+        });
+        daemon.spawn("reload", async move {
+            while let Some(Some(change)) = shutdown.run_until_cancelled(incoming.recv()).await {
+                self.take(change, &restart).await?;
+            }
+            Ok(())
+        });
+        reasons
+    }
+
+    /// # Errors
+    /// Where a component fails that is not to be ignored: the sidecar ends (contract 9.4).
+    async fn take(
+        &self,
+        change: Change,
+        restart: &mpsc::Sender<&'static str>,
+    ) -> anyhow::Result<()> {
+        match change {
+            Change::Component(component) => {
+                tracing::info!("Component updated: {}", crds::Kind::name(&component));
+                self.loader.apply(component).await?;
+            }
+            Change::ComponentGone(name) => self.loader.remove(&name).await,
+            Change::Subscription(subscription) => {
+                let name = crds::Kind::name(&subscription).to_owned();
+                if let Err(error) = self.pubsub.apply_subscription(subscription) {
+                    tracing::error!("subscription {name} is not reloaded: {error}");
+                }
+            }
+            Change::SubscriptionGone(name) => self.pubsub.remove_subscription(&name),
+            Change::Restart(reason) => {
+                // One waiting reason is enough.
+                let _ = restart.try_send(reason);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! One life of the sidecar, from its settings to its end: the parts in the order in which they need each other, then the
+//! servers, then the app; and all of it in reverse.
+
+mod ground;
+mod load;
+mod parts;
+mod serve;
+mod stop;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use ::pubsub::Engine;
+use anyhow::Result;
+use api::Api;
+use app_channel::AppChannel;
+use arc_swap::ArcSwapOption;
+use blocks::{Owner, secrets, state};
+use component::NameResolver;
+use daemon::Daemon;
+use settings::Resolved;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    components::Loader,
+    inventory::{self, Inventory},
+    middleware::Middleware,
+    readiness::Readiness,
+    reload::Restart,
+};
+
+/// How a life of the sidecar ended.
+pub enum End {
+    Stopped,
+    Restart,
+}
+
+/// The settings and the scope that one life has.
+pub struct Runtime<'s> {
+    settings: &'s Resolved,
+    daemon: &'s Daemon,
+    readiness: Readiness,
+    /// Serves until it is cancelled, which is later than the daemon's shutdown.
+    serving: CancellationToken,
+}
+
+/// Everything that must be stopped in order.
+struct Running {
+    pubsub: Engine,
+    loader: Arc<Loader>,
+    resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
+    restart: Option<Restart>,
+    forced: Arc<AtomicBool>,
+    app: AppChannel,
+}
+
+impl<'s> Runtime<'s> {
+    pub fn new(settings: &'s Resolved, daemon: &'s Daemon) -> Self {
+        Self {
+            settings,
+            daemon,
+            readiness: Readiness::new(daemon.health().clone()),
+            serving: CancellationToken::new(),
+        }
+    }
+
+    /// Starts, serves until a signal or a reason to restart, and stops in order.
+    pub async fn run(self, hang_up: &mut watch::Receiver<u64>) -> Result<End> {
+        let ready = self.daemon.health().target("runtime");
+        let started = self.daemon.unless_shutdown(self.start()).await;
+        let mut running = match started {
+            Some(Ok(running)) => running,
+            Some(Err(error)) => {
+                self.serving.cancel();
+                let _ = self.daemon.stop().await;
+                return Err(error.context("Fatal error from runtime"));
+            }
+            None => {
+                self.serving.cancel();
+                return self.daemon.stop().await.map(|()| End::Stopped);
+            }
+        };
+        ready.ready();
+        tracing::info!("dapr initialized. Status: Running.");
+        let shutdown = self.daemon.shutdown();
+        let restart = tokio::select! {
+            () = shutdown.cancelled() => false,
+            _ = hang_up.changed() => true,
+            reason = running.restart_reason() => {
+                tracing::info!("{reason} has changed");
+                true
+            }
+        };
+        if !restart {
+            self.block_shutdown(&running).await;
+        }
+        self.stop(running).await?;
+        Ok(if restart { End::Restart } else { End::Stopped })
+    }
+
+    async fn start(&self) -> Result<Running> {
+        let mut ground = self.ground().await?;
+        let settings = self.settings;
+        let secrets = secrets::Stores::new(secrets::Options {
+            catalog: Arc::clone(&ground.catalog),
+            namespace: settings.namespace.clone(),
+            scopes: ground.compiled.secret_scopes.clone(),
+            policies: Arc::clone(&ground.policies),
+            meter: ground.meter.clone(),
+        });
+        let state = state::Stores::new(state::Options {
+            catalog: Arc::clone(&ground.catalog),
+            app_id: settings.app.id.clone(),
+            namespace: settings.namespace.clone(),
+            policies: Arc::clone(&ground.policies),
+            meter: ground.meter.clone(),
+        });
+        let spec = &ground.configuration.spec;
+        let middleware = Arc::new(Middleware::new(
+            Arc::clone(&ground.catalog),
+            spec.http_pipeline.clone().unwrap_or_default(),
+            spec.app_http_pipeline.clone().unwrap_or_default(),
+        ));
+        let (app, probe) = self.app_channel(&middleware);
+        let (pubsub, pubsub_run) = Engine::new(::pubsub::Options {
+            catalog: Arc::clone(&ground.catalog),
+            app_id: settings.app.id.clone(),
+            namespace: settings.namespace.clone(),
+            policies: Arc::clone(&ground.policies),
+            meter: ground.meter.clone(),
+            tracer: ground.tracer.clone(),
+            app: app.clone(),
+        });
+        self.spawn("pubsub", pubsub_run.run(self.serving.clone()));
+        let owners: Vec<Arc<dyn Owner>> = vec![
+            Arc::new(secrets.clone()),
+            Arc::new(state.clone()),
+            Arc::new(pubsub.clone()),
+            Arc::clone(&middleware) as Arc<dyn Owner>,
+        ];
+        let loader = Arc::new(self.loader(&ground, owners, &secrets));
+        let resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>> = Arc::default();
+        let invoker = self.invoker(&ground, &app, Arc::clone(&resolver))?;
+        self.serve_internal(&mut ground, &invoker);
+        self.open_resolver(&ground, &resolver).await;
+        self.load(&ground, &loader, &pubsub, &middleware).await?;
+        let forced = Arc::new(AtomicBool::new(false));
+        let inventory = Arc::new(Inventory {
+            loader: Arc::clone(&loader),
+            pubsub: pubsub.clone(),
+            http_endpoints: invoker.http_endpoints(),
+            resiliencies: ground.resiliency_names(),
+            enabled_features: ground.compiled.enabled_features.clone(),
+            app: inventory::app_connection(settings),
+        });
+        let api = Arc::new(Api::new(api::Options {
+            app_id: settings.app.id.clone(),
+            namespace: settings.namespace.clone(),
+            state,
+            secrets,
+            pubsub: pubsub.clone(),
+            invoker: invoker.clone(),
+            inventory,
+            health: Arc::new(self.readiness.clone()),
+            shutdown: self.trigger(&forced),
+            max_message: self.max_message(),
+        }));
+        self.serve_api(&ground, &api, &invoker, &middleware).await?;
+        self.readiness.set_outbound();
+        self.follow_app(&app, probe, &pubsub);
+        let restart = self.watch_resources(ground, &loader, &pubsub);
+        Ok(Running {
+            pubsub,
+            loader,
+            resolver,
+            restart,
+            forced,
+            app,
+        })
+    }
+
+    /// Runs a loop that ends with its own token.
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.daemon.spawn(name, async move {
+            task.await;
+            Ok(())
+        });
+    }
+}

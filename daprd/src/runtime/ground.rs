@@ -1,0 +1,138 @@
+//! The ground of a life: identity, resources and configuration, and what is compiled from them.
+
+use std::{os::unix::fs::MetadataExt, sync::Arc};
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use component::{Catalog, Instance, Spawn};
+use crds::{Configuration, Kind};
+use resiliency::Policies;
+use security::Security;
+use settings::Mode;
+use telemetry::{Meter, trace::Tracer};
+use transport::{ChannelOptions, Connector, Listener};
+
+use super::Runtime;
+use crate::{
+    catalog::catalog,
+    configuration::{self, Compiled},
+    host, identity,
+    resources::{Resources, Source, disk::Disk, operator::Operator},
+    servers,
+    tasks::Tasks,
+};
+
+/// The parts that everything else is made of.
+pub struct Ground {
+    pub security: Security,
+    pub source: Source,
+    pub configuration: Configuration,
+    pub compiled: Compiled,
+    pub catalog: Arc<Catalog>,
+    pub instance: Arc<Instance>,
+    pub tasks: Arc<dyn Spawn>,
+    pub meter: Meter,
+    pub tracer: Tracer,
+    pub policies: Arc<ArcSwap<Policies>>,
+    pub resources: Resources,
+    /// Listening already: others may call before everything is loaded.
+    pub internal: Vec<Listener>,
+}
+
+impl Ground {
+    /// Names of the Resiliency resources, for the metadata API.
+    pub fn resiliency_names(&self) -> Vec<String> {
+        let all = self.resources.resiliencies.iter();
+        all.map(|one| one.name().to_owned()).collect()
+    }
+}
+
+impl Runtime<'_> {
+    /// Identity, resources and configuration, and what is compiled from them.
+    pub(super) async fn ground(&self) -> Result<Ground> {
+        let settings = self.settings;
+        let disk = Disk {
+            directories: settings.resources_paths.clone(),
+            configurations: settings.configurations.iter().map(Into::into).collect(),
+            namespace: settings.namespace.clone(),
+            app_id: settings.app.id.clone(),
+        };
+        let standalone = settings.mode == Mode::Standalone;
+        // The trust domain to ask for stands in the Configuration, which on a machine is a file.
+        let trust_domain = match standalone {
+            true => disk.configuration()?.spec.access_control.and_then(|it| it.trust_domain),
+            false => None,
+        };
+        let security = identity::open(settings, trust_domain, self.daemon)?;
+        security.ready().await.context("identity")?;
+        let source = if standalone {
+            Source::Disk(disk)
+        } else {
+            Source::Operator(self.operator(&security)?)
+        };
+        let configuration = source.configuration().await?;
+        let compiled = configuration::compile(&configuration, &settings.app.id, settings.api_logging)?;
+        let meter = Meter::new(self.daemon.registry(), compiled.metrics.clone())?;
+        let (tracer, export) = Tracer::new(&compiled.tracing)?;
+        self.spawn("trace export", export.run(self.serving.clone()));
+        let resources = source.list().await?;
+        let (policies, problems) = Policies::load(&resources.resiliencies, meter.clone());
+        for problem in problems {
+            tracing::error!("{}", component::error::chain(&problem));
+        }
+        let address = host::address(settings.host_ip.as_deref(), &settings.internal_grpc_listen_address)?;
+        let internal = self.listen_internal(&address.to_string()).await?;
+        let port = internal.first().and_then(Listener::local_addr).map_or(0, |it| it.port());
+        tracing::info!("Internal gRPC server is running on port {port}");
+        Ok(Ground {
+            security,
+            source,
+            configuration,
+            compiled,
+            catalog: Arc::new(catalog()),
+            instance: Arc::new(Instance {
+                app_id: settings.app.id.clone(),
+                namespace: settings.namespace.clone(),
+                host_address: address.to_string(),
+                internal_port: port,
+                http_port: settings.http_port,
+                grpc_port: settings.grpc_port,
+            }),
+            tasks: Arc::new(Tasks(self.daemon.clone())),
+            meter,
+            tracer,
+            policies: Arc::new(ArcSwap::new(policies)),
+            resources,
+            internal,
+        })
+    }
+
+    fn operator(&self, security: &Security) -> Result<Operator> {
+        let settings = self.settings;
+        let address = &settings.control_plane_address;
+        let uri = format!("https://{address}")
+            .parse()
+            .with_context(|| format!("--control-plane-address {address:?}"))?;
+        let expect = identity::control_plane(settings, security::OPERATOR)?;
+        let connector = Connector::maybe_tls(security.client(expect));
+        let channel = transport::channel(uri, connector, ChannelOptions::default());
+        let configuration = settings.configurations.first().cloned();
+        Ok(Operator::new(channel, identity::namespace(settings), configuration))
+    }
+
+    /// The port that is asked for, or one that stays the same over restarts, or any.
+    async fn listen_internal(&self, host: &str) -> Result<Vec<Listener>> {
+        let settings = self.settings;
+        let addresses = [settings.internal_grpc_listen_address.clone()];
+        if let Some(port) = settings.internal_grpc_port.filter(|port| *port > 0) {
+            return servers::listen(&addresses, port, "internal gRPC").await;
+        }
+        let folder = std::env::current_dir().unwrap_or_default();
+        let user = std::fs::metadata("/proc/self")?.uid();
+        let port = settings::app_id::stable_port(&settings.app.id, &folder.to_string_lossy(), user, host);
+        match servers::listen(&addresses, port, "internal gRPC").await {
+            Ok(listeners) => Ok(listeners),
+            Err(_) => servers::listen(&addresses, 0, "internal gRPC").await,
+        }
+    }
+}

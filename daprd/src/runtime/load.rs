@@ -1,0 +1,92 @@
+//! Opens what the resources name: the resolver, the components, the subscriptions.
+
+use std::sync::Arc;
+
+use ::pubsub::Engine;
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwapOption;
+use component::NameResolver;
+use crds::{Component, component::Spec};
+use settings::Mode;
+
+use super::{Runtime, ground::Ground};
+use crate::{
+    components::{KUBERNETES_STORE, Loader},
+    middleware::Middleware,
+    names,
+    reload::{Reload, Restart},
+};
+
+impl Runtime<'_> {
+    pub(super) async fn open_resolver(
+        &self,
+        ground: &Ground,
+        resolver: &ArcSwapOption<Arc<dyn NameResolver>>,
+    ) {
+        let open = component::Open {
+            name: String::new(),
+            metadata: component::Metadata::default(),
+            instance: Arc::clone(&ground.instance),
+            tasks: Arc::clone(&ground.tasks),
+        };
+        let configured = ground.configuration.spec.name_resolution.as_ref();
+        match names::open(&ground.catalog, configured, self.settings.mode, open).await {
+            Ok(opened) => resolver.store(Some(Arc::new(opened))),
+            Err(error) => tracing::error!(
+                "failed to init name resolution: {}",
+                component::error::chain(&error)
+            ),
+        }
+    }
+
+    pub(super) async fn load(
+        &self,
+        ground: &Ground,
+        loader: &Loader,
+        pubsub: &Engine,
+        middleware: &Middleware,
+    ) -> Result<()> {
+        let mut components = ground.resources.components.clone();
+        let kubernetes = self.settings.mode == Mode::Kubernetes;
+        if kubernetes && self.settings.builtin_secret_store {
+            components.insert(0, kubernetes_secrets());
+        }
+        loader.load(components).await.context("failed to load components")?;
+        let missing = middleware.missing();
+        if !missing.is_empty() {
+            bail!("middleware components of the pipelines are not loaded: {}", missing.join(", "));
+        }
+        for subscription in ground.resources.subscriptions.clone() {
+            pubsub.apply_subscription(subscription)?;
+        }
+        Ok(())
+    }
+
+    /// Follows what changes, if that is switched on and there is something to follow.
+    pub(super) fn watch_resources(
+        &self,
+        ground: Ground,
+        loader: &Arc<Loader>,
+        pubsub: &Engine,
+    ) -> Option<Restart> {
+        if !ground.compiled.hot_reload {
+            return None;
+        }
+        let reload = Reload {
+            loader: Arc::clone(loader),
+            pubsub: pubsub.clone(),
+        };
+        let reconcile = self.settings.hot_reload_reconcile_interval;
+        Some(reload.start(ground.source, ground.resources, reconcile, self.daemon))
+    }
+}
+
+/// The store of the cluster's secrets, which every sidecar in a cluster has (contract 10.5).
+fn kubernetes_secrets() -> Component {
+    let spec = Spec {
+        component_type: format!("secretstores.{KUBERNETES_STORE}"),
+        version: "v1".to_owned(),
+        ..Spec::default()
+    };
+    Component::new(KUBERNETES_STORE, spec)
+}

@@ -1,0 +1,120 @@
+//! The parts that are made from the settings and the ground.
+
+use std::sync::Arc;
+
+use ::invoke::{Invoker, access_control::AccessControl};
+use anyhow::Result;
+use app_channel::{AppChannel, HealthOptions, Probe, Protocol};
+use arc_swap::ArcSwapOption;
+use blocks::{Owner, secrets};
+use component::NameResolver;
+use settings::{App, AppProtocol, Mode};
+use values::Template;
+
+use super::{Runtime, ground::Ground};
+use crate::{
+    components::{self, Loader},
+    identity,
+    middleware::Middleware,
+};
+
+/// Largest head of a call between sidecars, in bytes: SDKs that proxy put their own metadata there.
+pub const MAX_PEER_HEADERS: usize = 64 << 10;
+
+impl Runtime<'_> {
+    pub(super) fn app_channel(&self, middleware: &Middleware) -> (AppChannel, Probe) {
+        let App {
+            id,
+            port,
+            address,
+            protocol,
+            max_concurrency,
+            health,
+            health_path,
+            ..
+        } = self.settings.app.clone();
+        AppChannel::new(app_channel::Options {
+            app_id: id,
+            port,
+            address,
+            protocol: match protocol {
+                AppProtocol::Http => Protocol::Http,
+                AppProtocol::Https => Protocol::Https,
+                AppProtocol::H2c => Protocol::H2c,
+                AppProtocol::Grpc => Protocol::Grpc,
+                AppProtocol::Grpcs => Protocol::Grpcs,
+            },
+            token: self.settings.app_api_token.as_ref().map(|token| token.expose().to_owned()),
+            max_concurrency,
+            pipeline: middleware.app(),
+            max_message: self.max_message(),
+            health: health.map(|health| HealthOptions {
+                path: health_path,
+                interval: health.interval,
+                timeout: health.timeout,
+                threshold: health.threshold,
+            }),
+        })
+    }
+
+    pub(super) fn loader(
+        &self,
+        ground: &Ground,
+        owners: Vec<Arc<dyn Owner>>,
+        secrets: &secrets::Stores,
+    ) -> Loader {
+        let settings = self.settings;
+        Loader::new(components::Options {
+            owners,
+            secrets: secrets.clone(),
+            configuration: ground.configuration.clone(),
+            template: Template {
+                pod_name: settings.pod_name.clone(),
+                namespace: settings.namespace.clone(),
+                app_id: settings.app.id.clone(),
+            },
+            instance: Arc::clone(&ground.instance),
+            tasks: Arc::clone(&ground.tasks),
+            kubernetes: settings.mode == Mode::Kubernetes,
+            env_keys: settings.env_keys.clone(),
+            meter: ground.meter.clone(),
+        })
+    }
+
+    pub(super) fn invoker(
+        &self,
+        ground: &Ground,
+        app: &AppChannel,
+        resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
+    ) -> Result<Invoker> {
+        let settings = self.settings;
+        let peers = peers::Pool::new(peers::Options {
+            security: ground.security.clone(),
+            max_idle: settings.tuning.grpc_max_conn_idle,
+            collect_interval: settings.tuning.grpc_conn_collector_interval,
+            max_header_bytes: MAX_PEER_HEADERS,
+        });
+        self.spawn("peers", peers.clone().run(self.serving.clone()));
+        let access = ground.configuration.spec.access_control.as_ref();
+        Ok(Invoker::new(::invoke::Options {
+            app_id: settings.app.id.clone(),
+            namespace: identity::namespace(settings),
+            host_address: ground.instance.host_address.clone(),
+            host_name: std::env::var("HOSTNAME").unwrap_or_default(),
+            internal_port: ground.instance.internal_port,
+            resolver,
+            peers,
+            app: app.clone(),
+            policies: Arc::clone(&ground.policies),
+            access_control: AccessControl::compile(access, !settings.app.protocol.is_grpc())?,
+            http_endpoints: ground.resources.http_endpoints.clone(),
+            meter: ground.meter.clone(),
+            max_message: self.max_message(),
+        })?)
+    }
+
+    /// Largest message of gRPC, either way: the largest body, or what counts as no limit.
+    pub(super) fn max_message(&self) -> usize {
+        self.settings.max_body_size.unwrap_or(usize::MAX)
+    }
+}

@@ -1,0 +1,128 @@
+//! The servers of a life: the internal one for other sidecars, the two APIs, and the public port.
+
+use std::sync::Arc;
+
+use ::invoke::Invoker;
+use anyhow::Result;
+use api::{Api, grpc, http, layers::ApiToken};
+use telemetry::{ErrorCodes, GrpcMetrics, HttpMetrics, grpc_metrics};
+use tower::Layer;
+
+use super::{Runtime, ground::Ground, parts::MAX_PEER_HEADERS};
+use crate::{middleware::Middleware, servers};
+
+/// RPCs that stream, whose messages the size metrics leave out.
+const STREAMS: &[&str] = &[
+    "/dapr.proto.runtime.v1.Dapr/SubscribeTopicEventsAlpha1",
+    "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream",
+];
+
+impl Runtime<'_> {
+    /// Serves other sidecars, from before the components are loaded.
+    pub(super) fn serve_internal(&self, ground: &mut Ground, invoker: &Invoker) {
+        let ready = self.daemon.health().target("grpc-internal-server");
+        let internal = invoker.internal();
+        let metrics = GrpcMetrics::new(&ground.meter);
+        for listener in std::mem::take(&mut ground.internal) {
+            let mut options = servers::options(self.settings, self.settings.graceful_shutdown);
+            options.tls = ground.security.server();
+            options.http1 = false;
+            options.max_header_bytes = options.max_header_bytes.max(MAX_PEER_HEADERS);
+            let handler = internal.clone();
+            let service = tower::service_fn(move |request| {
+                let answer = handler.clone().handle(request);
+                async move { Ok::<_, std::convert::Infallible>(answer.await) }
+            });
+            let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
+            let service = layer.layer(service);
+            let stop = self.serving.clone();
+            servers::spawn(self.daemon, "internal gRPC server", listener, options, service, stop);
+        }
+        ready.ready();
+    }
+
+    /// Serves the app, on both APIs, and the probes of the platform.
+    pub(super) async fn serve_api(
+        &self,
+        ground: &Ground,
+        api: &Arc<Api>,
+        invoker: &Invoker,
+        middleware: &Middleware,
+    ) -> Result<()> {
+        self.serve_grpc(ground, api, invoker).await?;
+        let settings = self.settings;
+        let metrics = HttpMetrics::new(&ground.meter, &ground.compiled.http_metrics)?;
+        let server = |public| {
+            http::Server::new(http::Options {
+                api: Arc::clone(api),
+                access: ground.compiled.access.clone(),
+                token: self.api_token(),
+                log: ground.compiled.api_log,
+                pipeline: middleware.api(),
+                origins: values::list::owned(&settings.allowed_origins),
+                max_body: settings.max_body_size.unwrap_or_default(),
+                errors: ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
+                tracer: ground.tracer.clone(),
+                public,
+            })
+        };
+        let mut listeners: Vec<_> = servers::listen_api(settings, settings.http_port, "HTTP")
+            .await?
+            .into_iter()
+            .map(|listener| (listener, false))
+            .collect();
+        if let Some(port) = settings.public_port {
+            let addresses = [settings.public_listen_address.clone()];
+            let public = servers::listen(&addresses, port, "public HTTP").await?;
+            listeners.extend(public.into_iter().map(|listener| (listener, true)));
+        }
+        for (listener, public) in listeners {
+            let mut options = servers::options(settings, settings.graceful_shutdown);
+            options.http2 = settings.h2c;
+            let server = server(public);
+            let service = tower::service_fn(move |request| {
+                let answer = server.clone().handle(request);
+                async move { Ok::<_, std::convert::Infallible>(answer.await) }
+            });
+            let service = metrics.server_layer().layer(service);
+            let stop = self.serving.clone();
+            servers::spawn(self.daemon, "HTTP server", listener, options, service, stop);
+        }
+        Ok(())
+    }
+
+    async fn serve_grpc(&self, ground: &Ground, api: &Arc<Api>, invoker: &Invoker) -> Result<()> {
+        let settings = self.settings;
+        let ready = self.daemon.health().target("grpc-api-server");
+        let server = grpc::Server::new(grpc::Options {
+            api: Arc::clone(api),
+            invoker: invoker.clone(),
+            access: ground.compiled.access.clone(),
+            token: self.api_token(),
+            log: ground.compiled.api_log,
+            tracer: ground.tracer.clone(),
+        });
+        let metrics = GrpcMetrics::new(&ground.meter);
+        for listener in servers::listen_api(settings, settings.grpc_port, "gRPC").await? {
+            let mut options = servers::options(settings, settings.graceful_shutdown);
+            // gRPC metadata carry more than HTTP heads do (contract 1.2).
+            options.max_header_bytes = options.max_header_bytes.max(MAX_PEER_HEADERS);
+            let handler = server.clone();
+            let service = tower::service_fn(move |request| {
+                let answer = handler.clone().handle(request);
+                async move { Ok::<_, std::convert::Infallible>(answer.await) }
+            });
+            let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
+            let service = layer.layer(service);
+            let stop = self.serving.clone();
+            servers::spawn(self.daemon, "gRPC server", listener, options, service, stop);
+        }
+        ready.ready();
+        Ok(())
+    }
+
+    fn api_token(&self) -> ApiToken {
+        let token = self.settings.api_token.as_ref();
+        ApiToken::new(token.map(|token| token.expose().to_owned()))
+    }
+}

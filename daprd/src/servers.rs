@@ -1,0 +1,101 @@
+//! The sidecar's listeners.
+
+use std::{convert::Infallible, path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use component::BoxError;
+use daemon::Daemon;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use settings::Resolved;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+use transport::{KeepAlive, Listener, ServerOptions};
+
+/// Opens one port on every address that can be had; at least one must be.
+///
+/// # Errors
+/// Where none can be listened on.
+pub async fn listen(addresses: &[String], port: u16, what: &str) -> Result<Vec<Listener>> {
+    let any = [String::new()];
+    let addresses = if addresses.is_empty() { &any } else { addresses };
+    let mut listeners = Vec::new();
+    let mut last = None;
+    for address in addresses {
+        match Listener::listen(address, port).await {
+            Ok(listener) => {
+                tracing::info!("{what} server listening on TCP address: {address}:{port}");
+                listeners.push(listener);
+            }
+            Err(error) => {
+                tracing::debug!("{what} server cannot listen on {address}:{port}: {error}");
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        Some(error) if listeners.is_empty() => {
+            Err(error).with_context(|| format!("could not listen on any endpoint for the {what} API"))
+        }
+        _ => Ok(listeners),
+    }
+}
+
+/// Opens the listeners of an API: a socket in the folder, or the port.
+///
+/// # Errors
+/// As [`listen`].
+pub async fn listen_api(settings: &Resolved, port: u16, kind: &str) -> Result<Vec<Listener>> {
+    let Some(folder) = &settings.unix_domain_socket else {
+        return listen(&settings.listen_addresses, port, kind).await;
+    };
+    let file = format!("dapr-{}-{}.socket", settings.app.id, kind.to_lowercase());
+    let path = folder.join(file);
+    remove_stale(&path)?;
+    tracing::info!("{kind} server listening on UNIX socket: {}", path.display());
+    Ok(vec![Listener::unix(&path)?])
+}
+
+/// A socket that nobody listens on is left over from a sidecar that was killed.
+fn remove_stale(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!("socket {} is in use", path.display());
+    }
+    std::fs::remove_file(path).with_context(|| path.display().to_string())
+}
+
+/// How the sidecar's listeners are served.
+pub fn options(settings: &Resolved, drain: Duration) -> ServerOptions {
+    ServerOptions {
+        max_header_bytes: settings.read_buffer_size,
+        keep_alive: Some(KeepAlive::default()),
+        drain,
+        ..ServerOptions::default()
+    }
+}
+
+/// Serves a listener until `stop`, as a task of the daemon.
+pub fn spawn<S, B>(
+    daemon: &Daemon,
+    name: &'static str,
+    listener: Listener,
+    options: ServerOptions,
+    service: S,
+    stop: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    daemon.spawn(name, async move {
+        Ok(transport::serve(listener, options, service, stop).await?)
+    });
+}

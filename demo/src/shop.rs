@@ -1,0 +1,54 @@
+//! The shop: an order every two seconds, each with one call of every building block that the demo shows.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::routing::get;
+use serde_json::json;
+
+use crate::sidecar::Sidecar;
+use crate::{log, stock};
+
+const PERIOD: Duration = Duration::from_secs(2);
+
+pub fn routes() -> Router {
+    Router::new().route("/healthz", get(stock::healthy))
+}
+
+/// Places orders for as long as the program runs. An order that fails is logged and the next one has its number.
+pub async fn orders() {
+    let sidecar = Sidecar::new();
+    let mut ticks = tokio::time::interval(PERIOD);
+    loop {
+        ticks.tick().await;
+        match place_order(&sidecar).await {
+            Ok(line) => log(&line),
+            Err(error) => log(&format!("no order: {error:#}")),
+        }
+    }
+}
+
+async fn place_order(sidecar: &Sidecar) -> Result<String> {
+    let last = sidecar
+        .get_state("orders", "last")
+        .await
+        .context("read the last order's number")?;
+    let order = last.as_u64().unwrap_or(0) + 1;
+    let reply = sidecar
+        .invoke("stock", "reserve", json!({ "order": order }))
+        .await
+        .context("call the stock")?;
+    sidecar
+        .save_state("orders", "last", json!(order))
+        .await
+        .context("save the order's number")?;
+    sidecar
+        .publish("events", "orders", json!({ "order": order }))
+        .await
+        .context("publish the order")?;
+    let pod = reply["pod"].as_str().unwrap_or("an unknown pod");
+    Ok(format!(
+        "order {order}: reserved by {pod}, number saved, published"
+    ))
+}

@@ -1,0 +1,90 @@
+//! The sidecar's HTTP API, as far as the sample uses it: an address on localhost and plain JSON.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_REPLY: usize = 1 << 20;
+
+/// The sidecar of this pod.
+pub struct Sidecar {
+    client: Client<HttpConnector, Full<Bytes>>,
+    base: String,
+}
+
+impl Sidecar {
+    pub fn new() -> Self {
+        let port = std::env::var("DAPR_HTTP_PORT").unwrap_or_else(|_| "3500".into());
+        Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            base: format!("http://127.0.0.1:{port}/v1.0"),
+        }
+    }
+
+    /// The value of a key, `Null` if there is none.
+    pub async fn get_state(&self, store: &str, key: &str) -> Result<Value> {
+        self.call(Method::GET, &format!("state/{store}/{key}"), None)
+            .await
+    }
+
+    pub async fn save_state(&self, store: &str, key: &str, value: Value) -> Result<()> {
+        let body = json!([{ "key": key, "value": value }]);
+        self.call(Method::POST, &format!("state/{store}"), Some(body))
+            .await
+            .map(drop)
+    }
+
+    pub async fn invoke(&self, app: &str, method: &str, body: Value) -> Result<Value> {
+        self.call(
+            Method::POST,
+            &format!("invoke/{app}/method/{method}"),
+            Some(body),
+        )
+        .await
+    }
+
+    pub async fn publish(&self, pubsub: &str, topic: &str, event: Value) -> Result<()> {
+        self.call(
+            Method::POST,
+            &format!("publish/{pubsub}/{topic}"),
+            Some(event),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/{path}", self.base))
+            .header("content-type", "application/json")
+            .body(Full::from(body))?;
+        let exchange = async {
+            let reply = self.client.request(request).await?;
+            let status = reply.status();
+            let body = Limited::new(reply.into_body(), MAX_REPLY).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+            ensure!(
+                status.is_success(),
+                "{status}: {}",
+                String::from_utf8_lossy(&body)
+            );
+            if body.is_empty() {
+                Ok(Value::Null)
+            } else {
+                Ok(serde_json::from_slice(&body)?)
+            }
+        };
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .context("no answer in time")?
+    }
+}

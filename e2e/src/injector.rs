@@ -1,0 +1,121 @@
+//! The injector as a process; it needs a Kubernetes API, which the test names by a kubeconfig.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::http::Client;
+use crate::process::{self, Process};
+use crate::{Sentry, ports};
+
+/// How the injector is started.
+pub struct Builder {
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    anchors: String,
+}
+
+impl Builder {
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// An environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(mut self) -> Injector {
+        let dir = process::folder("injector");
+        let anchors = dir.path().join("ca.crt");
+        std::fs::write(&anchors, &self.anchors).expect("the folder is ours");
+        self.env.insert(
+            "DAPR_TRUST_ANCHORS_FILE".to_owned(),
+            anchors.display().to_string(),
+        );
+        let [webhook, metrics, health] = ports::several().map(ports::Reserved::release);
+        let mut args = vec![
+            "-log-level=debug".to_owned(),
+            format!("-port={webhook}"),
+            "-listen-address=127.0.0.1".to_owned(),
+            format!("-healthz-port={health}"),
+            "-healthz-listen-address=127.0.0.1".to_owned(),
+            format!("-metrics-port={metrics}"),
+            "-metrics-listen-address=127.0.0.1".to_owned(),
+        ];
+        args.extend(self.args);
+        let options = process::Options {
+            program: "injector",
+            args,
+            env: self.env,
+        };
+        let mut process = Process::start(options, dir);
+        let client = Client::new(format!("http://127.0.0.1:{health}"));
+        process
+            .ready(|| async {
+                client
+                    .request(http::Method::GET, "/healthz")
+                    .attempt()
+                    .await
+                    .is_ok_and(|reply| reply.status == 200)
+            })
+            .await;
+        Injector {
+            process,
+            port: webhook,
+            metrics,
+        }
+    }
+}
+
+/// A running injector.
+pub struct Injector {
+    process: Process,
+    port: u16,
+    metrics: u16,
+}
+
+impl Injector {
+    /// An injector of the cluster that `kubeconfig` names, in the namespace `default`.
+    pub fn builder(kubeconfig: &Path, sentry: &Sentry) -> Builder {
+        let env = [
+            ("KUBERNETES_SERVICE_HOST", "anything"),
+            ("NAMESPACE", "default"),
+            ("SIDECAR_IMAGE", "integration.dapr.io/dapr"),
+            ("DAPR_CONTROL_PLANE_TRUST_DOMAIN", sentry.trust_domain()),
+            ("DAPR_SENTRY_ADDRESS", &sentry.address()),
+        ];
+        Builder {
+            args: vec![format!("-kubeconfig={}", kubeconfig.display())],
+            env: env
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            anchors: sentry.anchors_pem(),
+        }
+    }
+
+    /// The port of `/mutate`, with TLS.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The metrics page.
+    pub fn metrics(&self) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.metrics))
+    }
+
+    /// The process behind it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it; the exit code must be 0.
+    pub async fn stop(self) {
+        self.process.stop().await;
+    }
+}

@@ -1,0 +1,35 @@
+//! The harness: one type per program, run as the real binary, plus a test app, certificates, and ways to
+//! wait and to compare. It panics with what went wrong, because its only callers are tests, and it knows
+//! nothing of the product but its wire: the suites stay true if the inside changes.
+//!
+//! Binaries are looked for beside the test executable (`target/<profile>/`); `DAPR_E2E_DAPRD_PATH` and its
+//! like name others. A program that a failing test leaves behind has its logs printed and its folder kept.
+
+#![allow(
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "the harness reports to the test runner, by panicking and on the captured standard error"
+)]
+
+pub mod app;
+pub mod ca;
+pub mod daprd;
+pub mod golden;
+pub mod http;
+pub mod injector;
+pub mod mesh;
+pub mod operator;
+pub mod placement;
+pub mod ports;
+pub mod process;
+pub mod sentry;
+pub mod serve;
+pub mod wait;
+
+pub use app::App;
+pub use ca::Ca;
+pub use daprd::Daprd;
+pub use injector::Injector;
+pub use operator::Operator;
+pub use placement::Placement;
+pub use sentry::Sentry;

@@ -1,0 +1,196 @@
+//! The certificate authority as a process.
+
+use std::collections::BTreeMap;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::http::Client;
+use crate::process::{self, Process};
+use crate::{Ca, ports};
+
+/// How sentry is started.
+pub struct Builder {
+    ca: Option<Ca>,
+    trust_domain: String,
+    config: String,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    port: Option<u16>,
+}
+
+impl Builder {
+    /// Uses these credentials instead of new ones.
+    #[must_use]
+    pub fn ca(mut self, ca: Ca) -> Self {
+        ca.trust_domain().clone_into(&mut self.trust_domain);
+        self.ca = Some(ca);
+        self
+    }
+
+    /// Starts with an empty credentials folder, so that sentry generates a root and an issuer.
+    #[must_use]
+    pub fn without_credentials(mut self) -> Self {
+        self.ca = None;
+        self
+    }
+
+    /// The Configuration file; empty unless set.
+    #[must_use]
+    pub fn config(mut self, yaml: &str) -> Self {
+        yaml.clone_into(&mut self.config);
+        self
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// An environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Listens on a port the test chose, to appear only after others look for it.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Sentry {
+        let dir = process::folder("sentry");
+        let credentials = dir.path().join("credentials");
+        std::fs::create_dir(&credentials).expect("the folder is ours");
+        if let Some(ca) = &self.ca {
+            ca.write(&credentials);
+        }
+        let config = dir.path().join("config.yaml");
+        std::fs::write(&config, &self.config).expect("the folder is ours");
+        let [grpc, metrics, health] = ports::several().map(ports::Reserved::release);
+        let grpc = self.port.unwrap_or(grpc);
+        // Single dashes on purpose: contract 9.1 accepts both.
+        let mut args = vec![
+            "-log-level=debug".to_owned(),
+            format!("-port={grpc}"),
+            "-listen-address=127.0.0.1".to_owned(),
+            format!("-metrics-port={metrics}"),
+            "-metrics-listen-address=127.0.0.1".to_owned(),
+            format!("-healthz-port={health}"),
+            "-healthz-listen-address=127.0.0.1".to_owned(),
+            "-issuer-ca-filename=ca.crt".to_owned(),
+            "-issuer-certificate-filename=issuer.crt".to_owned(),
+            "-issuer-key-filename=issuer.key".to_owned(),
+            format!("-issuer-credentials={}", credentials.display()),
+            format!("-trust-domain={}", self.trust_domain),
+            format!("-config={}", config.display()),
+        ];
+        args.extend(self.args);
+        let options = process::Options {
+            program: "sentry",
+            args,
+            env: self.env,
+        };
+        let mut process = Process::start(options, dir);
+        let client = Client::new(format!("http://127.0.0.1:{health}"));
+        process
+            .ready(|| async {
+                client
+                    .request(http::Method::GET, "/healthz")
+                    .attempt()
+                    .await
+                    .is_ok_and(|reply| reply.status == 200)
+            })
+            .await;
+        Sentry {
+            process,
+            ca: self.ca,
+            trust_domain: self.trust_domain,
+            port: grpc,
+            metrics,
+        }
+    }
+}
+
+/// A running sentry.
+pub struct Sentry {
+    process: Process,
+    ca: Option<Ca>,
+    trust_domain: String,
+    port: u16,
+    metrics: u16,
+}
+
+impl Sentry {
+    /// A sentry with new credentials in the trust domain `localhost`.
+    pub fn builder() -> Builder {
+        let ca = Ca::new("localhost");
+        Builder {
+            trust_domain: ca.trust_domain().to_owned(),
+            ca: Some(ca),
+            config: String::new(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            port: None,
+        }
+    }
+
+    /// A sentry with nothing unusual.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// `host:port` for clients.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The gRPC port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The metrics page.
+    pub fn metrics(&self) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.metrics))
+    }
+
+    /// The trust domain of the control plane.
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    /// The trust anchors as PEM, from the credentials folder.
+    pub fn anchors_pem(&self) -> String {
+        let path = self.process.dir().join("credentials/ca.crt");
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The first trust anchor.
+    pub fn anchor(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.anchors_pem().as_bytes()).expect("sentry keeps PEM")
+    }
+
+    /// The authority the test gave it, to sign identities without asking.
+    pub fn ca(&self) -> &Ca {
+        self.ca
+            .as_ref()
+            .expect("started with credentials of the test")
+    }
+
+    /// The process behind it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it; the exit code must be 0.
+    pub async fn stop(self) {
+        self.process.stop().await;
+    }
+}

@@ -1,0 +1,109 @@
+//! The installation that the tests share: made by the first that needs it, kept until `e2e/cluster/suite` ends.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::kube::{apply, helm};
+
+/// Where the control plane is installed.
+pub const SYSTEM: &str = "dapr-system";
+
+static INSTALLED: OnceCell<Images> = OnceCell::const_new();
+
+/// Held for reading by a test that needs the control plane, for writing by one that disturbs it.
+static CONTROL_PLANE: RwLock<()> = RwLock::const_new(());
+
+/// The ids of the images under test, by name.
+pub struct Images(BTreeMap<String, String>);
+
+impl Images {
+    pub fn id(&self, image: &str) -> Option<&str> {
+        self.0.get(image).map(String::as_str)
+    }
+
+    /// The full name of an image of ours.
+    pub fn name(&self, program: &str) -> &str {
+        let last = |image: &&String| {
+            image
+                .rsplit('/')
+                .next()
+                .is_some_and(|last| last.starts_with(&format!("{program}:")))
+        };
+        self.0
+            .keys()
+            .find(last)
+            .unwrap_or_else(|| panic!("no image of {program} in images.json"))
+    }
+
+    fn read() -> Self {
+        let folder = std::env::var("DAPR_IMAGES")
+            .expect("DAPR_IMAGES names the folder of `make images`; see e2e/cluster/suite");
+        let path = Path::new(&folder).join("images.json");
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
+        let index: BTreeMap<String, Value> = serde_json::from_str(&text).expect("images.json");
+        let id = |entry: Value| entry["id"].as_str().expect("id in images.json").to_owned();
+        Self(
+            index
+                .into_iter()
+                .map(|(name, entry)| (name, id(entry)))
+                .collect(),
+        )
+    }
+}
+
+/// The control plane, installed; it stays as it is while the guard is held.
+pub async fn control_plane() -> (&'static Images, RwLockReadGuard<'static, ()>) {
+    let images = INSTALLED.get_or_init(first).await;
+    (images, CONTROL_PLANE.read().await)
+}
+
+/// The control plane for the caller alone.
+pub async fn control_plane_alone() -> (&'static Images, RwLockWriteGuard<'static, ()>) {
+    let images = INSTALLED.get_or_init(first).await;
+    (images, CONTROL_PLANE.write().await)
+}
+
+async fn first() -> Images {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let images = Images::read();
+    install().await;
+    images
+}
+
+/// Installs the chart with its defaults, into a namespace that admits `restricted` pods only.
+pub async fn install() {
+    let namespace = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": SYSTEM, "labels": {
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/warn": "restricted",
+        }},
+    });
+    apply(&namespace.to_string()).await;
+    let chart = repository().join("charts/dapr");
+    let chart = chart.to_str().expect("a path in UTF-8");
+    helm(&[
+        "upgrade",
+        "--install",
+        "dapr",
+        chart,
+        "-n",
+        SYSTEM,
+        "--wait",
+        "--timeout",
+        "180s",
+    ])
+    .await;
+}
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

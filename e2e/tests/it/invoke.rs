@@ -1,0 +1,408 @@
+//! Service invocation (contract 2.3): HTTP to HTTP, gRPC to HTTP, gRPC proxying, tokens.
+
+use e2e::app::{Answer, Callbacks};
+use e2e::{App, Daprd, golden, mesh, wait};
+use http::Method;
+use proto::common::v1::{HttpExtension, InvokeRequest, http_extension::Verb};
+use proto::placement::v1::{Host, placement_client::PlacementClient};
+use proto::runtime::v1::InvokeServiceRequest;
+use proto::runtime::v1::app_callback_client::AppCallbackClient;
+use serde_json::json;
+use tonic::{Code, Request};
+
+async fn echo() -> App {
+    App::builder()
+        .respond("/echo", |call| async move {
+            let kind = call.header("content-type").to_owned();
+            Answer::bytes(call.body)
+                .header("content-type", &kind)
+                .header("x-app", "yes")
+                .with_status(201)
+        })
+        .route("/teapot", Answer::bytes("short and stout").with_status(418))
+        .route(
+            "/moved",
+            Answer::status(302).header("location", "/elsewhere"),
+        )
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn between_two_sidecars() {
+    let app = echo().await;
+    let callee = Daprd::builder("callee").app(&app).start().await;
+    let caller = Daprd::builder("caller").start().await;
+    let body = vec![0_u8, 255, 10, 13];
+    let reply = caller
+        .http()
+        .request(Method::POST, "/v1.0/invoke/callee/method/echo?a=1&b=%2F")
+        .header("content-type", "application/octet-stream")
+        .header("x-caller", "kept")
+        .body(body.clone())
+        .send()
+        .await
+        .expect_status(201);
+    assert_eq!(reply.body, body);
+    assert_eq!(reply.header("x-app"), "yes");
+    assert_eq!(reply.header("content-type"), "application/octet-stream");
+
+    let call = &app.calls("/echo")[0];
+    assert_eq!(
+        (call.method.as_str(), call.query.as_str()),
+        ("POST", "a=1&b=%2F")
+    );
+    assert_eq!(call.header("x-caller"), "kept");
+    assert_eq!(call.header("dapr-caller-app-id"), "caller");
+    assert_eq!(call.header("dapr-callee-app-id"), "callee");
+    assert!(
+        call.header("traceparent").starts_with("00-"),
+        "{:?}",
+        call.headers
+    );
+    assert!(
+        !call.headers.contains_key("dapr-app-id"),
+        "{:?}",
+        call.headers
+    );
+    caller.stop().await;
+    callee.stop().await;
+}
+
+#[tokio::test]
+async fn own_app_and_every_method() {
+    let app = App::builder()
+        .respond("/m", |call| async move {
+            Answer::bytes(call.method.to_string())
+        })
+        .start()
+        .await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let method: Method = method.parse().expect("a method");
+        let reply = daprd
+            .http()
+            .request(method.clone(), "/v1.0/invoke/app/method/m")
+            .send()
+            .await
+            .expect_status(200);
+        assert_eq!(reply.text(), method.as_str());
+    }
+    let reply = daprd
+        .http()
+        .request(Method::HEAD, "/v1.0/invoke/app/method/m")
+        .send()
+        .await
+        .expect_status(200);
+    assert!(reply.body.is_empty());
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn statuses_and_redirects_pass_through() {
+    let app = echo().await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
+    let reply = daprd
+        .http()
+        .get("/v1.0/invoke/app/method/teapot")
+        .await
+        .expect_status(418);
+    assert_eq!(reply.text(), "short and stout");
+    daprd
+        .http()
+        .get("/v1.0/invoke/app/method/unknown")
+        .await
+        .expect_status(404);
+    let reply = daprd
+        .http()
+        .get("/v1.0/invoke/app/method/moved")
+        .await
+        .expect_status(302);
+    assert_eq!(reply.header("location"), "/elsewhere");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn by_header_and_by_basic_auth() {
+    let app = echo().await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
+    let http = daprd.http();
+    let by_header = http
+        .request(Method::POST, "/echo")
+        .header("dapr-app-id", "app")
+        .body("x");
+    assert_eq!(by_header.send().await.expect_status(201).text(), "x");
+    let by_user = http
+        .request(Method::POST, "/echo")
+        .header("authorization", "Basic ZGFwci1hcHAtaWQ6YXBw")
+        .body("y");
+    assert_eq!(by_user.send().await.expect_status(201).text(), "y");
+    golden::check(
+        "invoke_no_app_id",
+        &http.get("/echo").await,
+        &["content-type"],
+    );
+    let h2c = daprd
+        .h2c()
+        .request(Method::POST, "/v1.0/invoke/app/method/echo")
+        .body("z");
+    assert_eq!(h2c.send().await.expect_status(201).text(), "z");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_that_is_not_there() {
+    let app = echo().await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
+    let reply = daprd.http().get("/v1.0/invoke/nobody/method/echo").await;
+    let reply = reply.expect_error(500, "ERR_DIRECT_INVOKE");
+    assert!(reply.text().contains("nobody"), "{}", reply.text());
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_stream_in_both_directions() {
+    let app = App::builder()
+        .respond("/size", |call| async move {
+            Answer::json(&json!(call.body.len()))
+        })
+        .route("/large", Answer::bytes(vec![b'x'; 20 << 20]))
+        .start()
+        .await;
+    // Streaming means that no limit of the sidecar's memory applies to the answer.
+    let daprd = Daprd::builder("app")
+        .app(&app)
+        .flag("max-body-size", "30Mi")
+        .start()
+        .await;
+    let body = vec![b'y'; 20 << 20];
+    let upload = daprd
+        .http()
+        .request(Method::POST, "/v1.0/invoke/app/method/size")
+        .body(body);
+    assert_eq!(
+        upload.send().await.expect_status(200).json(),
+        json!(20 << 20)
+    );
+    assert_eq!(
+        daprd
+            .http()
+            .get("/v1.0/invoke/app/method/large")
+            .await
+            .expect_status(200)
+            .body
+            .len(),
+        20 << 20
+    );
+    daprd.stop().await;
+}
+
+fn invocation(method: &str, body: &str) -> InvokeServiceRequest {
+    let data = prost_types::Any {
+        type_url: String::new(),
+        value: body.into(),
+    };
+    InvokeServiceRequest {
+        id: "app".into(),
+        message: Some(InvokeRequest {
+            method: method.into(),
+            data: Some(data),
+            content_type: "text/plain".into(),
+            http_extension: Some(HttpExtension {
+                verb: Verb::Post.into(),
+                querystring: "q=1".into(),
+            }),
+        }),
+    }
+}
+
+#[tokio::test]
+async fn grpc_caller_and_http_app() {
+    let app = echo().await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
+    let reply = daprd
+        .grpc()
+        .invoke_service(invocation("echo", "hello"))
+        .await
+        .expect("called")
+        .into_inner();
+    assert_eq!(reply.data.expect("a body").value, b"hello");
+    assert_eq!(reply.content_type, "text/plain");
+    assert_eq!(app.calls("/echo")[0].query, "q=1");
+    let error = daprd
+        .grpc()
+        .invoke_service(invocation("unknown", ""))
+        .await
+        .expect_err("the app has no such path");
+    assert_eq!(error.code(), Code::NotFound, "{error}");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn http_caller_and_grpc_app() {
+    let callbacks = Callbacks::default();
+    let app = App::builder().callbacks(callbacks.clone()).start().await;
+    let daprd = Daprd::builder("app").grpc_app(&app).start().await;
+    let request = daprd
+        .http()
+        .request(Method::PUT, "/v1.0/invoke/app/method/some/where?q=1");
+    let reply = request
+        .header("content-type", "text/plain")
+        .body("hello")
+        .send()
+        .await
+        .expect_status(200);
+    assert_eq!(reply.text(), "hello");
+    let (_, message) = &callbacks.invocations()[0];
+    assert_eq!(message.method, "some/where");
+    let extension = message
+        .http_extension
+        .as_ref()
+        .expect("HTTP callers say how");
+    assert_eq!(
+        (extension.verb(), extension.querystring.as_str()),
+        (Verb::Put, "q=1")
+    );
+    daprd.stop().await;
+}
+
+fn to<T>(app_id: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("dapr-app-id", app_id.parse().expect("ASCII"));
+    request
+}
+
+#[tokio::test]
+async fn grpc_calls_are_proxied() {
+    let callbacks = Callbacks::default();
+    let app = App::builder().callbacks(callbacks.clone()).start().await;
+    let callee = Daprd::builder("callee").grpc_app(&app).start().await;
+    let caller = Daprd::builder("caller").start().await;
+    let mut client = AppCallbackClient::new(caller.channel());
+
+    let message = InvokeRequest {
+        method: "m".into(),
+        content_type: "a/b".into(),
+        ..Default::default()
+    };
+    let mut request = to("callee", message);
+    request
+        .metadata_mut()
+        .insert("x-caller", "kept".parse().expect("ASCII"));
+    let reply = client.on_invoke(request).await.expect("proxied");
+    assert_eq!(
+        reply
+            .metadata()
+            .get("x-app")
+            .expect("headers of the app pass"),
+        "called"
+    );
+    assert_eq!(reply.into_inner().content_type, "a/b");
+    let (metadata, _) = &callbacks.invocations()[0];
+    assert_eq!(
+        metadata
+            .get("x-caller")
+            .expect("headers of the caller pass"),
+        "kept"
+    );
+
+    let refuse = InvokeRequest {
+        method: "refuse".into(),
+        ..Default::default()
+    };
+    let error = client
+        .on_invoke(to("callee", refuse))
+        .await
+        .expect_err("the app refuses");
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::FailedPrecondition, "refused by the app")
+    );
+
+    let error = client
+        .on_invoke(InvokeRequest::default())
+        .await
+        .expect_err("no target");
+    assert_ne!(error.code(), Code::Ok);
+    caller.stop().await;
+    callee.stop().await;
+}
+
+#[tokio::test]
+async fn streams_are_proxied_message_by_message() {
+    let app = App::builder().callbacks(Callbacks::default()).start().await;
+    let daprd = Daprd::builder("app").grpc_app(&app).start().await;
+    let mut client = PlacementClient::new(mesh::plain(daprd.grpc_port()));
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let hosts = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let host = |name: &str| Host {
+        name: name.into(),
+        ..Default::default()
+    };
+    sender.send(host("one")).await.expect("the stream is open");
+    let mut orders = client
+        .report_dapr_status(to("app", hosts))
+        .await
+        .expect("proxied")
+        .into_inner();
+    let next = wait::within("the first answer", wait::DEADLINE, orders.message()).await;
+    assert_eq!(
+        next.expect("no error").expect("not the end").operation,
+        "one"
+    );
+    // The second goes out only after the first came back: nothing waits for the whole request.
+    sender.send(host("two")).await.expect("the stream is open");
+    let next = wait::within("the second answer", wait::DEADLINE, orders.message()).await;
+    assert_eq!(
+        next.expect("no error").expect("not the end").operation,
+        "two"
+    );
+    sender
+        .send(host("refuse"))
+        .await
+        .expect("the stream is open");
+    let error = wait::within("the error", wait::DEADLINE, orders.message())
+        .await
+        .expect_err("the app refuses");
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::OutOfRange, "refused by the app")
+    );
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_guard_both_sides() {
+    let app = echo().await;
+    let builder = Daprd::builder("app")
+        .app(&app)
+        .env("DAPR_API_TOKEN", "in")
+        .env("APP_API_TOKEN", "out");
+    let daprd = builder.start().await; // its health check needs no token
+    let http = daprd.http();
+    http.get("/v1.0/metadata").await.expect_status(401);
+    http.get("/v1.0/healthz").await.expect_status(204);
+    http.get("/v1.0/healthz/outbound").await.expect_status(204);
+    http.request(Method::GET, "/v1.0/metadata")
+        .header("dapr-api-token", "wrong")
+        .send()
+        .await
+        .expect_status(401);
+
+    let call = http
+        .request(Method::POST, "/v1.0/invoke/app/method/echo")
+        .header("dapr-api-token", "in")
+        .body("x");
+    call.send().await.expect_status(201);
+    assert_eq!(app.calls("/echo")[0].header("dapr-api-token"), "out");
+
+    let error = daprd
+        .grpc()
+        .get_metadata(proto::runtime::v1::GetMetadataRequest {})
+        .await
+        .expect_err("no token");
+    assert_eq!(error.code(), Code::Unauthenticated, "{error}");
+    daprd.stop().await;
+}

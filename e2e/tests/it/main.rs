@@ -1,0 +1,14 @@
+//! The process suites: the real programs as black boxes, spoken to over their own wire only. One module per
+//! boundary; `resources` holds what several of them load into a sidecar.
+
+mod bad_input;
+mod invoke;
+mod metadata_health;
+mod mtls;
+mod pubsub;
+mod reload;
+mod resources;
+mod sdk;
+mod shutdown;
+mod state_grpc;
+mod state_http;

@@ -1,0 +1,287 @@
+//! operator: resources for sidecars, Services for apps (contract 5).
+//! Every replica serves the API and the conversion webhook; one of them, the leader, keeps Services and watches pods.
+
+mod annotations;
+mod api;
+mod cleanup;
+mod cluster;
+mod definition;
+#[cfg(test)]
+mod fake;
+mod flags;
+mod leader;
+mod lease;
+mod metrics;
+mod pods;
+mod resources;
+mod services;
+mod watch;
+mod watchdog;
+mod webhook;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use daemon::Daemon;
+use k8s_openapi::api::coordination::v1::Lease;
+use proto::operator::v1::operator_server::OperatorServer;
+use security::{Anchors, KeyKind, Security, TokenSource};
+use telemetry::{Meter, MetricOptions};
+use tokio_util::sync::CancellationToken;
+use transport::{Listener, ServerOptions};
+
+use crate::cluster::Cluster;
+use crate::definition::Definition;
+pub use crate::flags::Flags;
+use crate::flags::WatchInterval;
+use crate::metrics::Metrics;
+use crate::pods::Pods;
+use crate::resources::{Feed, Kind};
+
+/// How long requests under way may take when the operator stops (contract 5.3).
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the operator until shutdown.
+///
+/// # Errors
+/// When the cluster cannot be reached at the start, or a part fails.
+pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
+    let environment = Environment::read()?;
+    let cluster = Cluster::connect(&flags.kubeconfig, &flags.watch_namespace).await?;
+    if flags.uninstall_cleanup {
+        return cleanup::run(&cluster, &environment.namespace).await;
+    }
+    let settings = Settings::load(&cluster, &environment.namespace, &flags.config).await?;
+    let (security, runner) = identity(&flags, &environment, &settings, &daemon)?;
+    let shutdown = daemon.shutdown();
+    let token = shutdown.clone();
+    daemon.spawn("security", async move { Ok(runner.run(token).await?) });
+
+    let feeds = Kind::ALL.map(Feed::new);
+    let pods = Pods::new();
+    for feed in &feeds {
+        daemon.spawn(
+            feed.kind().plural(),
+            feed.clone().run(cluster.clone(), shutdown.clone()),
+        );
+    }
+    daemon.spawn("pods", pods.clone().run(cluster.clone(), shutdown.clone()));
+    spawn_cache(&daemon, &feeds, &pods);
+
+    let api = api::Operator::new(cluster.clone(), feeds, pods);
+    spawn_api(&daemon, &flags, security.clone(), api).await?;
+    spawn_webhook(&daemon, &flags, &environment, security, &cluster).await?;
+    spawn_leader(&daemon, &flags, &environment, cluster, settings.mtls)?;
+    daemon.wait().await
+}
+
+/// What the operator takes from its environment.
+struct Environment {
+    namespace: String,
+    host: String,
+    webhooks: bool,
+}
+
+impl Environment {
+    fn read() -> anyhow::Result<Self> {
+        let text = |name: &str| std::env::var(name).unwrap_or_default();
+        let namespace = text("NAMESPACE");
+        if namespace.is_empty() {
+            bail!("the environment variable NAMESPACE is not set");
+        }
+        Ok(Self {
+            namespace,
+            host: text("HOSTNAME"),
+            webhooks: !text("ENABLE_WEBHOOKS").eq_ignore_ascii_case("false"),
+        })
+    }
+}
+
+/// What the control plane's Configuration says.
+struct Settings {
+    mtls: bool,
+    trust_domain: String,
+    sentry_address: String,
+}
+
+impl Settings {
+    async fn load(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<Self> {
+        let configurations = cluster.within::<crds::Configuration>(namespace);
+        let configuration = configurations
+            .get(name)
+            .await
+            .with_context(|| format!("cannot load configuration {namespace}/{name}"))?;
+        let mtls = configuration.spec.mtls.unwrap_or_default();
+        Ok(Self {
+            mtls: mtls.enabled.unwrap_or(true),
+            trust_domain: mtls.control_plane_trust_domain,
+            sentry_address: mtls.sentry_address,
+        })
+    }
+}
+
+fn identity(
+    flags: &Flags,
+    environment: &Environment,
+    settings: &Settings,
+    daemon: &Daemon,
+) -> anyhow::Result<(Security, security::Runner)> {
+    let options = security::Options {
+        app_id: security::OPERATOR.to_owned(),
+        requested_id: None,
+        namespace: environment.namespace.clone(),
+        trust_domain: None,
+        control_plane_trust_domain: settings.trust_domain.clone(),
+        control_plane_namespace: environment.namespace.clone(),
+        sentry_address: settings.sentry_address.clone(),
+        anchors: Anchors::File(flags.trust_anchors_file.clone()),
+        token: TokenSource::default(),
+        // Some API servers refuse other keys from webhooks.
+        key: KeyKind::Rsa2048,
+        // The operator identifies its callers even where sidecars do without.
+        mtls: true,
+        kubernetes: true,
+        jwt_audiences: Vec::new(),
+        registry: daemon.registry().clone(),
+    };
+    security::new(options).context("security options")
+}
+
+/// Readiness of what the API answers from.
+fn spawn_cache(daemon: &Daemon, feeds: &[Feed; 7], pods: &Pods) {
+    let target = daemon.health().target("operator-cache");
+    let (feeds, pods, shutdown) = (feeds.clone(), pods.clone(), daemon.shutdown());
+    daemon.spawn("cache", async move {
+        let complete = async {
+            for feed in &feeds {
+                feed.complete().await;
+            }
+            pods.complete().await;
+            target.ready();
+        };
+        shutdown.run_until_cancelled(complete).await;
+        Ok(())
+    });
+}
+
+async fn spawn_api(
+    daemon: &Daemon,
+    flags: &Flags,
+    security: Security,
+    api: api::Operator,
+) -> anyhow::Result<()> {
+    let listener = Listener::listen(&flags.listen_address, flags.port).await?;
+    let identified = daemon.health().target("operator-security");
+    let serving = daemon.health().target("operator-api-server");
+    let shutdown = daemon.shutdown();
+    daemon.spawn("api", async move {
+        let Some(ready) = shutdown.run_until_cancelled(security.ready()).await else {
+            return Ok(());
+        };
+        ready?;
+        identified.ready();
+        let options = ServerOptions {
+            tls: security.server(),
+            http1: false,
+            drain: DRAIN,
+            ..ServerOptions::default()
+        };
+        serving.ready();
+        Ok(transport::serve(listener, options, OperatorServer::new(api), shutdown).await?)
+    });
+    Ok(())
+}
+
+async fn spawn_webhook(
+    daemon: &Daemon,
+    flags: &Flags,
+    environment: &Environment,
+    security: Security,
+    cluster: &Cluster,
+) -> anyhow::Result<()> {
+    let target = daemon.health().target("operator-webhook");
+    if !environment.webhooks {
+        target.ready();
+        return Ok(());
+    }
+    let listener = Listener::listen(
+        &flags.webhook_server_listen_address,
+        flags.webhook_server_port,
+    )
+    .await?;
+    let (shutdown, secured) = (daemon.shutdown(), security.clone());
+    daemon.spawn("webhook", async move {
+        let Some(ready) = shutdown.run_until_cancelled(secured.ready()).await else {
+            return Ok(());
+        };
+        ready?;
+        let options = ServerOptions {
+            tls: secured.server_tls(),
+            drain: DRAIN,
+            ..ServerOptions::default()
+        };
+        Ok(transport::serve(listener, options, webhook::router(), shutdown).await?)
+    });
+    let definition = Definition::new(cluster.client());
+    let (shutdown, namespace) = (daemon.shutdown(), environment.namespace.clone());
+    daemon.spawn("conversion", async move {
+        let Some(ready) = shutdown.run_until_cancelled(security.ready()).await else {
+            return Ok(());
+        };
+        ready?;
+        definition
+            .keep(&namespace, security.anchors(), &shutdown, || target.ready())
+            .await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// The leader's work: Services and the watchdog.
+fn spawn_leader(
+    daemon: &Daemon,
+    flags: &Flags,
+    environment: &Environment,
+    cluster: Cluster,
+    mtls: bool,
+) -> anyhow::Result<()> {
+    let meter = Meter::new(daemon.registry(), MetricOptions::default())?;
+    let services = (!flags.disable_service_reconciler).then(|| services::Options {
+        cluster: cluster.clone(),
+        metrics: Metrics::new(&meter),
+        mtls,
+        rollouts: flags.enable_argo_rollout_service_reconciler,
+        resync: Some(flags.cache_sync_period)
+            .filter(|period| !period.is_zero())
+            .unwrap_or(services::DEFAULT_RESYNC),
+    });
+    let watchdog = (flags.watch_interval != WatchInterval::Never).then(|| watchdog::Options {
+        cluster: cluster.clone(),
+        interval: flags.watch_interval,
+        restarts_per_minute: flags.max_pod_restarts_per_minute,
+        may_label: flags.watchdog_can_patch_pod_labels,
+    });
+    let work = move |stop: CancellationToken| {
+        let services = services
+            .clone()
+            .map(|options| services::run(options, stop.clone()));
+        let watchdog = watchdog
+            .clone()
+            .map(|options| watchdog::run(options, stop.clone()));
+        async move {
+            let services = futures::future::OptionFuture::from(services);
+            let watchdog = futures::future::OptionFuture::from(watchdog);
+            futures::future::join3(services, watchdog, stop.cancelled()).await;
+            Ok(())
+        }
+    };
+    let shutdown = daemon.shutdown();
+    if flags.disable_leader_election {
+        daemon.spawn("leader", work(shutdown));
+        return Ok(());
+    }
+    let leases = cluster.within::<Lease>(&environment.namespace);
+    let identity = leader::identity(&environment.host);
+    daemon.spawn("leader", leader::run(leases, identity, work, shutdown));
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Dapr resources on their way to sidecars: watched once for the whole process, kept as the JSON that is sent.
+
+pub mod entry;
+pub mod feed;
+pub mod kind;
+pub mod queue;
+pub mod secrets;
+pub mod store;
+
+pub use entry::Entry;
+pub use feed::{Feed, Subscription};
+pub use kind::Kind;
+pub use queue::EventType;

@@ -1,0 +1,355 @@
+//! The task that owns the dissemination of every namespace: it feeds reports and time to the machines
+//! and carries their orders to the streams.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use proto::placement::v1::Host;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::dissemination::{Dissemination, Effect, Order, StreamId, Timing};
+use crate::metrics::Metrics;
+
+/// How to disseminate.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Virtual nodes of a host on the ring of an actor type.
+    pub replication_factor: i64,
+    /// Limit of one round.
+    pub timeout: Duration,
+    /// How long changes are collected after a round; zero is off.
+    pub coalesce: Duration,
+}
+
+/// Access to the task. Cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    events: mpsc::Sender<Event>,
+}
+
+/// The task itself.
+pub struct BoardTask {
+    options: Options,
+    metrics: Metrics,
+    events: mpsc::Receiver<Event>,
+    namespaces: BTreeMap<String, Dissemination>,
+    streams: HashMap<StreamId, Connection>,
+    ends: FuturesUnordered<BoxFuture<'static, StreamId>>,
+    next: StreamId,
+}
+
+enum Event {
+    Join {
+        host: Box<Host>,
+        reply: oneshot::Sender<Joined>,
+    },
+    Report {
+        stream: StreamId,
+        host: Box<Host>,
+    },
+    State(oneshot::Sender<StateTables>),
+}
+
+/// A stream's ends of its queues.
+pub(crate) struct Joined {
+    pub id: StreamId,
+    pub orders: mpsc::Receiver<Order>,
+    pub expelled: oneshot::Receiver<Status>,
+}
+
+struct Connection {
+    namespace: String,
+    orders: mpsc::Sender<Order>,
+    expel: oneshot::Sender<Status>,
+}
+
+/// The tables of all namespaces, as `/placement/state` shows them.
+#[derive(Debug, Default, Serialize)]
+pub struct StateTables {
+    /// By namespace.
+    pub tables: BTreeMap<String, StateTable>,
+}
+
+/// The table of a namespace.
+#[derive(Debug, Serialize)]
+pub struct StateTable {
+    /// Number of the latest round.
+    pub version: u64,
+    hosts: Vec<StateHost>,
+}
+
+#[derive(Debug, Serialize)]
+struct StateHost {
+    name: String,
+    id: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    port: i64,
+    entities: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pod: String,
+    api_level: u32,
+    namespace: String,
+}
+
+fn is_zero(port: &i64) -> bool {
+    *port == 0
+}
+
+impl Board {
+    /// A board without hosts, and its task.
+    #[must_use]
+    pub fn new(options: Options, metrics: Metrics) -> (Self, BoardTask) {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let task = BoardTask {
+            options,
+            metrics,
+            events,
+            namespaces: BTreeMap::new(),
+            streams: HashMap::new(),
+            ends: FuturesUnordered::new(),
+            next: 0,
+        };
+        (Board { events: sender }, task)
+    }
+
+    pub(crate) async fn join(&self, host: Host) -> Result<Joined, Status> {
+        let (reply, joined) = oneshot::channel();
+        let host = Box::new(host);
+        self.events
+            .send(Event::Join { host, reply })
+            .await
+            .map_err(|_| closing())?;
+        joined.await.map_err(|_| closing())
+    }
+
+    pub(crate) async fn report(&self, stream: StreamId, host: Host) -> Result<(), Status> {
+        let host = Box::new(host);
+        self.events
+            .send(Event::Report { stream, host })
+            .await
+            .map_err(|_| closing())
+    }
+
+    /// The tables of all namespaces.
+    ///
+    /// # Errors
+    /// During shutdown.
+    pub async fn state(&self) -> Result<StateTables, Status> {
+        let (reply, state) = oneshot::channel();
+        self.events
+            .send(Event::State(reply))
+            .await
+            .map_err(|_| closing())?;
+        state.await.map_err(|_| closing())
+    }
+
+    pub(crate) async fn state_json(&self) -> Result<Bytes, String> {
+        let state = self
+            .state()
+            .await
+            .map_err(|status| status.message().to_owned())?;
+        serde_json::to_vec(&state)
+            .map(Bytes::from)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// What streams hear when the board has gone.
+pub(crate) fn closing() -> Status {
+    Status::unavailable("placement server is shutting down")
+}
+
+impl BoardTask {
+    /// Disseminates until shutdown; all streams end with it.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let wake = self
+                .namespaces
+                .values()
+                .filter_map(Dissemination::wake)
+                .min();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(stream) = self.ends.next() => self.left(stream),
+                event = self.events.recv() => match event {
+                    Some(event) => self.event(event),
+                    None => return,
+                },
+                () = until(wake) => self.tick(),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Join { host, reply } => self.join(*host, reply),
+            Event::Report { stream, host } => {
+                let Some(connection) = self.streams.get(&stream) else {
+                    return;
+                };
+                let namespace = connection.namespace.clone();
+                self.apply(&namespace, |machine, now| {
+                    machine.report(stream, *host, now)
+                });
+            }
+            Event::State(reply) => {
+                let tables = self
+                    .namespaces
+                    .iter()
+                    .map(|(name, machine)| (name.clone(), state(machine)));
+                // Whoever asked may have given up.
+                let _ = reply.send(StateTables {
+                    tables: tables.collect(),
+                });
+            }
+        }
+    }
+
+    fn join(&mut self, host: Host, reply: oneshot::Sender<Joined>) {
+        let id = self.next;
+        self.next += 1;
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let (expel, expelled) = oneshot::channel();
+        if reply
+            .send(Joined {
+                id,
+                orders: receiver,
+                expelled,
+            })
+            .is_err()
+        {
+            return;
+        }
+        let watched = orders.clone();
+        self.ends.push(Box::pin(async move {
+            watched.closed().await;
+            id
+        }));
+        let namespace = host.namespace.clone();
+        let connection = Connection {
+            namespace: namespace.clone(),
+            orders,
+            expel,
+        };
+        self.streams.insert(id, connection);
+        let timing = Timing {
+            timeout: self.options.timeout,
+            coalesce: self.options.coalesce,
+        };
+        let factor = self.options.replication_factor;
+        self.namespaces
+            .entry(namespace.clone())
+            .or_insert_with(|| Dissemination::new(timing, factor));
+        self.apply(&namespace, |machine, now| machine.join(id, host, now));
+    }
+
+    fn left(&mut self, stream: StreamId) {
+        if let Some(connection) = self.streams.remove(&stream) {
+            self.apply(&connection.namespace, |machine, now| {
+                machine.leave(stream, now)
+            });
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now().into_std();
+        let due: Vec<String> = self
+            .namespaces
+            .iter()
+            .filter(|(_, machine)| machine.wake().is_some_and(|wake| wake <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for namespace in due {
+            self.apply(&namespace, Dissemination::tick);
+        }
+    }
+
+    /// Runs one input through a namespace's machine, and then whatever follows from its orders.
+    fn apply<F>(&mut self, namespace: &str, input: F)
+    where
+        F: FnOnce(&mut Dissemination, std::time::Instant) -> Vec<Effect>,
+    {
+        let now = Instant::now().into_std();
+        let Some(machine) = self.namespaces.get_mut(namespace) else {
+            return;
+        };
+        let mut effects = input(machine, now);
+        let mut stuck = Vec::new();
+        loop {
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Send(stream, order) => {
+                        let sent = self
+                            .streams
+                            .get(&stream)
+                            .map(|to| to.orders.try_send(order));
+                        if matches!(sent, Some(Err(_))) {
+                            stuck.push(stream);
+                        }
+                    }
+                    Effect::Expel(stream, text) => {
+                        expel(&mut self.streams, stream, Status::deadline_exceeded(text));
+                    }
+                }
+            }
+            // A stream that does not even take its orders is as good as gone.
+            let Some(stream) = stuck.pop() else { break };
+            expel(
+                &mut self.streams,
+                stream,
+                Status::resource_exhausted("orders are not being read"),
+            );
+            effects = machine.leave(stream, now);
+        }
+        let (all, with_actors) = machine.counts();
+        self.metrics.hosts(namespace, all, with_actors);
+        if machine.is_empty() {
+            self.namespaces.remove(namespace);
+        }
+    }
+}
+
+fn expel(streams: &mut HashMap<StreamId, Connection>, stream: StreamId, status: Status) {
+    if let Some(connection) = streams.remove(&stream) {
+        // The stream may be ending by itself.
+        let _ = connection.expel.send(status);
+    }
+}
+
+fn state(machine: &Dissemination) -> StateTable {
+    let (version, hosts) = machine.state();
+    let hosts = hosts.into_iter().map(|host| StateHost {
+        name: host.name,
+        id: host.id,
+        port: host.port,
+        entities: host.entities,
+        pod: host.pod,
+        api_level: host.api_level,
+        namespace: host.namespace,
+    });
+    StateTable {
+        version,
+        hosts: hosts.collect(),
+    }
+}
+
+async fn until(wake: Option<std::time::Instant>) {
+    match wake {
+        Some(wake) => sleep_until(Instant::from_std(wake)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reports that wait for the task; streams wait when it is full.
+const EVENTS: usize = 1024;
+
+/// Orders that wait for one stream. A round has three, and none starts before the last one ended, so
+/// this is only reached by a peer that reports changes all the time without reading.
+const ORDERS: usize = 32;

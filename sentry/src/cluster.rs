@@ -1,0 +1,259 @@
+//! The few calls to the Kubernetes API. Objects are read by name when they are needed and nothing is cached: a pod
+//! asks for a certificate twice a day, while a copy of all pods would cost memory in step with the cluster.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use crds::Configuration;
+use http::{Method, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// A client of the API server. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster(Client);
+
+/// Why an object is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path} does not exist")]
+    NotFound { path: String },
+    #[error("{path} has been changed by someone else")]
+    Conflict { path: String },
+    #[error("the name {name:?} is not a kubernetes name")]
+    Name { name: String },
+    #[error("the request for {path} failed")]
+    Api {
+        path: String,
+        source: Box<kube::Error>,
+    },
+    #[error("the answer for {path} is not what was asked for")]
+    Answer {
+        path: String,
+        source: serde_json::Error,
+    },
+}
+
+/// What matters of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    pub metadata: PodMeta,
+    pub spec: PodSpec,
+    pub status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodMeta {
+    pub name: String,
+    pub namespace: String,
+    pub annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    pub service_account_name: String,
+    pub containers: Option<Vec<Container>>,
+    pub init_containers: Option<Vec<Container>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Container {
+    pub name: String,
+    pub image: String,
+    pub restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodStatus {
+    pub container_statuses: Option<Vec<ContainerStatus>>,
+    pub init_container_statuses: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ContainerStatus {
+    pub name: String,
+    #[serde(rename = "imageID")]
+    pub image_id: String,
+}
+
+/// The outcome of a token review.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Review {
+    pub authenticated: bool,
+    pub error: Option<String>,
+    pub user: Option<User>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct User {
+    pub username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Reviewed {
+    status: Review,
+}
+
+/// Objects of the core group that are written.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Secret,
+    ConfigMap,
+}
+
+impl Cluster {
+    /// Connects with a kubeconfig, or as the pod that this is.
+    pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
+        let config = match kubeconfig {
+            Some(path) => {
+                let file = Kubeconfig::read_from(path)
+                    .with_context(|| format!("kubeconfig {}", path.display()))?;
+                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                    .await
+                    .with_context(|| format!("kubeconfig {}", path.display()))?
+            }
+            None => Config::incluster().context("neither a kubeconfig nor a service account")?,
+        };
+        Ok(Self(Client::try_from(config).context("kubernetes client")?))
+    }
+
+    /// A client over any transport, for tests.
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// A Configuration resource.
+    pub async fn configuration(&self, namespace: &str, name: &str) -> Result<Configuration, Error> {
+        self.get(format!(
+            "/apis/dapr.io/v1alpha1/namespaces/{}/configurations/{}",
+            checked(namespace)?,
+            checked(name)?
+        ))
+        .await
+    }
+
+    /// A pod.
+    pub async fn pod(&self, namespace: &str, name: &str) -> Result<Pod, Error> {
+        self.get(format!(
+            "/api/v1/namespaces/{}/pods/{}",
+            checked(namespace)?,
+            checked(name)?
+        ))
+        .await
+    }
+
+    /// A Secret or ConfigMap, whole, so that writing it back loses nothing.
+    pub async fn object(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value, Error> {
+        self.get(kind.path(namespace, name)?).await
+    }
+
+    /// Writes an object back; its `resourceVersion` makes this fail if someone else was faster.
+    pub async fn replace(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        object: &Value,
+    ) -> Result<(), Error> {
+        self.send::<Value>(Method::PUT, kind.path(namespace, name)?, Some(object))
+            .await
+            .map(drop)
+    }
+
+    /// Asks the API server about a service account token.
+    pub async fn review(&self, token: &str, audiences: &[&str]) -> Result<Review, Error> {
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "metadata": {"creationTimestamp": null},
+            "spec": {"token": token, "audiences": audiences},
+        });
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
+        let reviewed: Reviewed = self.send(Method::POST, path, Some(&review)).await?;
+        Ok(reviewed.status)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+        self.send(Method::GET, path, None).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: Option<&Value>,
+    ) -> Result<T, Error> {
+        let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
+        let request = Request::builder()
+            .method(method)
+            .uri(&path)
+            .header("accept", "application/json");
+        let request = if body.is_empty() {
+            request
+        } else {
+            request.header("content-type", "application/json")
+        };
+        let request = request
+            .body(body)
+            .map_err(|_| Error::Name { name: path.clone() })?;
+        // Not the client's typed request: that one logs an answer it cannot parse, and here answers hold keys.
+        let text = self
+            .0
+            .request_text(request)
+            .await
+            .map_err(|error| match &error {
+                kube::Error::Api(status) if status.code == 404 => {
+                    Error::NotFound { path: path.clone() }
+                }
+                kube::Error::Api(status) if status.code == 409 => {
+                    Error::Conflict { path: path.clone() }
+                }
+                _ => Error::Api {
+                    path: path.clone(),
+                    source: Box::new(error),
+                },
+            })?;
+        serde_json::from_str(&text).map_err(|source| Error::Answer { path, source })
+    }
+}
+
+impl Kind {
+    fn path(self, namespace: &str, name: &str) -> Result<String, Error> {
+        let plural = match self {
+            Self::Secret => "secrets",
+            Self::ConfigMap => "configmaps",
+        };
+        Ok(format!(
+            "/api/v1/namespaces/{}/{plural}/{}",
+            checked(namespace)?,
+            checked(name)?
+        ))
+    }
+}
+
+/// Names come from tokens and annotations; one that is no name must not become another path.
+fn checked(name: &str) -> Result<&str, Error> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let dots = name.bytes().all(|b| b == b'.');
+    if name.len() > MAX_NAME || dots || !name.bytes().all(allowed) {
+        return Err(Error::Name {
+            name: name.chars().take(MAX_NAME).collect(),
+        });
+    }
+    Ok(name)
+}
+
+/// Longest name in Kubernetes.
+const MAX_NAME: usize = 253;

@@ -1,0 +1,214 @@
+//! sentry: the certificate authority of the control plane (contract 6).
+//!
+//! Sentry keeps nothing but its issuer credentials: they lie in files, or in a Secret and a ConfigMap, and a change
+//! of them is taken over while requests go on.
+
+pub mod ca;
+pub mod cluster;
+pub mod config;
+mod flags;
+pub mod jwt;
+pub mod keeper;
+pub mod metrics;
+pub mod oidc;
+pub mod reload;
+pub mod service;
+pub mod settings;
+pub mod store;
+pub mod validator;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use daemon::Daemon;
+use proto::sentry::v1::ca_server::CaServer;
+use security::{KeyKind, Security};
+use telemetry::{Meter, MetricOptions};
+use tokens::Jwks;
+use transport::{Listener, ServerOptions};
+
+use crate::cluster::Cluster;
+use crate::config::Policy;
+use crate::keeper::Keeper;
+use crate::metrics::Metrics;
+use crate::reload::Reload;
+use crate::service::{OwnCertificate, Service};
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::validator::{JwksValidator, KubernetesValidator, Validators};
+
+pub use flags::Flags;
+
+/// The program.
+///
+/// # Errors
+/// For settings and credentials that cannot work, ports that are taken, and whatever ends a part early.
+pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
+    let settings = Settings::new(&flags, |name| std::env::var(name).ok())?;
+    let metrics = Metrics::new(&Meter::new(daemon.registry(), MetricOptions::default())?);
+    let serving = daemon.health().target("sentry-server");
+    let cluster = connect(&settings).await?;
+    let policy = Policy::load(&settings, cluster.as_ref()).await?;
+    let validators = validators(&settings, &policy, cluster.clone(), &daemon)?;
+    let store = match cluster {
+        Some(cluster) => {
+            let namespace = settings.id.namespace().to_owned();
+            Store::Cluster {
+                cluster,
+                namespace,
+                paths: settings.paths.clone(),
+            }
+        }
+        None => Store::Files(settings.paths.clone()),
+    };
+    let keeper = Arc::new(Keeper::open(store, settings.clone(), policy, metrics.clone()).await?);
+
+    let own = OwnCertificate {
+        keeper: keeper.clone(),
+        metrics: metrics.clone(),
+        sentry: settings.id.clone(),
+    };
+    let (security, identity) = Security::from_source(Box::new(own), KeyKind::Ed25519);
+    let shutdown = daemon.shutdown();
+    daemon.spawn("security", async move { Ok(identity.run(shutdown).await?) });
+    match daemon.unless_shutdown(security.ready()).await {
+        Some(ready) => ready?,
+        None => return daemon.wait().await,
+    }
+
+    let listener = Listener::listen(&settings.host, settings.port)
+        .await
+        .context("sentry server")?;
+    let service = CaServer::new(Service {
+        keeper: keeper.clone(),
+        validators,
+        metrics,
+        sentry: settings.id.clone(),
+        cluster_domain: cluster_domain(&settings),
+    });
+    let options = ServerOptions {
+        tls: security.server_tls(),
+        http1: false,
+        ..ServerOptions::default()
+    };
+    let service = tonic::service::Routes::new(service);
+    let shutdown = daemon.shutdown();
+    daemon.spawn("server", async move {
+        Ok(transport::serve(listener, options, service, shutdown).await?)
+    });
+    tracing::info!("Running gRPC server on port {}", settings.port);
+
+    let oidc = spawn_oidc(&settings, &keeper, &daemon);
+    let reload = Reload {
+        keeper,
+        security,
+        oidc,
+    };
+    let shutdown = daemon.shutdown();
+    daemon.spawn("reload", async move {
+        reload.run(&settings.watched(), shutdown).await
+    });
+    serving.ready();
+    daemon.wait().await
+}
+
+async fn connect(settings: &Settings) -> anyhow::Result<Option<Cluster>> {
+    if !settings.kubernetes {
+        return Ok(None);
+    }
+    daemon::refuse_root()?;
+    Ok(Some(
+        Cluster::connect(settings.kubeconfig.as_deref()).await?,
+    ))
+}
+
+fn validators(
+    settings: &Settings,
+    policy: &Policy,
+    cluster: Option<Cluster>,
+    daemon: &Daemon,
+) -> anyhow::Result<Validators> {
+    let kubernetes = cluster.map(|cluster| KubernetesValidator::new(cluster, &settings.id));
+    let Some(options) = policy.jwks.clone() else {
+        return Ok(Validators {
+            kubernetes,
+            jwks: None,
+        });
+    };
+    let (keys, runner) = Jwks::new(options).context("token validator jwks")?;
+    let (loaded, ready) = (
+        keys.clone(),
+        daemon.health().target("sentry-jwks-validator"),
+    );
+    let shutdown = daemon.shutdown();
+    daemon.spawn("jwks", async move {
+        runner.run(shutdown).await.context("token validator jwks")
+    });
+    let shutdown = daemon.shutdown();
+    daemon.spawn("jwks-ready", async move {
+        if shutdown.run_until_cancelled(loaded.ready()).await.is_some() {
+            ready.ready();
+        }
+        Ok(())
+    });
+    Ok(Validators {
+        kubernetes,
+        jwks: Some(JwksValidator::new(keys, &settings.id)),
+    })
+}
+
+fn spawn_oidc(
+    settings: &Settings,
+    keeper: &Arc<Keeper>,
+    daemon: &Daemon,
+) -> Option<Arc<oidc::ServerCertificate>> {
+    let Some(settings) = settings.oidc.clone() else {
+        tracing::info!("OIDC HTTP server is disabled");
+        return None;
+    };
+    let certificate = settings
+        .tls
+        .clone()
+        .map(|files| Arc::new(oidc::ServerCertificate::new(files)));
+    let ready = daemon.health().target("oidc-server");
+    let server = oidc::Server::new(keeper.clone(), settings);
+    daemon.spawn(
+        "oidc",
+        server.run(certificate.clone(), ready, daemon.shutdown()),
+    );
+    certificate
+}
+
+/// The domain of names in the cluster, from the resolver's search list; elsewhere the trust domain stands for it.
+fn cluster_domain(settings: &Settings) -> String {
+    let fallback = settings.id.trust_domain();
+    if !settings.kubernetes {
+        return fallback.to_owned();
+    }
+    let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    search_domain(&resolver).unwrap_or(fallback).to_owned()
+}
+
+fn search_domain(resolver: &str) -> Option<&str> {
+    let search = resolver
+        .lines()
+        .rev()
+        .find_map(|line| line.trim().strip_prefix("search"))?;
+    search
+        .split_whitespace()
+        .find_map(|name| name.strip_prefix("svc."))
+        .map(|name| name.trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::search_domain;
+
+    #[test]
+    fn the_cluster_domain_follows_svc() {
+        let resolver = "nameserver 10.0.0.1\nsearch default.svc.my.domain svc.my.domain my.domain\noptions ndots:5\n";
+        assert_eq!(search_domain(resolver), Some("my.domain"));
+        assert_eq!(search_domain("search lan\n"), None);
+        assert_eq!(search_domain(""), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! Follows the credentials: new ones are taken over in place, without a connection lost.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use security::Security;
+use security::files::Changes;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::keeper::Keeper;
+use crate::oidc::ServerCertificate;
+
+/// Changes within this time of each other are one change: a set of files is written one by one.
+const BATCH: Duration = Duration::from_secs(2);
+/// The store is looked at this often even without a notice, and this soon again when folders cannot be watched.
+const POLL: Duration = Duration::from_secs(300);
+const POLL_BLIND: Duration = Duration::from_secs(10);
+
+/// What has to follow the credentials.
+pub struct Reload {
+    pub keeper: Arc<Keeper>,
+    pub security: Security,
+    pub oidc: Option<Arc<ServerCertificate>>,
+}
+
+impl Reload {
+    /// Runs until shutdown.
+    pub async fn run(self, watched: &[&Path], shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut changes = watch(watched);
+        // What changed between loading and watching has given no notice.
+        self.once().await;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = next(&mut changes) => {}
+            }
+            if changes.is_none() {
+                changes = watch(watched);
+            }
+            self.once().await;
+        }
+    }
+
+    async fn once(&self) {
+        match self.keeper.reload().await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!("Issuer credentials changed; reloading");
+                self.security.renew();
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    error,
+                    "the changed credentials cannot be used; the old ones stay in force"
+                );
+            }
+        }
+        if let Some(certificate) = &self.oidc
+            && let Err(error) = certificate.reload()
+        {
+            tracing::error!(
+                "the OIDC server's certificate cannot be used; the old one stays: {error:#}"
+            );
+        }
+    }
+}
+
+fn watch(watched: &[&Path]) -> Option<Changes> {
+    match Changes::watch(watched.iter().copied(), BATCH) {
+        Ok(changes) => Some(changes),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(
+                error,
+                "credentials are not watched, looking at them every {POLL_BLIND:?}"
+            );
+            None
+        }
+    }
+}
+
+async fn next(changes: &mut Option<Changes>) {
+    match changes {
+        Some(changes) => tokio::select! { () = changes.next() => {}, () = sleep(POLL) => {} },
+        None => sleep(POLL_BLIND).await,
+    }
+}

@@ -1,0 +1,106 @@
+//! Where the authority's credentials are kept: files, or a Secret and a ConfigMap (contract 6.5).
+
+mod cluster;
+mod files;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::settings::Paths;
+
+/// All stored credentials; what is missing or empty is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    pub root: Option<Vec<u8>>,
+    pub chain: Option<Vec<u8>>,
+    pub key: Option<Vec<u8>>,
+    pub jwt_key: Option<Vec<u8>>,
+    pub jwks: Option<Vec<u8>>,
+}
+
+/// Credentials as they were found, and what is needed to write them back safely.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    pub credentials: Credentials,
+    /// Secret and ConfigMap with their versions.
+    objects: Option<(Value, Value)>,
+}
+
+/// Why credentials cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {path}")]
+    Read {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("cannot write {path}")]
+    Write {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("{path} is larger than 1 MiB")]
+    TooLarge { path: String },
+    #[error("the trust bundle cannot be used: {reason}")]
+    Object { reason: &'static str },
+    #[error("someone else has written the trust bundle at the same time")]
+    Conflict,
+    #[error("the trust bundle {name} in namespace {namespace}")]
+    Cluster {
+        name: &'static str,
+        namespace: String,
+        source: crate::cluster::Error,
+    },
+}
+
+/// A place for credentials.
+pub enum Store {
+    Files(Paths),
+    Cluster {
+        cluster: Cluster,
+        namespace: String,
+        paths: Paths,
+    },
+}
+
+impl Store {
+    /// Reads everything.
+    pub async fn load(&self) -> Result<Stored, Error> {
+        match self {
+            Self::Files(paths) => files::load(paths),
+            Self::Cluster {
+                cluster,
+                namespace,
+                paths,
+            } => cluster::load(cluster, namespace, paths).await,
+        }
+    }
+
+    /// Writes what differs from what was loaded.
+    pub async fn save(&self, stored: &Stored, wanted: &Credentials) -> Result<(), Error> {
+        match self {
+            Self::Files(paths) => files::save(paths, stored, wanted),
+            Self::Cluster {
+                cluster,
+                namespace,
+                paths,
+            } => cluster::save(cluster, namespace, paths, stored, wanted).await,
+        }
+    }
+}
+
+/// Largest credential in bytes; a Secret cannot hold more either.
+const MAX: usize = 1 << 20;
+
+fn present(bytes: Vec<u8>) -> Option<Vec<u8>> {
+    (!bytes.trim_ascii().is_empty()).then_some(bytes)
+}
+
+/// The key of a credential in Secret and ConfigMap.
+fn key_of(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}

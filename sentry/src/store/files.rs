@@ -1,0 +1,90 @@
+//! Credentials in files, readable by nobody else.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::{Credentials, Error, MAX, Stored, present};
+use crate::settings::Paths;
+
+const MODE: u32 = 0o600;
+
+/// Small local files, read in place.
+pub fn load(paths: &Paths) -> Result<Stored, Error> {
+    let credentials = Credentials {
+        root: read(&paths.root)?,
+        chain: read(&paths.chain)?,
+        key: read(&paths.key)?,
+        jwt_key: read(&paths.jwt_key)?,
+        jwks: read(&paths.jwks)?,
+    };
+    Ok(Stored {
+        credentials,
+        objects: None,
+    })
+}
+
+/// The issuer key comes last: its presence says that a set is complete.
+pub fn save(paths: &Paths, stored: &Stored, wanted: &Credentials) -> Result<(), Error> {
+    let found = &stored.credentials;
+    for (path, wanted, found) in [
+        (&paths.jwks, &wanted.jwks, &found.jwks),
+        (&paths.jwt_key, &wanted.jwt_key, &found.jwt_key),
+        (&paths.root, &wanted.root, &found.root),
+        (&paths.chain, &wanted.chain, &found.chain),
+        (&paths.key, &wanted.key, &found.key),
+    ] {
+        if let Some(content) = wanted
+            && wanted != found
+        {
+            write(path, content).map_err(|source| Error::Write {
+                path: path.display().to_string(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let label = || path.display().to_string();
+    match fs::metadata(path) {
+        Ok(found) if found.len() > MAX as u64 => return Err(Error::TooLarge { path: label() }),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(Error::Read {
+                path: label(),
+                source,
+            });
+        }
+    }
+    fs::read(path).map(present).map_err(|source| Error::Read {
+        path: label(),
+        source,
+    })
+}
+
+/// Written beside and renamed, so that no reader sees half a file.
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}

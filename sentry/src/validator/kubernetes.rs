@@ -1,0 +1,237 @@
+//! Service account tokens: the API server says whose token it is, the pod says which identity it has.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proto::sentry::v1::SignCertificateRequest;
+use security::{CONTROL_PLANE, SpiffeId, TrustDomain};
+use serde_json::Value;
+
+use super::{Granted, Refused, common, grant};
+use crate::ca::images::{Image, Role};
+use crate::cluster::{Cluster, Container, ContainerStatus, Pod};
+
+/// Checks tokens against the cluster that sentry runs in.
+pub struct KubernetesValidator {
+    cluster: Cluster,
+    sentry: SpiffeId,
+    audience: String,
+}
+
+/// Audience of tokens before Dapr 1.12.
+const LEGACY_AUDIENCE: &str = "dapr.io/sentry";
+const CONTROL_PLANE_ANNOTATION: &str = "dapr.io/control-plane";
+const APP_ID_ANNOTATION: &str = "dapr.io/app-id";
+const CONFIG_ANNOTATION: &str = "dapr.io/config";
+/// Name of the sidecar's container.
+const SIDECAR: &str = "daprd";
+/// Largest token in bytes.
+const MAX_TOKEN: usize = 64 << 10;
+
+impl KubernetesValidator {
+    pub fn new(cluster: Cluster, sentry: &SpiffeId) -> Self {
+        Self {
+            cluster,
+            sentry: sentry.clone(),
+            audience: sentry.to_string(),
+        }
+    }
+
+    pub async fn check(&self, request: &SignCertificateRequest) -> Result<Granted, Refused> {
+        common(request)?;
+        let (namespace, account) = self.review(&request.token).await?;
+        let name = pod_name(&request.token)?;
+        let pod = self.cluster.pod(&namespace, &name).await.map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "no pod for the requested identity"
+            );
+            identity("failed to get pod of identity")
+        })?;
+        if namespace != request.namespace {
+            return Err(identity(format!(
+                "namespace mismatch; received namespace: {}",
+                request.namespace
+            )));
+        }
+        if pod.spec.service_account_name != account {
+            tracing::error!(
+                "the service account of pod {namespace}/{name} does not match its token"
+            );
+            return Err(identity("pod service account mismatch"));
+        }
+        let (expected, control_plane) =
+            expected_id(&pod, &namespace, &name, self.sentry.namespace())?;
+        if expected != request.id {
+            return Err(identity(format!(
+                "app-id mismatch. expected: {expected}, received: {}",
+                request.id
+            )));
+        }
+        let domain = if control_plane {
+            self.sentry.trust_domain().to_owned()
+        } else {
+            self.trust_domain(&pod, &namespace).await?
+        };
+        grant(&domain, request, images(&pod))
+    }
+
+    /// Namespace and name of the service account that a token belongs to.
+    async fn review(&self, token: &str) -> Result<(String, String), Refused> {
+        if token.len() > MAX_TOKEN {
+            return Err(identity("the token is larger than 64 KiB"));
+        }
+        let audiences = [LEGACY_AUDIENCE, self.audience.as_str()];
+        let review = self
+            .cluster
+            .review(token, &audiences)
+            .await
+            .map_err(Refused::Review)?;
+        if let Some(error) = review.error.filter(|error| !error.is_empty()) {
+            return Err(identity(format!("invalid token: {error}")));
+        }
+        if !review.authenticated {
+            return Err(identity("authentication failed"));
+        }
+        let user = review.user.unwrap_or_default().username;
+        match user.split(':').collect::<Vec<_>>()[..] {
+            ["system", "serviceaccount", namespace, account] => {
+                Ok((namespace.to_owned(), account.to_owned()))
+            }
+            _ => Err(identity(
+                "provided token is not a properly structured service account token",
+            )),
+        }
+    }
+
+    /// The trust domain of an app is a matter of its Configuration; what the request says does not count.
+    async fn trust_domain(&self, pod: &Pod, namespace: &str) -> Result<String, Refused> {
+        let Some(name) = annotation(pod, CONFIG_ANNOTATION) else {
+            return Ok(TrustDomain::PUBLIC.to_owned());
+        };
+        let configuration = self
+            .cluster
+            .configuration(namespace, name)
+            .await
+            .map_err(|error| {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "no configuration {name:?}"
+                );
+                identity("failed to get configuration")
+            })?;
+        let domain = configuration
+            .spec
+            .access_control
+            .and_then(|control| control.trust_domain);
+        Ok(domain
+            .filter(|domain| !domain.is_empty())
+            .unwrap_or_else(|| TrustDomain::PUBLIC.to_owned()))
+    }
+}
+
+fn identity(text: impl Into<String>) -> Refused {
+    Refused::Identity(text.into())
+}
+
+fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    pod.metadata
+        .annotations
+        .as_ref()?
+        .get(name)
+        .map(String::as_str)
+}
+
+/// The pod that a token was made for. The API server has checked the token; here it is only read.
+fn pod_name(token: &str) -> Result<String, Refused> {
+    let unreadable = || identity("failed to parse Kubernetes token");
+    let claims = token.split('.').nth(1).ok_or_else(unreadable)?;
+    let claims = URL_SAFE_NO_PAD
+        .decode(claims.trim_end_matches('='))
+        .map_err(|_| unreadable())?;
+    let claims: Value = serde_json::from_slice(&claims).map_err(|_| unreadable())?;
+    match claims["kubernetes.io"]["pod"]["name"].as_str() {
+        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err(identity(
+            "kubernetes.io/pod/name claim is missing from Kubernetes token",
+        )),
+    }
+}
+
+/// The identity of a pod, and whether it belongs to the control plane.
+fn expected_id(
+    pod: &Pod,
+    namespace: &str,
+    name: &str,
+    control_plane: &str,
+) -> Result<(String, bool), Refused> {
+    let app_id = annotation(pod, APP_ID_ANNOTATION);
+    let Some(service) = annotation(pod, CONTROL_PLANE_ANNOTATION) else {
+        return Ok((app_id.unwrap_or(name).to_owned(), false));
+    };
+    let id = format!("dapr-{service}");
+    if namespace != control_plane {
+        return Err(identity(format!(
+            "control plane service in namespace '{namespace}' is not allowed"
+        )));
+    }
+    if !CONTROL_PLANE.contains(&id.as_str()) {
+        return Err(identity(format!("unknown control plane service '{name}'")));
+    }
+    if app_id.is_some() {
+        return Err(identity(format!(
+            "control plane service '{name}' cannot have annotation '{APP_ID_ANNOTATION}'"
+        )));
+    }
+    Ok((id, true))
+}
+
+/// The images of a pod's containers; of init containers only native sidecars, which is what daprd may be.
+fn images(pod: &Pod) -> Vec<Image> {
+    let none = Vec::new();
+    let (init, containers) = (
+        pod.spec.init_containers.as_ref(),
+        pod.spec.containers.as_ref(),
+    );
+    let (init_states, states) = (
+        &pod.status.init_container_statuses,
+        &pod.status.container_statuses,
+    );
+    let sidecars = init
+        .unwrap_or(&none)
+        .iter()
+        .filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    sidecars
+        .map(|container| image(container, init_states.as_deref()))
+        .chain(
+            containers
+                .unwrap_or(&none)
+                .iter()
+                .map(|container| image(container, states.as_deref())),
+        )
+        .collect()
+}
+
+fn image(container: &Container, states: Option<&[ContainerStatus]>) -> Image {
+    let state = states
+        .unwrap_or_default()
+        .iter()
+        .find(|state| state.name == container.name);
+    let digest = match state.map(|state| state.image_id.as_str()) {
+        Some(id) => match id.rsplit_once('@') {
+            Some((_, digest)) => digest,
+            None if id.starts_with("sha256:") => id,
+            None => "",
+        },
+        None => "",
+    };
+    Image {
+        role: if container.name == SIDECAR {
+            Role::Daprd
+        } else {
+            Role::App
+        },
+        container_name: container.name.clone(),
+        image: container.image.clone(),
+        digest: digest.to_owned(),
+    }
+}

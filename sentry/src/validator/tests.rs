@@ -1,0 +1,330 @@
+//! Tests of the validators, with a scripted API server.
+
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::ca::images::Role;
+use crate::cluster::Cluster;
+
+fn request(id: &str, namespace: &str) -> SignCertificateRequest {
+    SignCertificateRequest {
+        id: id.into(),
+        namespace: namespace.into(),
+        token: format!(
+            "e30.{}.c2ln",
+            base64(&json!({"kubernetes.io": {"pod": {"name": "pod-1"}}}))
+        ),
+        certificate_signing_request: b"csr".to_vec().into(),
+        ..SignCertificateRequest::default()
+    }
+}
+
+fn base64(value: &Value) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string())
+}
+
+/// An API server with one pod, one Configuration, and one opinion on tokens.
+fn cluster(review: Value, pod: Value, trust_domain: &'static str) -> Cluster {
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (review, pod) = (review.clone(), pod.clone());
+        async move {
+            let path = request.uri().path().to_owned();
+            let answer = match path.as_str() {
+                "/apis/authentication.k8s.io/v1/tokenreviews" => {
+                    assert_eq!(request.headers()["content-type"], "application/json");
+                    let body = request.into_body().collect_bytes().await.unwrap();
+                    let asked: Value = serde_json::from_slice(&body).unwrap();
+                    let audiences = json!([
+                        "dapr.io/sentry",
+                        "spiffe://cluster.local/ns/dapr-system/dapr-sentry"
+                    ]);
+                    assert_eq!(asked["spec"]["audiences"], audiences);
+                    Some(json!({ "status": review }))
+                }
+                "/api/v1/namespaces/default/pods/pod-1"
+                | "/api/v1/namespaces/dapr-system/pods/pod-1" => Some(pod),
+                "/apis/dapr.io/v1alpha1/namespaces/default/configurations/mine" => {
+                    Some(json!({"spec": {"accessControl": {"trustDomain": trust_domain}}}))
+                }
+                _ => None,
+            };
+            let status = if answer.is_some() { 200 } else { 404 };
+            let body =
+                answer.unwrap_or(json!({"kind": "Status", "code": 404, "status": "Failure"}));
+            let body = Body::from(body.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(
+                Response::builder().status(status).body(body).unwrap(),
+            )
+        }
+    });
+    Cluster::new(kube::Client::new(service, "default"))
+}
+
+fn validators(cluster: Cluster) -> Validators {
+    let sentry = SpiffeId::new("cluster.local", "dapr-system", "dapr-sentry").unwrap();
+    Validators {
+        kubernetes: Some(KubernetesValidator::new(cluster, &sentry)),
+        jwks: None,
+    }
+}
+
+fn known(namespace: &str) -> Value {
+    json!({"authenticated": true, "user": {"username": format!("system:serviceaccount:{namespace}:account")}})
+}
+
+fn pod(annotations: Value) -> Value {
+    json!({"metadata": {"annotations": annotations}, "spec": {"serviceAccountName": "account"}, "status": {}})
+}
+
+#[tokio::test]
+async fn the_pod_decides_on_the_identity() {
+    for (annotations, namespace, id, expected) in [
+        (
+            json!(null),
+            "default",
+            "pod-1",
+            Ok("spiffe://public/ns/default/pod-1"),
+        ),
+        (
+            json!({"dapr.io/app-id": "app"}),
+            "default",
+            "app",
+            Ok("spiffe://public/ns/default/app"),
+        ),
+        (
+            json!({"dapr.io/app-id": "app"}),
+            "default",
+            "other",
+            Err("app-id mismatch"),
+        ),
+        (
+            json!({"dapr.io/app-id": "app", "dapr.io/config": "mine"}),
+            "default",
+            "app",
+            Ok("spiffe://mine.domain/ns/default/app"),
+        ),
+        (
+            json!({"dapr.io/app-id": "app", "dapr.io/config": "absent"}),
+            "default",
+            "app",
+            Err("failed to get conf"),
+        ),
+        (
+            json!({"dapr.io/app-id": "app", "dapr.io/config": "../x"}),
+            "default",
+            "app",
+            Err("failed to get conf"),
+        ),
+        (
+            json!({"dapr.io/control-plane": "operator"}),
+            "dapr-system",
+            "dapr-operator",
+            Ok("spiffe://cluster.local/ns/dapr-system/dapr-operator"),
+        ),
+        (
+            json!({"dapr.io/control-plane": "operator"}),
+            "default",
+            "dapr-operator",
+            Err("is not allowed"),
+        ),
+        (
+            json!({"dapr.io/control-plane": "other"}),
+            "dapr-system",
+            "dapr-other",
+            Err("unknown control plane"),
+        ),
+        (
+            json!({"dapr.io/control-plane": "operator", "dapr.io/app-id": "app"}),
+            "dapr-system",
+            "dapr-operator",
+            Err("cannot have annotation"),
+        ),
+    ] {
+        let validators = validators(cluster(
+            known(namespace),
+            pod(annotations.clone()),
+            "mine.domain",
+        ));
+        match (validators.check(&request(id, namespace)).await, expected) {
+            (Ok(granted), Ok(expected)) => assert_eq!(granted.id.to_string(), expected),
+            (Err(refused), Err(expected)) => {
+                assert!(refused.to_string().contains(expected), "{refused}")
+            }
+            (found, expected) => panic!("{annotations}: {found:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_must_be_those_of_the_pods_account() {
+    let ours = pod(json!({"dapr.io/app-id": "app"}));
+    let ask = async |review: Value, request: SignCertificateRequest| {
+        let refused = validators(cluster(review, ours.clone(), "x"))
+            .check(&request)
+            .await;
+        refused.map_or_else(
+            |refused| refused.to_string(),
+            |granted| granted.id.to_string(),
+        )
+    };
+    let request = || request("app", "default");
+    assert_eq!(
+        ask(known("default"), request()).await,
+        "spiffe://public/ns/default/app"
+    );
+    assert!(
+        ask(json!({"authenticated": false}), request())
+            .await
+            .contains("authentication failed")
+    );
+    assert!(
+        ask(json!({"error": "expired"}), request())
+            .await
+            .contains("invalid token: expired")
+    );
+    let user = json!({"authenticated": true, "user": {"username": "system:admin"}});
+    assert!(
+        ask(user, request())
+            .await
+            .contains("not a properly structured")
+    );
+    let other =
+        json!({"authenticated": true, "user": {"username": "system:serviceaccount:default:other"}});
+    assert!(
+        ask(other, request())
+            .await
+            .contains("service account mismatch")
+    );
+    let elsewhere = SignCertificateRequest {
+        namespace: "prod".into(),
+        ..request()
+    };
+    assert!(
+        ask(known("default"), elsewhere)
+            .await
+            .contains("namespace mismatch")
+    );
+    for token in [
+        "",
+        "x",
+        "a.b.c",
+        "e30.e30.c2ln",
+        "e30.eyJrdWJlcm5ldGVzLmlvIjp7InBvZCI6e319fQ.c2ln",
+    ] {
+        let broken = SignCertificateRequest {
+            token: token.into(),
+            ..request()
+        };
+        assert!(
+            ask(known("default"), broken).await.contains("oken"),
+            "{token}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn images_of_the_pod_are_listed() {
+    let pod = json!({
+        "metadata": {"annotations": {"dapr.io/app-id": "app"}},
+        "spec": {
+            "serviceAccountName": "account",
+            "initContainers": [
+                {"name": "daprd", "image": "dapr:1", "restartPolicy": "Always"},
+                {"name": "setup", "image": "setup:1"}
+            ],
+            "containers": [{"name": "web", "image": "web:1"}, {"name": "new", "image": "new:1"}]
+        },
+        "status": {
+            "initContainerStatuses": [{"name": "daprd", "imageID": "docker.io/dapr@sha256:1"}],
+            "containerStatuses": [{"name": "web", "imageID": "sha256:2"}]
+        }
+    });
+    let granted = validators(cluster(known("default"), pod, "x"))
+        .check(&request("app", "default"))
+        .await
+        .unwrap();
+    let found: Vec<_> = granted
+        .images
+        .iter()
+        .map(|i| (i.role, i.container_name.as_str(), i.digest.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (Role::Daprd, "daprd", "sha256:1"),
+            (Role::App, "web", "sha256:2"),
+            (Role::App, "new", "")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn requests_need_their_parts_and_an_enabled_validator() {
+    let open = Validators {
+        kubernetes: None,
+        jwks: None,
+    };
+    let ask = async |request: SignCertificateRequest| {
+        open.check(&request)
+            .await
+            .map_err(|refused| refused.to_string())
+            .map(|granted| granted.id.to_string())
+    };
+    let good = || request("app", "default");
+    assert_eq!(ask(good()).await.unwrap(), "spiffe://public/ns/default/app");
+    let domain = SignCertificateRequest {
+        trust_domain: "mine".into(),
+        ..good()
+    };
+    assert_eq!(ask(domain).await.unwrap(), "spiffe://mine/ns/default/app");
+    for (broken, reason) in [
+        (request("", "default"), "empty"),
+        (request("a.b", "default"), "dots"),
+        (request(&"a".repeat(65), "default"), "64"),
+        (request("app", ""), "namespace"),
+        (
+            SignCertificateRequest {
+                certificate_signing_request: Vec::new().into(),
+                ..good()
+            },
+            "CSR",
+        ),
+        (
+            SignCertificateRequest {
+                trust_domain: "NOT".into(),
+                ..good()
+            },
+            "trust domain",
+        ),
+        (
+            SignCertificateRequest {
+                token_validator: TokenValidator::Jwks.into(),
+                ..good()
+            },
+            "not enabled",
+        ),
+        (
+            SignCertificateRequest {
+                token_validator: TokenValidator::Kubernetes.into(),
+                ..good()
+            },
+            "not enabled",
+        ),
+    ] {
+        let refused = ask(broken).await.unwrap_err();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    assert!(ask(request(&"a".repeat(64), "default")).await.is_ok());
+    let clustered = validators(cluster(known("default"), pod(json!({})), "x"));
+    let insecure = SignCertificateRequest {
+        token_validator: TokenValidator::Insecure.into(),
+        ..good()
+    };
+    assert!(matches!(
+        clustered.check(&insecure).await,
+        Err(Refused::NotEnabled)
+    ));
+}

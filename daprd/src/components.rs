@@ -87,7 +87,9 @@ impl Loader {
     pub async fn apply(&self, component: Component) -> Result<()> {
         let mut loaded = self.loaded.lock().await;
         let before = loaded.get(component.name());
-        if before.is_some_and(|before| before.spec == component.spec && before.auth == component.auth) {
+        if before
+            .is_some_and(|before| before.spec == component.spec && before.auth == component.auth)
+        {
             return Ok(());
         }
         if let Some(before) = before
@@ -110,7 +112,11 @@ impl Loader {
                     "[INIT_COMPONENT_FAILURE]: initialization error occurred for {text}"
                 ));
                 tracing::error!("Failed to init component {text}: {error:#}");
-                let labels = [component.spec.component_type.as_str(), "init", component.name()];
+                let labels = [
+                    component.spec.component_type.as_str(),
+                    "init",
+                    component.name(),
+                ];
                 self.init_fail_count.add(&labels, 1);
                 if component.spec.ignore_errors {
                     tracing::error!("Ignoring error processing component: {error:#}");
@@ -200,6 +206,10 @@ impl Loader {
         let mut metadata: Metadata = fields.into_iter().collect();
         if component.spec.category() == "pubsub" {
             metadata.set_default("consumerID", &self.options.instance.app_id);
+            let mut written = component.spec.metadata.iter();
+            if written.any(|pair| values::template::names_namespace(&pair.text())) {
+                metadata.set_default(pubsub::NAMESPACED, "true");
+            }
         }
         Ok(metadata)
     }
@@ -225,10 +235,13 @@ impl Loader {
                     .secrets
                     .for_resource(store, &reference.name)
                     .await?;
-                secret
-                    .get(reference.field())
-                    .cloned()
-                    .with_context(|| format!("secret {} of store {store} has no key {}", reference.name, reference.field()))?
+                secret.get(reference.field()).cloned().with_context(|| {
+                    format!(
+                        "secret {} of store {store} has no key {}",
+                        reference.name,
+                        reference.field()
+                    )
+                })?
             }
         } else if let Some(variable) = pair.env_ref.as_deref().filter(|name| !name.is_empty()) {
             self.variable(variable)?

@@ -136,5 +136,7 @@ fn tracing(tracing: &Tracing, app_id: &str) -> Result<TraceOptions> {
 
 fn duration(text: &str) -> Result<Duration> {
     let parsed: GoDuration = text.parse()?;
-    parsed.to_std().with_context(|| format!("{text:?} is negative"))
+    parsed
+        .to_std()
+        .with_context(|| format!("{text:?} is negative"))
 }

@@ -61,7 +61,10 @@ mod tests {
 
     #[test]
     fn the_environment_wins_and_is_checked() {
-        assert_eq!(address(Some("10.0.0.7"), "127.0.0.1").unwrap().to_string(), "10.0.0.7");
+        assert_eq!(
+            address(Some("10.0.0.7"), "127.0.0.1").unwrap().to_string(),
+            "10.0.0.7"
+        );
         let error = address(Some("here"), "").unwrap_err();
         assert!(error.to_string().contains("\"here\""), "{error}");
     }

@@ -9,7 +9,11 @@ use settings::{Mode, Resolved};
 ///
 /// # Errors
 /// Where mTLS lacks its trust anchors or the address of sentry.
-pub fn open(settings: &Resolved, trust_domain: Option<String>, daemon: &Daemon) -> Result<Security> {
+pub fn open(
+    settings: &Resolved,
+    trust_domain: Option<String>,
+    daemon: &Daemon,
+) -> Result<Security> {
     let kubernetes = settings.mode == Mode::Kubernetes;
     let anchors = settings.trust_anchors.clone().unwrap_or_default();
     if settings.mtls || kubernetes {

@@ -32,6 +32,11 @@ pub async fn run(flags: Flags, daemon: Daemon) -> Result<()> {
     if let Action::Wait(port) = flags.action {
         return wait::until_ready(port).await;
     }
+    tracing::info!(
+        "Starting Dapr Runtime -- version {} -- commit {}",
+        daemon::version(),
+        daemon::commit()
+    );
     for warning in &flags.warnings {
         tracing::warn!("{warning}");
     }

@@ -68,11 +68,10 @@ impl Owner for Middleware {
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
         let component_type = declared.type_below(self.prefix());
-        let opening = self.catalog.middleware.open(
-            &component_type,
-            &declared.version,
-            declared.open(),
-        );
+        let opening =
+            self.catalog
+                .middleware
+                .open(&component_type, &declared.version, declared.open());
         let link = declared.within_limit(opening).await?;
         let entry = (declared.listed(Vec::new()), link);
         let old = self.loaded.lock().insert(declared.name.clone(), entry);

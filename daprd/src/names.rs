@@ -23,7 +23,8 @@ pub async fn open(
         None if mode == Mode::Kubernetes => ("kubernetes".to_owned(), "v1".to_owned()),
         None => ("mdns".to_owned(), "v1".to_owned()),
     };
-    open.metadata = configured.map_or_else(Metadata::default, |it| fields(it.configuration.as_ref()));
+    open.metadata =
+        configured.map_or_else(Metadata::default, |it| fields(it.configuration.as_ref()));
     open.name = name.clone();
     let resolver = catalog.names.open(&name, &version, open).await?;
     tracing::info!("Initialized name resolution to {name}");
@@ -32,7 +33,10 @@ pub async fn open(
 
 /// The members of a free-form object as fields; nested values keep their JSON text.
 fn fields(configuration: Option<&Value>) -> Metadata {
-    let members = configuration.and_then(Value::as_object).into_iter().flatten();
+    let members = configuration
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
     members
         .map(|(key, value)| {
             let text = match value {

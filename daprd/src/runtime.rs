@@ -122,15 +122,21 @@ impl<'s> Runtime<'s> {
             spec.app_http_pipeline.clone().unwrap_or_default(),
         ));
         let (app, probe) = self.app_channel(&middleware);
-        let (pubsub, pubsub_run) = Engine::new(::pubsub::Options {
-            catalog: Arc::clone(&ground.catalog),
-            app_id: settings.app.id.clone(),
-            namespace: settings.namespace.clone(),
-            policies: Arc::clone(&ground.policies),
-            meter: ground.meter.clone(),
-            tracer: ground.tracer.clone(),
-            app: app.clone(),
-        });
+        let (pubsub, pubsub_run) = Engine::with_settings(
+            ::pubsub::Options {
+                catalog: Arc::clone(&ground.catalog),
+                app_id: settings.app.id.clone(),
+                namespace: settings.namespace.clone(),
+                policies: Arc::clone(&ground.policies),
+                meter: ground.meter.clone(),
+                tracer: ground.tracer.clone(),
+                app: app.clone(),
+            },
+            ::pubsub::Settings {
+                programmatic: settings.app.ask_subscriptions,
+                ..::pubsub::Settings::default()
+            },
+        );
         self.spawn("pubsub", pubsub_run.run(self.serving.clone()));
         let owners: Vec<Arc<dyn Owner>> = vec![
             Arc::new(secrets.clone()),

@@ -18,7 +18,11 @@ use transport::{KeepAlive, Listener, ServerOptions};
 /// Where none can be listened on.
 pub async fn listen(addresses: &[String], port: u16, what: &str) -> Result<Vec<Listener>> {
     let any = [String::new()];
-    let addresses = if addresses.is_empty() { &any } else { addresses };
+    let addresses = if addresses.is_empty() {
+        &any
+    } else {
+        addresses
+    };
     let mut listeners = Vec::new();
     let mut last = None;
     for address in addresses {
@@ -34,9 +38,8 @@ pub async fn listen(addresses: &[String], port: u16, what: &str) -> Result<Vec<L
         }
     }
     match last {
-        Some(error) if listeners.is_empty() => {
-            Err(error).with_context(|| format!("could not listen on any endpoint for the {what} API"))
-        }
+        Some(error) if listeners.is_empty() => Err(error)
+            .with_context(|| format!("could not listen on any endpoint for the {what} API")),
         _ => Ok(listeners),
     }
 }

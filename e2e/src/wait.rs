@@ -48,3 +48,10 @@ pub async fn within<T>(what: &str, deadline: Duration, work: impl Future<Output 
         Err(_) => panic!("{what} took longer than {deadline:?}"),
     }
 }
+
+/// Waits for the turn of a test whose sidecars find each other: all sidecars of a machine hear each other, so two such tests
+/// with the same app ids would meet. Held until the test ends.
+pub async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
+}

@@ -62,7 +62,7 @@ pub async fn run(
     }
 }
 
-/// `add` also replaces, and unlike `replace` it works where Helm has left the field out.
+/// Q-cabundle-add: `add` also replaces, and unlike `replace` it works where Helm has left the field out.
 fn patch(pem: &[u8]) -> anyhow::Result<Request<Vec<u8>>> {
     let body = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": STANDARD.encode(pem)}]);
     Request::builder()

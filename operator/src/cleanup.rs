@@ -26,3 +26,61 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake;
+    use serde_json::{Value, json};
+
+    const CRD: &str =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/subscriptions.dapr.io";
+    const LEASES: &str =
+        "/apis/coordination.k8s.io/v1/namespaces/dapr-system/leases/operator.dapr.io";
+
+    fn definition() -> (u16, Value) {
+        (
+            200,
+            json!({"metadata": {"name": "subscriptions.dapr.io"}, "spec": {}}),
+        )
+    }
+
+    #[tokio::test]
+    async fn the_webhook_goes_and_a_lease_that_stays_is_no_failure() {
+        for code in [403, 404] {
+            let (cluster, log) = fake::cluster(move |seen| match seen.path.as_str() {
+                CRD => definition(),
+                _ => fake::status(code, "No"),
+            });
+            run(&cluster, "dapr-system").await.unwrap();
+            let log = log.lock();
+            assert_eq!(
+                log[1].body,
+                json!({"spec": {"conversion": {"strategy": "None", "webhook": null}}})
+            );
+            assert_eq!(
+                (log[2].method.as_str(), log[2].path.as_str()),
+                ("DELETE", LEASES)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_crd_there_is_little_to_do() {
+        let (cluster, log) = fake::cluster(|_| fake::missing());
+        run(&cluster, "dapr-system").await.unwrap();
+        assert_eq!(
+            fake::lines(&log),
+            [format!("GET {CRD}"), format!("DELETE {LEASES}")]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_crd_that_cannot_be_changed_is_a_failure() {
+        let (cluster, _) = fake::cluster(|seen| match seen.method.as_str() {
+            "GET" => definition(),
+            _ => fake::status(500, "InternalError"),
+        });
+        assert!(run(&cluster, "dapr-system").await.is_err());
+    }
+}

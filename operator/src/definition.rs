@@ -25,6 +25,9 @@ const SERVICE: &str = "dapr-webhook";
 /// The pause before another attempt, also while there is no CRD.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// The pause while the operator is not allowed to change the CRD.
+const FORBIDDEN_RETRY: Duration = Duration::from_secs(5 * 60);
+
 /// The CRD, in as far as it is known here.
 pub struct Definition {
     api: Api<DynamicObject>,
@@ -45,7 +48,7 @@ impl Definition {
     }
 
     /// Keeps the CRD pointing to the webhook in `namespace`, with the current trust anchors, until shutdown.
-    /// Calls `ready` once it does, or once it is clear that there is no CRD.
+    /// Calls `ready` once it does, or once it is clear that there is no CRD or that it is not ours to change.
     pub async fn keep(
         &self,
         namespace: &str,
@@ -69,6 +72,12 @@ impl Definition {
                         );
                         ready();
                         tokio::time::sleep(RETRY).await;
+                    }
+                    // An installation for one namespace may not touch CRDs; someone else has to.
+                    Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                        tracing::warn!("not allowed to set the conversion webhook of CRD {NAME}");
+                        ready();
+                        tokio::time::sleep(FORBIDDEN_RETRY).await;
                     }
                     Err(error) => {
                         tracing::error!(%error, "cannot set the conversion webhook of CRD {NAME}");
@@ -202,5 +211,33 @@ mod tests {
             );
             assert_eq!(pointing(&patched, "n", b"anchors"), None);
         }
+    }
+
+    async fn kept(
+        answer: impl Fn(&crate::fake::Seen) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Vec<String> {
+        let (cluster, log) = crate::fake::cluster(answer);
+        let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
+        let shutdown = CancellationToken::new();
+        let definition = Definition::new(cluster.client());
+        definition
+            .keep("n", anchors, &shutdown, || shutdown.cancel())
+            .await;
+        crate::fake::lines(&log)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readiness_does_not_depend_on_a_crd_that_is_missing_or_not_ours() {
+        let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}");
+        let (get, patch) = (format!("GET {path}"), format!("PATCH {path}"));
+        for refusal in [
+            crate::fake::missing(),
+            crate::fake::status(403, "Forbidden"),
+        ] {
+            let seen = kept(move |_| refusal.clone()).await;
+            assert_eq!(seen, [get.as_str()]);
+        }
+        let there = |_: &crate::fake::Seen| (200, json!({"metadata": {"name": NAME}, "spec": {}}));
+        assert_eq!(kept(there).await, [get, patch]);
     }
 }

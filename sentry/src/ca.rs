@@ -13,7 +13,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use security::SpiffeId;
+use security::{SpiffeId, pem_block};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Root, issuer chain and issuer key as PEM, as they are stored.
@@ -31,15 +31,15 @@ pub enum Error {
     Pem { what: &'static str },
     #[error("{what} is not a readable certificate")]
     Certificate { what: &'static str },
-    #[error("a certificate among the trust anchors is not self-signed")]
+    #[error("a trust anchor is not signed by itself")]
     NotSelfSigned,
     #[error("the issuer certificate is not a certificate authority")]
     NotAnAuthority,
     #[error("the issuer key cannot be used: {reason}")]
     Key { reason: String },
-    #[error("issuer key does not match issuer certificate")]
+    #[error("the issuer key belongs to another certificate")]
     KeyMismatch,
-    #[error("issuer chain does not belong to trust anchors: {reason}")]
+    #[error("no trust anchor vouches for the issuer: {reason}")]
     Chain { reason: String },
     #[error("the issuer certificate has expired at {at}")]
     Expired { at: Timestamp },
@@ -278,20 +278,6 @@ pub(crate) fn pem(certificates: &[CertificateDer<'_>]) -> String {
         .iter()
         .map(|certificate| pem_block("CERTIFICATE", certificate))
         .collect()
-}
-
-pub(crate) fn pem_block(label: &str, der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<_> = text
-        .as_bytes()
-        .chunks(64)
-        .map(|line| String::from_utf8_lossy(line))
-        .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {

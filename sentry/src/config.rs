@@ -62,10 +62,11 @@ impl Policy {
             match validator.name.to_lowercase().as_str() {
                 "jwks" => policy.jwks = Some(jwks(validator)?),
                 "kubernetes" | "insecure" => bail!(
-                    "invalid token validator: the built-in 'kubernetes' and 'insecure' validators cannot be configured manually"
+                    "token validator {:?} is built in and takes no configuration",
+                    validator.name
                 ),
                 _ => bail!(
-                    "invalid token validator name: '{}'; supported values: 'jwks'",
+                    "token validator {:?} is unknown, jwks is the only one to configure",
                     validator.name
                 ),
             }

@@ -11,34 +11,34 @@ use values::GoDuration;
 #[derive(Parser, Clone, Debug)]
 #[command(name = "sentry", version = daemon::version(), args_override_self = true)]
 pub struct Flags {
-    /// Path to config file, or name of a configuration object
+    /// The Configuration: a file, or the name of the resource in a cluster
     #[arg(long, default_value = DEFAULT_CONFIG)]
     pub config: String,
-    /// Path to the credentials directory holding the issuer data
+    /// Folder of the issuer credentials
     #[arg(long, default_value = "/var/run/secrets/dapr.io/credentials")]
     pub issuer_credentials: PathBuf,
-    /// Certificate Authority certificate filename
+    /// File of the root certificates
     #[arg(long, default_value = "ca.crt")]
     pub issuer_ca_filename: PathBuf,
-    /// Issuer certificate filename
+    /// File of the issuer's certificate chain
     #[arg(long, default_value = "issuer.crt")]
     pub issuer_certificate_filename: PathBuf,
-    /// Issuer private key filename
+    /// File of the issuer's private key
     #[arg(long, default_value = "issuer.key")]
     pub issuer_key_filename: PathBuf,
-    /// The CA trust domain
+    /// Trust domain of the control plane
     #[arg(long, default_value = "localhost")]
     pub trust_domain: String,
-    /// The port for the sentry server to listen on
+    /// Port for certificate requests
     #[arg(long, default_value_t = 50001)]
     pub port: u16,
-    /// The listen address for the sentry server
+    /// Host to listen on for certificate requests; empty means all
     #[arg(long, default_value = "")]
     pub listen_address: String,
-    /// Runtime mode for Dapr Sentry
+    /// Where sentry runs
     #[arg(long, value_enum, default_value = "standalone")]
     pub mode: Mode,
-    /// Absolute path to the kubeconfig file [default: $HOME/.kube/config]
+    /// Kubeconfig file [default: $HOME/.kube/config if there is one]
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
     #[command(flatten)]
@@ -66,25 +66,25 @@ pub enum Mode {
 /// JWT issuing.
 #[derive(clap::Args, Clone, Debug)]
 pub struct JwtFlags {
-    /// Enable JWT token issuance by Sentry
+    /// Issue JWTs beside certificates
     #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
     pub jwt_enabled: bool,
-    /// JWT signing key filename; only an absolute path has an effect
+    /// File of the key that signs JWTs; must be absolute to have an effect
     #[arg(long, default_value = "jwt.key")]
     pub jwt_key_filename: PathBuf,
-    /// JWKS (JSON Web Key Set) filename; only an absolute path has an effect
+    /// File of the public keys of JWTs; must be absolute to have an effect
     #[arg(long, default_value = "jwks.json")]
     pub jwks_filename: PathBuf,
-    /// Issuer value for JWT tokens (no issuer if unset)
+    /// Claim iss of JWTs; left out when not given
     #[arg(long)]
     pub jwt_issuer: Option<String>,
-    /// Algorithm used for JWT signing, must be supported by signing key
+    /// How JWTs are signed; has to fit the key
     #[arg(long, default_value = "RS256")]
     pub jwt_signing_algorithm: String,
-    /// Key ID (kid) used for JWT signing [default: base64 encoded SHA-256 of the signing key]
+    /// Key id in JWTs [default: thumbprint of the key]
     #[arg(long)]
     pub jwt_key_id: Option<String>,
-    /// Time-to-live for JWT tokens
+    /// Life of a JWT
     #[arg(long, default_value = "24h")]
     pub jwt_ttl: GoDuration,
 }
@@ -92,31 +92,31 @@ pub struct JwtFlags {
 /// The OIDC server.
 #[derive(clap::Args, Clone, Debug)]
 pub struct OidcFlags {
-    /// Enable OIDC HTTP server for Dapr Sentry
+    /// Serve the OIDC documents; needs jwt-enabled
     #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
     pub oidc_enabled: bool,
-    /// The port for the OIDC HTTP server
+    /// Port of the OIDC server
     #[arg(long, default_value_t = 9080)]
     pub oidc_server_listen_port: u16,
-    /// The address for the OIDC HTTP server
+    /// Host the OIDC server listens on
     #[arg(long, default_value = "localhost")]
     pub oidc_server_listen_address: String,
-    /// Serve OIDC HTTP with TLS
+    /// Insist on TLS for the OIDC server
     #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
     pub oidc_server_tls_enabled: bool,
-    /// TLS certificate file for the OIDC HTTP server
+    /// Certificate of the OIDC server
     #[arg(long)]
     pub oidc_server_tls_cert_file: Option<PathBuf>,
-    /// TLS key file for the OIDC HTTP server
+    /// Private key of the OIDC server
     #[arg(long)]
     pub oidc_server_tls_key_file: Option<PathBuf>,
-    /// Custom URI where the JWKS can be accessed externally
+    /// Where the outside finds the key set
     #[arg(long)]
     pub oidc_jwks_uri: Option<String>,
-    /// Path prefix to add to OIDC HTTP endpoints
+    /// Put before every path of the OIDC server
     #[arg(long)]
     pub oidc_path_prefix: Option<String>,
-    /// List of allowed hosts for OIDC HTTP endpoints
+    /// Hosts the OIDC server answers for; empty means any
     #[arg(long, value_delimiter = ',')]
     pub oidc_allowed_hosts: Vec<String>,
 }

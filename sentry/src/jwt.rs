@@ -24,11 +24,9 @@ pub enum Error {
     Algorithm { algorithm: Algorithm },
     #[error("the jwks is no json web key set: {reason}")]
     KeySet { reason: String },
-    #[error("JWKS doesn't contain a matching public key for the JWT signing key")]
+    #[error("the jwks lacks the public half of the signing key")]
     NoMatch,
-    #[error(
-        "JWKS doesn't contain a key with user-provided key ID {id:?} that matches the JWT signing key"
-    )]
+    #[error("the jwks lacks the public half of the signing key under the key id {id:?}")]
     NoMatchForId { id: String },
     #[error("a jwt cannot be signed: {reason}")]
     Sign { reason: String },

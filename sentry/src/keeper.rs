@@ -32,11 +32,11 @@ pub struct Current {
 /// Why there is no authority.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("failed to load or store the CA bundle")]
+    #[error("the credentials cannot be loaded or stored")]
     Store(#[from] store::Error),
-    #[error("failed to verify the CA bundle")]
+    #[error("the issuer credentials cannot be used")]
     Authority(#[from] ca::Error),
-    #[error("failed to verify the JWT signing key")]
+    #[error("the jwt credentials cannot be used")]
     Jwt(#[from] jwt::Error),
     #[error(
         "the issuer key is there but {missing} is not: sentry makes no new authority over a key it did not make; \
@@ -71,12 +71,10 @@ impl Keeper {
             }
         };
         if generated {
-            tracing::info!(
-                "Self-signed certs and JWT root key generated and persisted successfully"
-            );
+            tracing::info!("new credentials have been stored");
             metrics.issuer_changed();
         } else {
-            tracing::info!("Root and issuer certs found: using credentials from store");
+            tracing::info!("using the stored credentials");
         }
         let (authority, jwt) = open(&credentials, &settings, &policy)?;
         let keeper = Self {
@@ -198,7 +196,7 @@ fn complete(
         (Some(_), Some(missing)) => return Err(Error::Incomplete { missing }),
         (Some(_), None) => {}
         (None, _) => {
-            tracing::info!("Root and issuer certs not found: generating self signed CA");
+            tracing::info!("no issuer credentials yet, making a root and an issuer");
             let made = generate(&settings.id, policy.clock_skew)?;
             (wanted.root, wanted.chain, wanted.key) =
                 (Some(made.root), Some(made.chain), Some(made.key));
@@ -210,7 +208,7 @@ fn complete(
             (Some(_), Some(_)) => {}
             (Some(key), None) => wanted.jwks = Some(jwt::publish(key)?),
             (None, _) => {
-                tracing::info!("Generating JWT signing key and persisting to store");
+                tracing::info!("no jwt signing key yet, making one");
                 let made = jwt::generate()?;
                 (wanted.jwt_key, wanted.jwks) = (Some(made.key), Some(made.jwks));
                 generated = true;

@@ -96,7 +96,7 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     daemon.spawn("server", async move {
         Ok(transport::serve(listener, options, service, shutdown).await?)
     });
-    tracing::info!("Running gRPC server on port {}", settings.port);
+    tracing::info!("answering certificate requests on port {}", settings.port);
 
     let oidc = spawn_oidc(&settings, &keeper, &daemon);
     let reload = Reload {
@@ -163,7 +163,7 @@ fn spawn_oidc(
     daemon: &Daemon,
 ) -> Option<Arc<oidc::ServerCertificate>> {
     let Some(settings) = settings.oidc.clone() else {
-        tracing::info!("OIDC HTTP server is disabled");
+        tracing::info!("no OIDC server: it needs oidc-enabled and jwt-enabled");
         return None;
     };
     let certificate = settings

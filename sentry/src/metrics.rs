@@ -19,32 +19,32 @@ impl Metrics {
         Self {
             received: meter.counter(
                 "sentry/cert/sign/request_received_total",
-                "The number of CSRs received.",
+                "Certificate requests received.",
                 &[],
             ),
             signed: meter.counter(
                 "sentry/cert/sign/success_total",
-                "The number of certificates issuances that have succeeded.",
+                "Certificates signed for workloads.",
                 &[],
             ),
             failed: meter.counter(
                 "sentry/cert/sign/failure_total",
-                "The number of errors occurred when signing the CSR.",
+                "Certificate requests refused or failed.",
                 &["reason"],
             ),
             own_failed: meter.counter(
                 "sentry/servercert/issue_failed_total",
-                "The number of server TLS certificate issuance failures.",
+                "Failures to sign sentry's own certificate.",
                 &["reason"],
             ),
             changed: meter.counter(
                 "sentry/issuercert/changed_total",
-                "The number of issuer cert updates, when issuer cert or key is changed",
+                "Issuer credentials made or taken over.",
                 &[],
             ),
             expiry: meter.gauge(
                 "sentry/issuercert/expiry_timestamp",
-                "The unix timestamp, in seconds, when issuer/root cert will expire.",
+                "End of the issuer certificate, in seconds since 1970.",
                 &[],
             ),
         }

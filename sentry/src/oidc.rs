@@ -98,7 +98,7 @@ impl Documents {
     ) -> Response<Full<Bytes>> {
         let path = uri.path();
         if path != self.jwks_path && path != self.discovery_path {
-            return text(StatusCode::NOT_FOUND, "404 page not found");
+            return text(StatusCode::NOT_FOUND, "not found");
         }
         let header = |name: &str| {
             headers
@@ -114,14 +114,14 @@ impl Documents {
         let forwarded = header(FORWARDED_HOST);
         if !self.allowed(forwarded.unwrap_or(host)) {
             tracing::warn!("OIDC request for a host that is not allowed");
-            return text(StatusCode::FORBIDDEN, "Forbidden: unauthorized domain");
+            return text(StatusCode::FORBIDDEN, "this host is not served here");
         }
         if method != Method::GET {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
         }
         let current = self.keeper.current();
         let Some(jwt) = &current.jwt else {
-            return text(StatusCode::NOT_FOUND, "JWKS not available");
+            return text(StatusCode::NOT_FOUND, "no tokens are issued here");
         };
         if path == self.jwks_path {
             return document(jwt.jwks().to_vec());
@@ -132,7 +132,7 @@ impl Documents {
         let host = forwarded.filter(|_| concrete).unwrap_or(host);
         match self.discovery(host, jwt.algorithm()) {
             Some(body) => document(body),
-            None => text(StatusCode::BAD_REQUEST, "Invalid host"),
+            None => text(StatusCode::BAD_REQUEST, "the host is not valid"),
         }
     }
 
@@ -250,7 +250,7 @@ impl ServerCertificate {
     async fn wait(&self) -> anyhow::Result<()> {
         while !self.certificate.exists() || !self.key.exists() {
             tracing::warn!(
-                "Waiting for TLS certificate and key files to be available: {}, {}",
+                "the OIDC server waits for its files {} and {}",
                 self.certificate.display(),
                 self.key.display()
             );

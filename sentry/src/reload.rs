@@ -47,7 +47,7 @@ impl Reload {
         match self.keeper.reload().await {
             Ok(false) => {}
             Ok(true) => {
-                tracing::warn!("Issuer credentials changed; reloading");
+                tracing::warn!("new issuer credentials are in force");
                 self.security.renew();
             }
             Err(error) => {

@@ -83,7 +83,7 @@ impl Service {
                 "cannot sign for {}",
                 subject.id
             );
-            Status::internal("failed to sign certificate")
+            Status::internal("the certificate could not be signed")
         })?;
         let mut response = SignCertificateResponse {
             workload_certificate: issued.chain.into(),
@@ -99,8 +99,9 @@ impl Service {
             let signed = signed
                 .map_err(|error| error.to_string())
                 .and_then(|signed| signed);
-            let (jwt, by_audience) = signed
-                .map_err(|error| Status::internal(format!("failed to generate JWT: {error}")))?;
+            let (jwt, by_audience) = signed.map_err(|error| {
+                Status::internal(format!("the jwt could not be signed: {error}"))
+            })?;
             response.jwt = Some(jwt);
             response.per_audience_jwts = by_audience.into_iter().collect();
         }

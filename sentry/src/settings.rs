@@ -112,10 +112,7 @@ impl Settings {
 fn jwt(flags: &Flags) -> anyhow::Result<Option<Jwt>> {
     let flags = &flags.jwt;
     if !flags.jwt_enabled {
-        ensure!(
-            flags.jwt_issuer.is_none(),
-            "jwt-issuer cannot be set when jwt-enabled is false"
-        );
+        ensure!(flags.jwt_issuer.is_none(), "jwt-issuer needs jwt-enabled");
         return Ok(None);
     }
     let algorithm: jsonwebtoken::Algorithm = flags
@@ -149,12 +146,11 @@ fn oidc(flags: &Flags) -> anyhow::Result<Option<Oidc>> {
     let tls = match files {
         (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
         (None, None) => None,
-        _ => bail!("both OIDC TLS certificate and key must be provided if one is specified"),
+        _ => bail!("oidc-server-tls-cert-file and oidc-server-tls-key-file go together"),
     };
     ensure!(
         !flags.oidc_enabled || !flags.oidc_server_tls_enabled || tls.is_some(),
-        "oidc-server-tls-cert-file and oidc-server-tls-key-file are required when the OIDC HTTP server is enabled \
-         (unless oidc-server-tls-enabled is false)"
+        "oidc-enabled needs oidc-server-tls-cert-file and oidc-server-tls-key-file, or oidc-server-tls-enabled=false"
     );
     if !flags.oidc_enabled || !jwt.jwt_enabled {
         return Ok(None);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::settings::Paths;
 
-/// All stored credentials; what is missing or empty is none.
+/// All stored credentials; what is missing is none, and in a Secret what is empty too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub root: Option<Vec<u8>>,
@@ -94,6 +94,7 @@ impl Store {
 /// Largest credential in bytes; a Secret cannot hold more either.
 const MAX: usize = 1 << 20;
 
+/// Charts make a Secret before there is anything to put into it.
 fn present(bytes: Vec<u8>) -> Option<Vec<u8>> {
     (!bytes.trim_ascii().is_empty()).then_some(bytes)
 }

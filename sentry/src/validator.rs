@@ -89,11 +89,11 @@ impl Validators {
 /// What every request must have.
 fn common(request: &SignCertificateRequest) -> Result<(), Refused> {
     let wrong = if request.id.is_empty() {
-        "app ID must not be empty"
+        "the id is empty"
     } else if request.id.contains('.') {
-        "app ID must not contain dots"
+        "the id has dots in it"
     } else if request.id.len() > MAX_APP_ID {
-        "app ID must be 64 characters or less"
+        "the id is longer than 64 characters"
     } else if request.certificate_signing_request.is_empty() {
         "CSR is required"
     } else if request.namespace.is_empty() {

@@ -1,1 +1,11 @@
-//! One suite per component kind, run by every family.
+//! One suite per kind of component, run by every family against its own backends. What a component declares selects the
+//! cases that it must pass; what it does not declare, it must refuse. A failure panics with the name of the case.
+#![deny(missing_docs)]
+
+pub mod pubsub;
+pub mod secrets;
+pub mod spawn;
+pub mod state;
+pub mod table;
+
+pub use spawn::{Tasks, open};

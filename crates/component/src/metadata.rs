@@ -152,7 +152,10 @@ mod tests {
     fn keys_ignore_case_and_have_aliases() {
         let metadata = sample();
         assert_eq!(metadata.text("redishost"), Some("localhost:6379"));
-        assert_eq!(metadata.first(&["host", "REDISHOST"]), Some("localhost:6379"));
+        assert_eq!(
+            metadata.first(&["host", "REDISHOST"]),
+            Some("localhost:6379")
+        );
         assert_eq!(metadata.text("empty"), None);
     }
 

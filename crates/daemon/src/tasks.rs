@@ -223,6 +223,7 @@ impl Registries {
         process
             .register(Box::new(collector))
             .context("process metrics")?;
+        // Q-metric-panics: one metric more than upstream has.
         let panics = IntCounter::new(
             "dapr_runtime_panics_total",
             "The number of panics that were caught.",

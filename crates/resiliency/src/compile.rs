@@ -210,8 +210,8 @@ fn names(timeout: &Option<String>, retry: &Option<String>, breaker: &Option<Stri
     }
 }
 
-/// Compat: Q-resiliency-builtin-minimum. Whoever overrides a built-in retry and leaves `maxRetries` out
-/// (endless everywhere else) gets three retries.
+// Compat: Q-resiliency-builtin-minimum. Whoever overrides a built-in retry and leaves `maxRetries` out
+// (endless everywhere else) gets three retries.
 fn raise_to_minimum(name: &str, retry: &mut Retry) {
     let retries = &mut retry.backoff.max_retries;
     if retries.is_none_or(|retries| retries < FEWEST_RETRIES) {

@@ -82,7 +82,7 @@ impl TrustBundle {
                     all.pem.push(b'\n');
                 }
                 all.pem
-                    .extend_from_slice(encode_pem("CERTIFICATE", &root.certificate).as_bytes());
+                    .extend_from_slice(pem_block("CERTIFICATE", &root.certificate).as_bytes());
                 all.roots.push(root.clone());
             }
         }
@@ -136,7 +136,8 @@ fn invalid(reason: &str) -> Error {
 }
 
 /// One PEM block with Unix line ends.
-pub(crate) fn encode_pem(label: &str, der: &[u8]) -> String {
+#[must_use]
+pub fn pem_block(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut pem = format!("-----BEGIN {label}-----\n");

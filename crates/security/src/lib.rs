@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-pub use bundle::TrustBundle;
+pub use bundle::{TrustBundle, pem_block};
 pub use id::{SpiffeId, TrustDomain};
 pub use options::{Anchors, KeyKind, Options, TokenSource};
 pub use rotation::{Effect, Rotation};
@@ -117,7 +117,7 @@ pub fn new(options: Options) -> Result<(Security, Runner), Error> {
     let (anchors, bundle) = if needed {
         anchors::Configured::open(&options.anchors)?
     } else {
-        tracing::warn!("mTLS is disabled. Skipping certificate request and tls validation");
+        tracing::warn!("mutual TLS is off: no certificate is asked for");
         (anchors::Configured::none(), TrustBundle::default())
     };
     let shared = Arc::new(Shared::new(options.mtls, needed, bundle));

@@ -39,22 +39,22 @@ impl Metrics {
             app_id: app_id.to_owned(),
             init: counter(
                 "dapr_runtime_mtls_init_total",
-                "The number of successful mTLS authenticator initialization.",
+                "First workload certificates obtained.",
                 &["app_id"],
             ),
             init_failed: counter(
                 "dapr_runtime_mtls_init_fail_total",
-                "The number of mTLS authenticator init failures.",
+                "Failed requests for the first workload certificate.",
                 &["app_id", "reason"],
             ),
             rotated: counter(
                 "dapr_runtime_mtls_workload_cert_rotated_total",
-                "The number of the successful workload certificate rotations.",
+                "Workload certificates renewed.",
                 &["app_id"],
             ),
             rotation_failed: counter(
                 "dapr_runtime_mtls_workload_cert_rotated_fail_total",
-                "The number of the failed workload certificate rotations.",
+                "Failed requests for a workload certificate.",
                 &["app_id", "reason"],
             ),
         }

@@ -106,7 +106,7 @@ impl Runner {
                 rotation.renewed(Timestamp::now(), svid.not_before(), svid.not_after());
                 self.metrics.succeeded(first);
                 if first {
-                    tracing::info!("Security is initialized successfully");
+                    tracing::info!("the first workload certificate has arrived");
                 }
                 tracing::info!(
                     "workload certificate of {} until {}, renewal at {}",

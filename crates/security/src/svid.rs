@@ -109,7 +109,7 @@ impl Svid {
     /// PKCS#8 PEM of the private key, for programs that hand their identity to a child process.
     #[must_use]
     pub fn key_pem(&self) -> String {
-        crate::bundle::encode_pem("PRIVATE KEY", self.key.secret_der())
+        crate::pem_block("PRIVATE KEY", self.key.secret_der())
     }
 
     /// The certificates, DER, the workload's first.

@@ -72,6 +72,7 @@ table! {
     // Passed by the injector when the pod or the installation says so.
     app_port: i64 = row("Port the app listens on; 0 or empty is no app channel")
         .flag("app-port").annotation("app-port").run("app-port", Some('p'), "-1").positive();
+    // Q-enable-metrics-false: off is said to the sidecar, whose default is on.
     enable_metrics: bool = row("Serve Prometheus metrics")
         .flag("enable-metrics").annotation("enable-metrics").default("true").injected("true");
     metrics_port: u16 = row("Port of the metrics")

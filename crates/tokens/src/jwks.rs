@@ -197,7 +197,7 @@ impl Source {
         if location.starts_with("http://") || location.starts_with("https://") {
             if location.starts_with("http://") {
                 tracing::warn!(
-                    "Loading JWK from an HTTP endpoint without TLS: this is not recommended on production environments."
+                    "the key set comes over plain HTTP: whoever is in between can forge tokens"
                 );
             }
             return Ok(Self::Url {

@@ -22,9 +22,7 @@ pub enum Error {
         reason: String,
     },
     /// The location is none of the forms that are understood.
-    #[error(
-        "the key set location is not a url, path to a local file, or json value (optionally base64-encoded)"
-    )]
+    #[error("the key set location is neither a url, nor a file, nor a key set in json or base64")]
     Location,
     /// The key set file cannot be read.
     #[error("cannot read the key set file {path}")]
@@ -41,7 +39,7 @@ pub enum Error {
         reason: String,
     },
     /// The key set cannot be fetched.
-    #[error("failed to fetch the key set from {url}")]
+    #[error("no key set from {url}")]
     Fetch {
         /// Where from.
         url: String,
@@ -49,7 +47,7 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The server did not answer with a key set.
-    #[error("failed to fetch the key set from {url}: {reason}")]
+    #[error("no key set from {url}: {reason}")]
     Answer {
         /// Where from.
         url: String,

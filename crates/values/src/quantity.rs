@@ -56,7 +56,7 @@ impl Quantity {
         }
     }
 
-    /// The amount in whole units, rounded up; `None` if it does not fit.
+    /// The amount in whole units, rounded up; `None` if it does not fit (Q-quantity-overflow).
     pub fn value(&self) -> Option<i64> {
         let whole =
             self.nano / ONE + i128::from(self.nano % ONE > 0) - i128::from(self.nano % ONE < 0);

@@ -21,6 +21,7 @@ pub struct ApiError {
     help: Option<(&'static str, &'static str)>,
     resource: Option<Resource>,
     metadata: Option<BTreeMap<String, String>>,
+    passed: Option<tonic::Status>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,7 +40,14 @@ impl ApiError {
             help: None,
             resource: None,
             metadata: None,
+            passed: None,
         }
+    }
+
+    /// A status that another app answered with: gRPC callers get it as it is.
+    pub fn passing(mut self, status: tonic::Status) -> Self {
+        self.passed = Some(status);
+        self
     }
 
     /// Names the field of the request that is wrong.
@@ -142,6 +150,9 @@ impl ApiError {
 
     /// The gRPC status with the same details; plain reasons carry their code as `ErrorInfo`.
     pub fn into_status(self) -> tonic::Status {
+        if let Some(status) = self.passed {
+            return status;
+        }
         let mut details = ErrorDetails::new();
         if let Some((field, description)) = &self.field {
             details.add_bad_request_violation(field, description);
@@ -157,7 +168,11 @@ impl ApiError {
         } else {
             self.reason.info
         };
-        let metadata = self.metadata.unwrap_or_default().into_iter().collect::<std::collections::HashMap<_, _>>();
+        let metadata = self
+            .metadata
+            .unwrap_or_default()
+            .into_iter()
+            .collect::<std::collections::HashMap<_, _>>();
         details.set_error_info(reason, DOMAIN, metadata);
         tonic::Status::with_error_details(self.reason.grpc, self.message, details)
     }
@@ -198,7 +213,10 @@ mod tests {
         let error = ApiError::new(&reason::state::GET, "fail");
         assert_eq!(
             json_of(error).await,
-            (500, json!({"errorCode": "ERR_STATE_GET", "message": "fail"}))
+            (
+                500,
+                json!({"errorCode": "ERR_STATE_GET", "message": "fail"})
+            )
         );
     }
 

@@ -74,7 +74,11 @@ where
 
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
         let operation = self.operation.clone();
-        let reply = operation(Arc::clone(&self.api), self.call.clone(), request.into_inner());
+        let reply = operation(
+            Arc::clone(&self.api),
+            self.call.clone(),
+            request.into_inner(),
+        );
         Box::pin(async move {
             match reply.await {
                 Ok(reply) => Ok(tonic::Response::new(reply)),

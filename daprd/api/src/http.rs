@@ -3,6 +3,7 @@
 pub mod health;
 pub mod invoke;
 mod json;
+mod leftover;
 pub mod metadata;
 pub mod pubsub;
 mod routes;

@@ -240,10 +240,7 @@ mod tests {
         let routes = crate::http::Routes::new(all(), &|_, _| true);
         for operation in all() {
             for route in operation.routes {
-                let path = route
-                    .path
-                    .replace("{*", "{")
-                    .replace(['{', '}'], "");
+                let path = route.path.replace("{*", "{").replace(['{', '}'], "");
                 for method in route.methods {
                     let matched = routes.find(method, &path).unwrap();
                     assert_eq!(matched.operation.name, operation.name, "{method} {path}");

@@ -52,7 +52,11 @@ fn unverified(protocol: Protocol) -> Arc<rustls::ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         .with_no_client_auth();
-    let alpn: &[u8] = if protocol.is_grpc() { b"h2" } else { b"http/1.1" };
+    let alpn: &[u8] = if protocol.is_grpc() {
+        b"h2"
+    } else {
+        b"http/1.1"
+    };
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config)
 }

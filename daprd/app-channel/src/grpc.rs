@@ -7,8 +7,7 @@ use proto::{
     runtime::v1::{
         HealthCheckResponse, ListTopicSubscriptionsResponse, TopicEventBulkRequest,
         TopicEventBulkResponse, TopicEventRequest, TopicEventResponse,
-        app_callback_alpha_client::AppCallbackAlphaClient,
-        app_callback_client::AppCallbackClient,
+        app_callback_alpha_client::AppCallbackAlphaClient, app_callback_client::AppCallbackClient,
         app_callback_health_check_client::AppCallbackHealthCheckClient,
     },
 };

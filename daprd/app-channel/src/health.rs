@@ -84,15 +84,22 @@ impl Probe {
     async fn wait_for_port(&self) {
         let inner = &self.channel.0;
         tracing::info!(
-            "application protocol: {:?}. waiting on port {}. This will block until the app is listening on that port.",
+            "application protocol: {:?}. waiting for application to listen on port {}",
             inner.options.protocol,
             inner.options.port.unwrap_or_default()
         );
-        let connector: Connector = inner.clients.connector.clone().connect_timeout(DIAL_TIMEOUT);
+        let connector: Connector = inner
+            .clients
+            .connector
+            .clone()
+            .connect_timeout(DIAL_TIMEOUT);
         while connector.connect(&inner.origin).await.is_err() {
             tokio::time::sleep(DIAL_PAUSE).await;
         }
-        tracing::info!("application discovered on port {}", inner.options.port.unwrap_or_default());
+        tracing::info!(
+            "application discovered on port {}",
+            inner.options.port.unwrap_or_default()
+        );
     }
 
     async fn watch(&self, options: &HealthOptions) {
@@ -130,7 +137,10 @@ impl Probe {
             changed
         });
         if changed && self.options.is_some() {
-            tracing::info!("App health probe: the app is {}", if healthy { "healthy" } else { "unhealthy" });
+            tracing::info!(
+                "App health probe: the app is {}",
+                if healthy { "healthy" } else { "unhealthy" }
+            );
         }
     }
 }

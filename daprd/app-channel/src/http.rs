@@ -1,6 +1,8 @@
 //! Calls to an HTTP app: through the app pipeline, then over the pooled client. Bodies are streamed.
 
-use ::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
@@ -107,6 +109,33 @@ impl AppChannel {
                 problem: error.to_string(),
             })?;
         Ok(Response::from_parts(parts, bytes))
+    }
+
+    /// Asks an HTTP app for its configuration (contract 2.5). What it says concerns actors, which are not hosted yet: only
+    /// an answer that cannot be read is worth a word.
+    pub async fn ask_config(&self) {
+        if !self.is_configured() || self.protocol().is_grpc() {
+            return;
+        }
+        let headers = self.app_id_header();
+        let answer = self
+            .exchange(Method::GET, "/dapr/config", headers, Bytes::new())
+            .await;
+        match answer {
+            Ok(answer) if answer.status().is_success() && !answer.body().is_empty() => {
+                if let Err(error) = serde_json::from_slice::<serde_json::Value>(answer.body()) {
+                    tracing::error!("the app's configuration cannot be read: {error}");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!("the app cannot be asked for its configuration: {error}"),
+        }
+    }
+
+    pub(crate) fn app_id_header(&self) -> HeaderMap {
+        let app_id = HeaderValue::from_str(&self.0.options.app_id).ok();
+        let named = app_id.map(|value| (HeaderName::from_static("dapr-app-id"), value));
+        named.into_iter().collect()
     }
 
     /// Delivers a topic event to an HTTP app.

@@ -93,7 +93,11 @@ struct Inner {
 impl AppChannel {
     /// A channel, and the probe that keeps its health: run it once the app's port is open.
     pub fn new(options: Options) -> (Self, Probe) {
-        let scheme = if options.protocol.is_tls() { "https" } else { "http" };
+        let scheme = if options.protocol.is_tls() {
+            "https"
+        } else {
+            "http"
+        };
         let host = if options.address.contains(':') && !options.address.starts_with('[') {
             format!("[{}]", options.address)
         } else {

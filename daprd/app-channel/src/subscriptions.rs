@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use serde::Deserialize;
 use tonic::Code;
@@ -88,12 +88,13 @@ impl AppChannel {
     }
 
     async fn list_http(&self) -> Result<Vec<ProgrammaticSubscription>, Error> {
-        let mut headers = HeaderMap::new();
-        if let Ok(app_id) = HeaderValue::from_str(&self.0.options.app_id) {
-            headers.insert("dapr-app-id", app_id);
-        }
         let answer = self
-            .exchange(Method::GET, "/dapr/subscribe", headers, Bytes::new())
+            .exchange(
+                Method::GET,
+                "/dapr/subscribe",
+                self.app_id_header(),
+                Bytes::new(),
+            )
             .await?;
         match answer.status() {
             StatusCode::OK => parse(answer.body()),
@@ -130,13 +131,12 @@ impl AppChannel {
                         dead_letter_topic: wire.dead_letter_topic,
                         metadata: wire.metadata,
                         rules,
-                        bulk: wire
-                            .bulk_subscribe
-                            .filter(|bulk| bulk.enabled)
-                            .map(|bulk| BulkSubscribe {
+                        bulk: wire.bulk_subscribe.filter(|bulk| bulk.enabled).map(|bulk| {
+                            BulkSubscribe {
                                 max_messages: bulk.max_messages_count,
                                 max_await_ms: bulk.max_await_duration_ms,
-                            }),
+                            }
+                        }),
                     }
                 })
                 .collect()),
@@ -147,10 +147,11 @@ impl AppChannel {
 }
 
 fn parse(body: &[u8]) -> Result<Vec<ProgrammaticSubscription>, Error> {
-    let list: Option<Vec<Wire>> = serde_json::from_slice(body).map_err(|error| Error::Malformed {
-        what: "subscriptions of the app",
-        problem: error.to_string(),
-    })?;
+    let list: Option<Vec<Wire>> =
+        serde_json::from_slice(body).map_err(|error| Error::Malformed {
+            what: "subscriptions of the app",
+            problem: error.to_string(),
+        })?;
     Ok(list
         .unwrap_or_default()
         .into_iter()
@@ -165,7 +166,10 @@ fn parse(body: &[u8]) -> Result<Vec<ProgrammaticSubscription>, Error> {
                     path: rule.path,
                 })
                 .collect();
-            let default = routes.default.filter(|path| !path.is_empty()).or(wire.route);
+            let default = routes
+                .default
+                .filter(|path| !path.is_empty())
+                .or(wire.route);
             rules.extend(default.filter(|path| !path.is_empty()).map(|path| Rule {
                 expression: String::new(),
                 path,
@@ -201,7 +205,13 @@ mod tests {
                   "bulkSubscribe": {"enabled": true, "maxMessagesCount": 5}}]"#,
         )
         .unwrap();
-        assert_eq!(list[0].rules, [Rule { expression: "".into(), path: "/a".into() }]);
+        assert_eq!(
+            list[0].rules,
+            [Rule {
+                expression: "".into(),
+                path: "/a".into()
+            }]
+        );
         assert_eq!(list[1].rules.len(), 2);
         assert_eq!(list[1].rules[1].path, "/b");
         assert_eq!(list[1].bulk.unwrap().max_messages, 5);

@@ -53,7 +53,10 @@ impl Declared {
             Ok(Err(error)) => Err(self.failed(error)),
             Err(_) => Err(self.failed(component::Error::new(
                 component::ErrorKind::Unavailable,
-                format!("init timeout for component {} exceeded after {:?}", self.name, self.init_timeout),
+                format!(
+                    "init timeout for component {} exceeded after {:?}",
+                    self.name, self.init_timeout
+                ),
             ))),
         }
     }

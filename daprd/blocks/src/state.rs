@@ -170,7 +170,10 @@ impl Stores {
                 slot.store.component.bulk_get(requests.clone(), parallelism)
             })
             .await?;
-        Ok(rows.into_iter().map(|row| slot.store.open_row(row)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|row| slot.store.open_row(row))
+            .collect())
     }
 
     /// Writes one or several keys.
@@ -331,9 +334,8 @@ impl Owner for Stores {
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
         let options = &self.0.options;
-        let invalid = |error: Error| {
-            declared.failed(component::Error::invalid_metadata("keyPrefix", error))
-        };
+        let invalid =
+            |error: Error| declared.failed(component::Error::invalid_metadata("keyPrefix", error));
         let prefix = KeyPrefix::parse(
             declared.metadata.text("keyPrefix"),
             &declared.name,
@@ -344,11 +346,11 @@ impl Owner for Stores {
         let encryption = Encryption::from_metadata(&declared.metadata)
             .map_err(|error| declared.failed(error))?;
         let component_type = declared.type_below(self.prefix());
-        let opening = options.catalog.state.open(
-            &component_type,
-            &declared.version,
-            declared.open(),
-        );
+        let opening =
+            options
+                .catalog
+                .state
+                .open(&component_type, &declared.version, declared.open());
         let component = declared.within_limit(opening).await?;
         let listed = declared.listed(listed_capabilities(component.capabilities()));
         let store = Store {

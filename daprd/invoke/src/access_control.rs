@@ -78,7 +78,11 @@ impl AccessControl {
             let namespace = required(&policy.namespace, "namespace")?;
             let caller = Caller {
                 trust_domain: required(&policy.trust_domain, "trustDomain")?,
-                default_allow: policy.default_action.as_deref().filter(|it| !it.is_empty()).map(is_allow),
+                default_allow: policy
+                    .default_action
+                    .as_deref()
+                    .filter(|it| !it.is_empty())
+                    .map(is_allow),
                 operations: policy
                     .operations
                     .iter()

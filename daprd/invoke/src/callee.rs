@@ -99,7 +99,10 @@ impl ServiceInvocation for Callee {
     ) -> Result<tonic::Response<InternalInvokeResponse>, Status> {
         let id = caller(&request)?;
         let mut head = request.into_inner();
-        let data = head.message.as_mut().and_then(|message| message.data.take());
+        let data = head
+            .message
+            .as_mut()
+            .and_then(|message| message.data.take());
         let data = data.unwrap_or_default().value;
         let (response, _) = self.invoke(id.as_ref(), head, body::full(data)).await?;
         let (parts, body) = response.into_parts();

@@ -70,7 +70,10 @@ impl Endpoints {
         };
         let known = endpoint.and_then(|name| self.by_name.get(name));
         let client = match known {
-            Some(known) => known.client.as_ref().map_err(|problem| unreachable(problem.clone()))?,
+            Some(known) => known
+                .client
+                .as_ref()
+                .map_err(|problem| unreachable(problem.clone()))?,
             None => &self.plain,
         };
         let (parts, body) = request.into_parts();
@@ -118,8 +121,12 @@ fn endpoint(resource: &HttpEndpoint) -> Result<Endpoint, Error> {
             .name
             .parse()
             .map_err(|_| failed("spec.headers", format!("{:?} is no header name", pair.name)))?;
-        let value = HeaderValue::from_str(&pair.text())
-            .map_err(|_| failed("spec.headers", format!("the value of {} is none", pair.name)))?;
+        let value = HeaderValue::from_str(&pair.text()).map_err(|_| {
+            failed(
+                "spec.headers",
+                format!("the value of {} is none", pair.name),
+            )
+        })?;
         headers.append(name, value);
     }
     Ok(Endpoint {
@@ -134,10 +141,15 @@ fn client(resource: &HttpEndpoint) -> Result<reqwest::Client, String> {
     if let Some(tls) = &resource.spec.client_tls {
         let text = |document: &Option<TlsDocument>| {
             let value = document.as_ref().and_then(|it| it.value.as_ref());
-            value.map(|value| value.text().into_owned()).unwrap_or_default()
+            value
+                .map(|value| value.text().into_owned())
+                .unwrap_or_default()
         };
-        let (root, certificate, key) =
-            (text(&tls.root_ca), text(&tls.certificate), text(&tls.private_key));
+        let (root, certificate, key) = (
+            text(&tls.root_ca),
+            text(&tls.certificate),
+            text(&tls.private_key),
+        );
         if !root.is_empty() {
             let roots = reqwest::Certificate::from_pem_bundle(root.as_bytes())
                 .map_err(|error| format!("spec.clientTLS.rootCA: {error}"))?;
@@ -150,7 +162,9 @@ fn client(resource: &HttpEndpoint) -> Result<reqwest::Client, String> {
             builder = builder.identity(identity);
         }
     }
-    builder.build().map_err(|error| component::error::chain(&error))
+    builder
+        .build()
+        .map_err(|error| component::error::chain(&error))
 }
 
 #[cfg(test)]
@@ -159,10 +173,17 @@ mod tests {
 
     #[test]
     fn a_wrong_url_names_resource_and_field() {
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .ok();
         let mut resource = HttpEndpoint::new("github", crds::http_endpoint::Spec::default());
         resource.spec.base_url = "ht tp://".to_owned();
         let error = Endpoints::new(&[resource]).err().unwrap();
-        assert!(error.to_string().starts_with("HTTPEndpoint github: spec.baseUrl"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("HTTPEndpoint github: spec.baseUrl"),
+            "{error}"
+        );
     }
 }

@@ -154,7 +154,9 @@ pub fn from_metadata(metadata: &BTreeMap<String, ListStringValue>) -> HeaderMap 
 
 /// The one value of a header in a message.
 pub fn value<'m>(metadata: &'m BTreeMap<String, ListStringValue>, name: &str) -> Option<&'m str> {
-    let (_, list) = metadata.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    let (_, list) = metadata
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))?;
     list.values.first().map(String::as_str)
 }
 

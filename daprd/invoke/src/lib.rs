@@ -100,11 +100,19 @@ impl Error {
                     status.message()
                 ),
             },
-            Code::Unavailable => Self::Unreachable {
-                app_id: app_id.to_owned(),
-                problem: component::error::chain(&status),
-            },
+            Code::Unavailable => Self::unreachable(app_id, &status),
+            // The client reports a line that broke before any answer as an unknown status with its cause.
+            Code::Unknown if std::error::Error::source(&status).is_some() => {
+                Self::unreachable(app_id, &status)
+            }
             _ => Self::Status(Box::new(status)),
+        }
+    }
+
+    fn unreachable(app_id: &str, status: &Status) -> Self {
+        Self::Unreachable {
+            app_id: app_id.to_owned(),
+            problem: component::error::chain(status),
         }
     }
 
@@ -204,7 +212,9 @@ impl Invoker {
         let target = Target::parse(target, &inner.options.namespace, &inner.endpoints)?;
         headers::remove_hop_by_hop(request.headers_mut());
         if let Target::Url { url, endpoint } = &target {
-            let answer = inner.endpoints.call(url, endpoint.as_deref(), method, request);
+            let answer = inner
+                .endpoints
+                .call(url, endpoint.as_deref(), method, request);
             let mut response = answer.await?;
             headers::remove_hop_by_hop(response.headers_mut());
             return Ok(response);
@@ -226,7 +236,8 @@ impl Invoker {
         };
         let answer = match replayable(body, limit).await? {
             Replay::Kept(bytes) => {
-                let attempt = |_| self.attempt(&target, &method, &parts, body::full(bytes.clone()), named);
+                let attempt =
+                    |_| self.attempt(&target, &method, &parts, body::full(bytes.clone()), named);
                 policy.run(attempt, classify).await
             }
             Replay::Once(body) => {
@@ -282,7 +293,8 @@ impl Invoker {
     async fn local(&self, method: &str, request: Request<Body>) -> Result<Response<Body>, Error> {
         let app = &self.0.options.app;
         if app.protocol().is_grpc() {
-            let (message, metadata) = message::from_http(method, request, self.0.options.max_message).await?;
+            let (message, metadata) =
+                message::from_http(method, request, self.0.options.max_message).await?;
             let reply = app.on_invoke(message, metadata).await;
             return message::into_http(reply);
         }
@@ -353,9 +365,7 @@ enum Replay {
 async fn replayable(body: Body, limit: u64) -> Result<Replay, Error> {
     match body.size_hint().exact() {
         Some(0) => Ok(Replay::Kept(Bytes::new())),
-        Some(length) if length <= limit => {
-            Ok(Replay::Kept(body::read(body, usize::MAX).await?))
-        }
+        Some(length) if length <= limit => Ok(Replay::Kept(body::read(body, usize::MAX).await?)),
         _ => Ok(Replay::Once(body)),
     }
 }

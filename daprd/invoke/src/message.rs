@@ -5,14 +5,11 @@ use bytes::Bytes;
 use component::{Body, body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use prost_types::Any;
-use proto::common::v1::{
-    HttpExtension, InvokeRequest, InvokeResponse, http_extension::Verb,
-};
+use proto::common::v1::{HttpExtension, InvokeRequest, InvokeResponse, http_extension::Verb};
 use resiliency::{Builtin, Outcome, policy};
 use tonic::{Code, Status};
 
 use crate::{Error, Invoker, headers, method, target::Target};
-
 
 /// Metadata in which the status of an HTTP app reaches a gRPC caller.
 const HTTP_STATUS: &str = "dapr-http-status";
@@ -157,7 +154,13 @@ pub async fn from_http(
     let mut metadata = parts.headers;
     headers::remove_hop_by_hop(&mut metadata);
     // The transport writes its own of these.
-    for name in ["content-type", "content-length", "user-agent", "host", "accept-encoding"] {
+    for name in [
+        "content-type",
+        "content-length",
+        "user-agent",
+        "host",
+        "accept-encoding",
+    ] {
         metadata.remove(name);
     }
     Ok((message, metadata))

@@ -63,7 +63,10 @@ pub fn address(method: &str, mut request: Request<Body>) -> Result<Request<Body>
 /// The path of a method and a query, as the app gets it.
 pub fn uri(method: &str, query: Option<&str>) -> Result<Uri, Error> {
     check_escapes(method)?;
-    let mut text = format!("/{}", utf8_percent_encode(method.trim_start_matches('/'), ESCAPED));
+    let mut text = format!(
+        "/{}",
+        utf8_percent_encode(method.trim_start_matches('/'), ESCAPED)
+    );
     if let Some(query) = query.filter(|query| !query.is_empty()) {
         text.push('?');
         text.extend(utf8_percent_encode(query, ESCAPED));

@@ -26,7 +26,11 @@ impl Metrics {
             meter.counter(&format!("runtime/service_invocation/{name}"), help, labels)
         };
         let action = |name: &str, help: &str| {
-            meter.counter(&format!("runtime/acl/{name}"), help, &["trustDomain", "namespace"])
+            meter.counter(
+                &format!("runtime/acl/{name}"),
+                help,
+                &["trustDomain", "namespace"],
+            )
         };
         Self {
             requests_sent: invocation(

@@ -30,7 +30,11 @@ impl Invoker {
         let target = Target::parse(&named, &inner.options.namespace, &inner.endpoints)?;
         headers::remove_connection(request.headers_mut());
         inner.own.add(request.headers_mut(), target.app_id());
-        if let Some(trace) = request.extensions().get::<telemetry::trace::TraceContext>().cloned() {
+        if let Some(trace) = request
+            .extensions()
+            .get::<telemetry::trace::TraceContext>()
+            .cloned()
+        {
             trace.inject_grpc(request.headers_mut());
         }
         if self.is_own(&target) {

@@ -136,7 +136,9 @@ fn answer(
     first: InternalInvokeResponseStream,
     rest: Streaming<InternalInvokeResponseStream>,
 ) -> Result<Response<Body>, Error> {
-    let missing = || Error::Body("response does not contain the required fields in the leading chunk".to_owned());
+    let missing = || {
+        Error::Body("response does not contain the required fields in the leading chunk".to_owned())
+    };
     let head: InternalInvokeResponse = first.response.ok_or_else(missing)?;
     let status = head.status.as_ref().ok_or_else(missing)?.code;
     let status = u16::try_from(status)
@@ -152,7 +154,9 @@ fn answer(
     {
         response.headers_mut().insert(header::CONTENT_TYPE, value);
     }
-    response.headers_mut().remove(HeaderName::from_static("dapr-app-id"));
+    response
+        .headers_mut()
+        .remove(HeaderName::from_static("dapr-app-id"));
     Ok(response)
 }
 

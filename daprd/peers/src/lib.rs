@@ -128,7 +128,10 @@ impl Pool {
         let origin: Uri = format!("http://{}", key.address)
             .parse()
             .map_err(|_| wrong())?;
-        origin.authority().and_then(|it| it.port_u16()).ok_or_else(wrong)?;
+        origin
+            .authority()
+            .and_then(|it| it.port_u16())
+            .ok_or_else(wrong)?;
         let options = &self.0.options;
         let expect = Expect::AppInNamespace {
             app_id: key.app_id.to_string(),

@@ -44,10 +44,6 @@ impl<T> Batcher<T> {
         self.due = None;
         std::mem::take(&mut self.held)
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -57,7 +53,13 @@ mod tests {
     const WAIT: Duration = Duration::from_millis(100);
 
     fn batcher(at_once: bool) -> Batcher<u8> {
-        Batcher::new(Bulk { most: 3, wait: WAIT }, at_once)
+        Batcher::new(
+            Bulk {
+                most: 3,
+                wait: WAIT,
+            },
+            at_once,
+        )
     }
 
     #[test]
@@ -66,7 +68,6 @@ mod tests {
         assert_eq!(batcher.push(1, now), None);
         assert_eq!(batcher.push(2, now), None);
         assert_eq!(batcher.push(3, now), Some(vec![1, 2, 3]));
-        assert!(batcher.is_empty());
         assert_eq!(batcher.due(), None);
     }
 

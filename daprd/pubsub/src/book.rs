@@ -62,7 +62,10 @@ impl Book {
 
     pub fn listed(&self) -> Vec<Listed> {
         let app = self.effective().into_iter();
-        let streams = self.streams.values().map(|(subscription, _)| Arc::clone(subscription));
+        let streams = self
+            .streams
+            .values()
+            .map(|(subscription, _)| Arc::clone(subscription));
         app.chain(streams)
             .map(|subscription| subscription.listed())
             .collect()
@@ -96,7 +99,10 @@ mod tests {
             topic: topic.into(),
             ..StreamRequest::default()
         };
-        Subscription { kind, ..Subscription::streaming(request) }
+        Subscription {
+            kind,
+            ..Subscription::streaming(request)
+        }
     }
 
     fn topics(book: &Book) -> Vec<(String, SubscriptionKind)> {

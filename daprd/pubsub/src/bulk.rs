@@ -47,6 +47,9 @@ enum End {
     Failed,
 }
 
+/// A message that its batch is through with.
+type Ended = (Message, Ack, End);
+
 type Answers = BTreeMap<String, Result<Verdict, Again>>;
 
 /// What an app said to a batch.
@@ -66,9 +69,9 @@ struct Progress {
 impl Line {
     /// Delivers a batch and settles every message of it.
     pub async fn handle_batch(&self, batch: Vec<Delivery>) {
-        let began = self.core.options.clock.instant();
+        let began = self.core.clock.instant();
         let topic = self.subscription.topic.clone();
-        let mut ended: Vec<(Message, Ack, End)> = Vec::new();
+        let mut ended: Vec<Ended> = Vec::new();
         let mut by_path: BTreeMap<String, Progress> = BTreeMap::new();
         for delivery in batch {
             match self.read_entry(delivery, &topic) {
@@ -83,15 +86,11 @@ impl Line {
             let left = progress.left.into_inner().into_iter();
             ended.extend(left.map(|entry| (entry.message, entry.ack, End::Failed)));
         }
-        let elapsed = self.core.options.clock.instant() - began;
+        let elapsed = self.core.clock.instant() - began;
         self.settle_batch(&topic, ended, elapsed).await;
     }
 
-    fn read_entry(
-        &self,
-        delivery: Delivery,
-        topic: &str,
-    ) -> Result<(String, Entry), Box<(Message, Ack, End)>> {
+    fn read_entry(&self, delivery: Delivery, topic: &str) -> Result<(String, Entry), Box<Ended>> {
         let Delivery { message, ack, .. } = delivery;
         match self.read_text(&message, topic) {
             Ok((path, text, event)) => {
@@ -99,7 +98,10 @@ impl Line {
                     Some(_) => "application/cloudevents+json",
                     None => content_type::BINARY,
                 };
-                let given = message.content_type.clone().filter(|given| !given.is_empty());
+                let given = message
+                    .content_type
+                    .clone()
+                    .filter(|given| !given.is_empty());
                 let entry = Entry {
                     id: cloud_event::new_id(),
                     content_type: given.unwrap_or_else(|| default.to_owned()),
@@ -143,11 +145,14 @@ impl Line {
             return Ok((path, encoded, None));
         }
         let event = CloudEvent::parse(&message.data, &message.metadata).map_err(unreadable)?;
-        if event.has_expired(self.core.options.clock.now()) {
+        if event.has_expired(self.core.clock.now()) {
             tracing::warn!(target: LOG, "dropping an expired pub/sub event of topic {topic}");
             return Err(End::Drop);
         }
-        let path = self.subscription.route(|| event.to_value()).map_err(unreadable)?;
+        let path = self
+            .subscription
+            .route(|| event.to_value())
+            .map_err(unreadable)?;
         let path = path.ok_or_else(unrouted)?.to_owned();
         Ok((path, json::raw(event.to_json()), Some(event)))
     }
@@ -254,16 +259,21 @@ impl Line {
         }
     }
 
-    async fn settle_batch(&self, topic: &str, ended: Vec<(Message, Ack, End)>, elapsed: Duration) {
-        let mut counts = [(Process::Success, 0), (Process::Drop, 0), (Process::Retry, 0)];
-        let mut failed = Vec::new();
+    async fn settle_batch(&self, topic: &str, ended: Vec<Ended>, elapsed: Duration) {
+        let mut counts = [
+            (Process::Success, 0),
+            (Process::Drop, 0),
+            (Process::Retry, 0),
+        ];
+        let (mut failed, mut acks) = (Vec::new(), Vec::new());
         for (message, ack, end) in ended {
             let (slot, outcome) = match end {
                 End::Success => (0, Outcome::Ok),
                 End::Drop => (1, self.drop_message(&message).await),
                 End::DropSilently => (1, Outcome::Drop),
                 End::Failed => {
-                    failed.push((message, ack));
+                    failed.push(message);
+                    acks.push(ack);
                     continue;
                 }
             };
@@ -273,7 +283,7 @@ impl Line {
         let ending = self.is_ending();
         let buried = !ending && !failed.is_empty() && self.bury_batch(&failed).await;
         counts[if buried { 1 } else { 2 }].1 += failed.len();
-        for (_, ack) in failed {
+        for ack in acks {
             // A subscription that ends gives back what it could not deliver.
             if !ending {
                 let outcome = if buried { Outcome::Ok } else { Outcome::Retry };
@@ -285,14 +295,14 @@ impl Line {
     }
 
     /// Publishes what failed to the dead letter topic; false where there is none, or it did not take them all.
-    async fn bury_batch(&self, failed: &[(Message, Ack)]) -> bool {
+    async fn bury_batch(&self, failed: &[Message]) -> bool {
         let Some(topic) = self.subscription.dead_letter_topic.clone() else {
             return false;
         };
         let entries = failed
             .iter()
             .enumerate()
-            .map(|(index, (message, _))| component::pubsub::BulkEntry {
+            .map(|(index, message)| component::pubsub::BulkEntry {
                 entry_id: index.to_string(),
                 data: message.data.clone(),
                 content_type: message.content_type.clone().unwrap_or_default(),
@@ -375,7 +385,12 @@ mod tests {
     }
 
     fn left(progress: &Progress) -> Vec<String> {
-        progress.left.lock().iter().map(|entry| entry.id.clone()).collect()
+        progress
+            .left
+            .lock()
+            .iter()
+            .map(|entry| entry.id.clone())
+            .collect()
     }
 
     #[test]
@@ -401,6 +416,12 @@ mod tests {
     fn an_app_without_the_path_drops_all() {
         let progress = progress(&["a", "b"]);
         assert!(apply(&progress, Answer::DropAll).is_ok());
-        assert!(progress.ended.lock().iter().all(|(_, end)| *end == End::DropSilently));
+        assert!(
+            progress
+                .ended
+                .lock()
+                .iter()
+                .all(|(_, end)| *end == End::DropSilently)
+        );
     }
 }

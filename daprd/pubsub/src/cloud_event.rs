@@ -126,7 +126,11 @@ impl CloudEvent {
         };
         let or = |name: &str, default: &str| given(name).unwrap_or(default).to_owned();
         let or_if_empty = |text: String, default: &str| {
-            if text.is_empty() { default.to_owned() } else { text }
+            if text.is_empty() {
+                default.to_owned()
+            } else {
+                text
+            }
         };
         let trace_parent = or(field::TRACE_PARENT, "");
         let trace_id = or_if_empty(trace_parent, &or(field::TRACE_ID, parts.trace_parent));
@@ -147,7 +151,10 @@ impl CloudEvent {
         event.set(field::PUBSUB, parts.pubsub);
         event.set(field::TRACE_ID, &trace_id);
         event.set(field::TRACE_PARENT, &trace_id);
-        event.set(field::TRACE_STATE, &or(field::TRACE_STATE, parts.trace_state));
+        event.set(
+            field::TRACE_STATE,
+            &or(field::TRACE_STATE, parts.trace_state),
+        );
         event.set(field::TIME, &rfc3339(now));
         let subject = or(field::SUBJECT, "");
         if !subject.is_empty() {
@@ -174,7 +181,12 @@ impl CloudEvent {
     }
 
     /// The event of a message that was published without an envelope.
-    pub fn raw(data: &[u8], pubsub: &str, topic: &str, metadata: &BTreeMap<String, String>) -> Self {
+    pub fn raw(
+        data: &[u8],
+        pubsub: &str,
+        topic: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Self {
         let mut event = Self::default();
         event.set(field::ID, &new_id());
         event.set(field::SPEC_VERSION, SPEC_VERSION);

@@ -24,7 +24,8 @@ pub fn needs_base64(content_type: &str) -> bool {
 
 pub fn is_text(content_type: &str) -> bool {
     let head = content_type.as_bytes().get(..5);
-    head.is_some_and(|head| head.eq_ignore_ascii_case(b"text/")) || is(content_type, "application/xml")
+    head.is_some_and(|head| head.eq_ignore_ascii_case(b"text/"))
+        || is(content_type, "application/xml")
 }
 
 fn is(content_type: &str, expected: &str) -> bool {

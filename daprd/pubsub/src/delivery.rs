@@ -70,7 +70,8 @@ impl Line {
 
     /// Whether the subscription is ending: what fails now is given back, neither refused nor dead-lettered.
     pub fn is_ending(&self) -> bool {
-        *self.mode.borrow() >= Mode::Drain
+        let over = matches!(&self.target, Target::Stream(sink) if sink.is_closed());
+        over || *self.mode.borrow() >= Mode::Drain
     }
 
     /// Delivers one message and settles it; without an outcome it goes back to the broker.
@@ -151,7 +152,7 @@ impl Line {
                 Err(problem) => return Read::Unreadable(problem),
             }
         };
-        if event.has_expired(self.core.options.clock.now()) {
+        if event.has_expired(self.core.clock.now()) {
             return Read::Expired;
         }
         match self.subscription.route(|| event.to_value()) {
@@ -205,7 +206,7 @@ impl Line {
         path: &str,
     ) -> Result<Verdict, Again> {
         let mut span = self.span(event, topic);
-        let clock = &self.core.options.clock;
+        let clock = &self.core.clock;
         let began = clock.instant();
         let result = match &self.target {
             Target::Stream(sink) => {
@@ -216,7 +217,13 @@ impl Line {
                 let request = request::single(event, self.pubsub(), topic, path)?;
                 let mut headers = request::grpc_headers(&message.metadata);
                 trace_headers(&mut headers, span.as_ref(), true);
-                match self.core.options.app.topic_event_grpc(request, headers).await {
+                match self
+                    .core
+                    .options
+                    .app
+                    .topic_event_grpc(request, headers)
+                    .await
+                {
                     Ok(response) => outcome::of_status(response.status),
                     Err(error) => outcome::of_error(&error),
                 }
@@ -226,7 +233,13 @@ impl Line {
                 let content_type = HeaderValue::from_static("application/cloudevents+json");
                 headers.insert(header::CONTENT_TYPE, content_type);
                 trace_headers(&mut headers, span.as_ref(), false);
-                match self.core.options.app.topic_event_http(path, data, headers).await {
+                match self
+                    .core
+                    .options
+                    .app
+                    .topic_event_http(path, data, headers)
+                    .await
+                {
                     Ok(response) => outcome::of_http(response.status(), response.body()),
                     Err(error) => outcome::of_error(&error),
                 }
@@ -298,7 +311,11 @@ impl Line {
     /// A message that could not be delivered: to the dead letter topic, else back to the broker.
     async fn give_up(&self, message: &Message, topic: &str) -> Outcome {
         let buried = self.bury(message).await == Some(true);
-        let process = if buried { Process::Drop } else { Process::Retry };
+        let process = if buried {
+            Process::Drop
+        } else {
+            Process::Retry
+        };
         let metrics = &self.core.metrics;
         metrics.delivered(self.pubsub(), topic, process, process, None);
         if buried { Outcome::Ok } else { Outcome::Retry }

@@ -134,24 +134,31 @@ impl<'l> Pump<'l> {
         mut deliveries: Deliveries,
         mode: &mut watch::Receiver<Mode>,
     ) -> ControlFlow<()> {
+        let mut paused = false;
         loop {
             let now = *mode.borrow_and_update();
             if now >= Mode::Drain {
                 self.end(deliveries, mode).await;
                 return ControlFlow::Break(());
             }
-            deliveries.pause(now == Mode::Pause);
+            if paused != (now == Mode::Pause) {
+                paused = !paused;
+                deliveries.pause(paused);
+            }
             tokio::select! {
                 changed = mode.changed() => if changed.is_err() {
                     return ControlFlow::Break(());
                 },
                 Some(done) = self.flight.join_next_with_id() => self.landed(done),
-                () = due(&self.batcher), if self.has_room() => self.flush(),
+                () = until(self.batcher.as_ref().and_then(Batcher::due)), if self.has_room() => self.flush(),
                 next = deliveries.next(), if self.has_room() => match next {
                     Some(delivery) => self.take(delivery),
                     None => {
                         self.flush();
-                        self.finish().await;
+                        tokio::select! {
+                            () = self.finish() => {}
+                            _ = mode.wait_for(|mode| *mode >= Mode::Drain) => {}
+                        }
                         return ControlFlow::Continue(());
                     }
                 },
@@ -189,7 +196,9 @@ impl<'l> Pump<'l> {
     fn launch(&mut self, delivery: Delivery) {
         let key = delivery.order_key.clone();
         let line = Arc::clone(self.line);
-        let task = self.flight.spawn(async move { line.handle(delivery).await });
+        let task = self
+            .flight
+            .spawn(async move { line.handle(delivery).await });
         if let Some(key) = key {
             self.keys.insert(task.id(), key);
         }
@@ -288,9 +297,8 @@ impl<'l> Pump<'l> {
     }
 }
 
-/// Until a batch has waited long enough.
-async fn due(batcher: &Option<Batcher<Delivery>>) {
-    match batcher.as_ref().and_then(Batcher::due) {
+async fn until(due: Option<Instant>) {
+    match due {
         Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }

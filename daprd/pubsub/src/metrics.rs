@@ -53,7 +53,13 @@ impl Pair {
     }
 }
 
-const IN: [&str; 5] = ["component", "namespace", "process_status", "status", "topic"];
+const IN: [&str; 5] = [
+    "component",
+    "namespace",
+    "process_status",
+    "status",
+    "topic",
+];
 const BULK_IN: [&str; 4] = ["component", "namespace", "process_status", "topic"];
 const OUT: [&str; 4] = ["component", "namespace", "success", "topic"];
 
@@ -72,7 +78,11 @@ impl Metrics {
             ),
             egress: Pair::new(meter, "component/pubsub_egress", sent, &OUT),
             bulk_egress: Pair::new(meter, "component/pubsub_egress/bulk", sent, &OUT),
-            bulk_egress_events: meter.counter("component/pubsub_egress/bulk/event_count", sent, &OUT),
+            bulk_egress_events: meter.counter(
+                "component/pubsub_egress/bulk/event_count",
+                sent,
+                &OUT,
+            ),
         }
     }
 

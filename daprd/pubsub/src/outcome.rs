@@ -181,7 +181,11 @@ mod tests {
             (200, r#"{"status": 7}"#, success),
             (200, "no json", success),
             (299, "null", success),
-            (200, r#"{"status": "DROP"}"#, Ok(Verdict::Drop(Dropped::ByApp))),
+            (
+                200,
+                r#"{"status": "DROP"}"#,
+                Ok(Verdict::Drop(Dropped::ByApp)),
+            ),
             (200, r#"{"status": "RETRY"}"#, Err(Outcome::Retryable)),
             (200, r#"{"status": "success"}"#, Err(Outcome::Retryable)),
             (404, "", Ok(Verdict::Drop(Dropped::NoPath))),
@@ -199,9 +203,19 @@ mod tests {
         assert!(of_status(1).is_err());
         assert_eq!(of_status(2), Ok(Verdict::Drop(Dropped::ByApp)));
         assert!(of_status(9).is_err());
-        let failed = |code| of_error(&app_channel::Error::Status(Box::new(tonic::Status::new(code, "x"))));
-        assert_eq!(failed(Code::Unimplemented), Ok(Verdict::Drop(Dropped::NoCallback)));
-        assert_eq!(failed(Code::Internal).unwrap_err().outcome, Outcome::Grpc(13));
+        let failed = |code| {
+            of_error(&app_channel::Error::Status(Box::new(tonic::Status::new(
+                code, "x",
+            ))))
+        };
+        assert_eq!(
+            failed(Code::Unimplemented),
+            Ok(Verdict::Drop(Dropped::NoCallback))
+        );
+        assert_eq!(
+            failed(Code::Internal).unwrap_err().outcome,
+            Outcome::Grpc(13)
+        );
         let away = of_error(&app_channel::Error::Unhealthy).unwrap_err();
         assert_eq!(away.outcome, Outcome::Retryable);
     }

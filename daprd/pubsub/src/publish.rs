@@ -165,7 +165,7 @@ impl Inner {
         data: &[u8],
         metadata: &BTreeMap<String, String>,
     ) -> Result<Bytes, Error> {
-        let now = self.options.clock.now();
+        let now = self.clock.now();
         let mut event = CloudEvent::publish(parts, data, metadata, now)
             .map_err(|problem| Error::CloudEvent { problem })?;
         if !broker.has(Capability::MessageTtl)
@@ -197,13 +197,13 @@ impl Inner {
         let name = &broker.listed.name;
         let topic = std::mem::take(&mut request.topic);
         request.topic = broker.full_topic(&topic);
-        let began = self.options.clock.instant();
+        let began = self.clock.instant();
         let result = self
             .outbound(name)
             .run(|_| broker.component.publish(request.clone()), outcome)
             .await
             .map_err(flatten);
-        let elapsed = self.options.clock.instant() - began;
+        let elapsed = self.clock.instant() - began;
         self.metrics
             .published(name, &topic, result.is_ok(), elapsed);
         Ok(result?)
@@ -220,7 +220,7 @@ impl Inner {
         let topic = std::mem::take(&mut request.topic);
         let full_topic = broker.full_topic(&topic);
         let count = request.entries.len();
-        let began = self.options.clock.instant();
+        let began = self.clock.instant();
 
         let left = Mutex::new(request.entries);
         let failures = Mutex::new(Vec::new());
@@ -258,7 +258,7 @@ impl Inner {
                     .collect()
             }
         };
-        let elapsed = self.options.clock.instant() - began;
+        let elapsed = self.clock.instant() - began;
         let published = count - failed.len();
         self.metrics
             .published_batch(name, &topic, result.is_ok(), published, elapsed);

@@ -183,7 +183,10 @@ pub fn batch_body(id: &str, pubsub: &str, topic: &str, entries: &[BatchEntry<'_>
     out.push_str("],");
     let rest = [
         ("id", json::quote(id)),
-        ("metadata", format!("{{\"{PUBSUB_NAME}\":{}}}", json::quote(pubsub))),
+        (
+            "metadata",
+            format!("{{\"{PUBSUB_NAME}\":{}}}", json::quote(pubsub)),
+        ),
         ("pubsubname", json::quote(pubsub)),
         ("topic", json::quote(topic)),
         ("type", json::quote(BULK_TYPE)),
@@ -270,9 +273,18 @@ mod tests {
     #[test]
     fn data_follows_its_content_type() {
         for (text, expected) in [
-            (r#"{"datacontenttype":"application/json","data":{"a":1.0}}"#, Ok(&b"{\"a\":1.0}"[..])),
-            (r#"{"datacontenttype":"application/json","data":"x"}"#, Ok(b"\"x\"")),
-            (r#"{"datacontenttype":"text/plain","data":"a\nb"}"#, Ok(b"a\nb")),
+            (
+                r#"{"datacontenttype":"application/json","data":{"a":1.0}}"#,
+                Ok(&b"{\"a\":1.0}"[..]),
+            ),
+            (
+                r#"{"datacontenttype":"application/json","data":"x"}"#,
+                Ok(b"\"x\""),
+            ),
+            (
+                r#"{"datacontenttype":"text/plain","data":"a\nb"}"#,
+                Ok(b"a\nb"),
+            ),
             (r#"{"datacontenttype":"text/plain","data":7}"#, Err(())),
             (r#"{"datacontenttype":"foo/bar","data":"x"}"#, Ok(b"x")),
             (r#"{"data_base64":"aGk=","data":"no"}"#, Ok(b"hi")),
@@ -321,8 +333,18 @@ mod tests {
     fn a_batch_lists_its_entries() {
         let (first, none) = (json::raw("{\"id\":\"1\"}".into()), BTreeMap::new());
         let entries = [
-            BatchEntry { entry_id: "a", event: &first, metadata: &none, content_type: "t" },
-            BatchEntry { entry_id: "b", event: &first, metadata: &metadata(&[("k", "<")]), content_type: "" },
+            BatchEntry {
+                entry_id: "a",
+                event: &first,
+                metadata: &none,
+                content_type: "t",
+            },
+            BatchEntry {
+                entry_id: "b",
+                event: &first,
+                metadata: &metadata(&[("k", "<")]),
+                content_type: "",
+            },
         ];
         assert_eq!(
             batch_body("7", "bus", "orders", &entries),

@@ -100,6 +100,10 @@ impl Sink {
         self.closed.cancel();
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
     fn answer(&self, id: &str, status: i32) -> bool {
         let mut waiting = self.waiting.lock();
         let Some(queue) = waiting.get_mut(id) else {

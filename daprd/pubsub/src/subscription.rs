@@ -115,7 +115,8 @@ impl Subscription {
             .map(|rule| (rule.expression, rule.path))
             .collect();
         // gRPC apps always get a route; a default that they did not set must not catch what their rules leave out.
-        let unset = |(expression, path): &(String, String)| expression.is_empty() && path.is_empty();
+        let unset =
+            |(expression, path): &(String, String)| expression.is_empty() && path.is_empty();
         if rules.len() > 1 && rules.last().is_some_and(unset) {
             rules.pop();
         }
@@ -258,7 +259,10 @@ mod tests {
         assert_eq!(to(json!({"type": "a"})).unwrap(), "/a");
         assert_eq!(to(json!({"type": "b", "data": {"x": 2}})).unwrap(), "/x");
         assert_eq!(to(json!({"type": "b", "data": {"x": 1}})).unwrap(), "/rest");
-        assert!(to(json!({"type": "b"})).is_err(), "a rule that reads what is not there");
+        assert!(
+            to(json!({"type": "b"})).is_err(),
+            "a rule that reads what is not there"
+        );
     }
 
     #[test]
@@ -277,7 +281,10 @@ mod tests {
         assert_eq!(subscription.dead_letter_topic, None);
         assert_eq!(
             subscription.bulk,
-            Some(Bulk { most: 5, wait: Duration::from_secs(1) })
+            Some(Bulk {
+                most: 5,
+                wait: Duration::from_secs(1)
+            })
         );
         assert_eq!(subscription.listed().rules[0].0, "event.type == 'a'");
     }
@@ -295,7 +302,10 @@ mod tests {
             expression: expression.into(),
             path: path.into(),
         };
-        let asked = |rules| ProgrammaticSubscription { rules, ..Default::default() };
+        let asked = |rules| ProgrammaticSubscription {
+            rules,
+            ..Default::default()
+        };
         let both = Subscription::programmatic(asked(vec![rule("true", "/a"), rule("", "")]));
         assert_eq!(both.unwrap().rules.len(), 1);
         let only = Subscription::programmatic(asked(vec![rule("", "")])).unwrap();

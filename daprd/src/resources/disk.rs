@@ -38,8 +38,12 @@ impl Disk {
                 .with_context(|| format!("configuration file {}", path.display()))?;
             texts.push((path.display().to_string(), text));
         }
-        let pairs = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        Ok(files::configuration(pairs, |name| std::env::var(name).ok())?)
+        let pairs = texts
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()));
+        Ok(files::configuration(pairs, |name| {
+            std::env::var(name).ok()
+        })?)
     }
 
     /// The resources of all directories that this app loads.
@@ -47,10 +51,24 @@ impl Disk {
     /// # Errors
     /// Names the directory, or the file, document and field.
     pub fn list(&self) -> Result<Resources> {
-        let mut found = Vec::new();
+        Ok(self.read_all()?.0)
+    }
+
+    /// The resources, and whether every document could be read.
+    fn read_all(&self) -> Result<(Resources, bool)> {
+        let (mut found, mut whole) = (Vec::new(), true);
         for directory in &self.directories {
             for path in yaml_files(directory)? {
-                found.extend(read(&path)?);
+                for result in read(&path)? {
+                    match result {
+                        Ok(resource) => found.push(resource),
+                        Err(error) => {
+                            whole = false;
+                            let error = component::error::chain(&error);
+                            tracing::warn!("a resource is not loaded: {error}");
+                        }
+                    }
+                }
             }
         }
         let namespace = Some(self.namespace.as_str()).filter(|name| !name.is_empty());
@@ -60,7 +78,7 @@ impl Disk {
         {
             resources.add(resource);
         }
-        Ok(resources)
+        Ok((resources, whole))
     }
 
     /// Sends what changes in the directories, until shutdown. A broken file is logged, and what it held stays loaded.
@@ -98,9 +116,12 @@ impl Disk {
                 }
                 _ = ticks.tick() => {}
             }
-            match self.list() {
-                Ok(resources) => {
-                    let now = Known::of(resources);
+            match self.read_all() {
+                Ok((resources, whole)) => {
+                    let mut now = Known::of(resources);
+                    if !whole {
+                        now.keep(&known);
+                    }
                     for change in known.changes(&now) {
                         if changes.send(change).await.is_err() {
                             return Ok(());
@@ -123,7 +144,9 @@ fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>> {
         let yaml = path
             .extension()
             .and_then(|extension| extension.to_str())
-            .is_some_and(|extension| matches!(extension.to_ascii_lowercase().as_str(), "yaml" | "yml"));
+            .is_some_and(|extension| {
+                matches!(extension.to_ascii_lowercase().as_str(), "yaml" | "yml")
+            });
         if yaml && path.is_file() {
             files.push(path);
         }
@@ -132,20 +155,10 @@ fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The resources of a file; broken documents are logged and left out, as upstream leaves them out.
-fn read(path: &Path) -> Result<Vec<Resource>> {
+/// The documents of a file, one by one: a broken one does not take the others with it.
+fn read(path: &Path) -> Result<Vec<Result<Resource, files::Error>>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let results = files::each_document(&path.display().to_string(), &text);
-    Ok(results
-        .into_iter()
-        .filter_map(|result| {
-            result
-                .inspect_err(|error| {
-                    tracing::warn!("a resource is not loaded: {}", component::error::chain(error));
-                })
-                .ok()
-        })
-        .collect())
+    Ok(files::each_document(&path.display().to_string(), &text))
 }
 
 #[cfg(test)]
@@ -193,7 +206,8 @@ mod tests {
         write(directory.path(), "a.yaml", "a", "1");
         let (sender, mut changes) = mpsc::channel(4);
         let shutdown = CancellationToken::new();
-        let watch = disk(directory.path()).watch(sender, Duration::from_millis(50), shutdown.clone());
+        let watch =
+            disk(directory.path()).watch(sender, Duration::from_millis(50), shutdown.clone());
         let edit = async {
             // The first list is taken before the first poll of the interval returns.
             tokio::task::yield_now().await;
@@ -206,6 +220,8 @@ mod tests {
             shutdown.cancel();
         };
         let both = async { tokio::join!(watch, edit).0.unwrap() };
-        tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), both)
+            .await
+            .unwrap();
     }
 }

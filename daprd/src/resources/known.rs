@@ -30,13 +30,23 @@ impl Known {
         }
     }
 
+    /// Keeps what was there and is not now: a list with a broken document says nothing of what is missing from it.
+    pub fn keep(&mut self, before: &Self) {
+        keep(&mut self.components, &before.components);
+        keep(&mut self.subscriptions, &before.subscriptions);
+        keep(&mut self.fixed, &before.fixed);
+    }
+
     /// What has to be done to get from here to `now`.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         if self.fixed != now.fixed {
             changes.push(Change::Restart("Resiliency or HTTPEndpoint"));
         }
-        let gone = self.components.keys().filter(|name| !now.components.contains_key(*name));
+        let gone = self
+            .components
+            .keys()
+            .filter(|name| !now.components.contains_key(*name));
         changes.extend(gone.map(|name| Change::ComponentGone(name.clone())));
         for (name, component) in &now.components {
             if self.components.get(name) != Some(component) {
@@ -62,4 +72,10 @@ fn by_name<K: Kind>(resources: Vec<K>) -> BTreeMap<String, K> {
         .into_iter()
         .map(|resource| (resource.name().to_owned(), resource))
         .collect()
+}
+
+fn keep<V: Clone>(now: &mut BTreeMap<String, V>, before: &BTreeMap<String, V>) {
+    for (name, value) in before {
+        now.entry(name.clone()).or_insert_with(|| value.clone());
+    }
 }

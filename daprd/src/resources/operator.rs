@@ -73,7 +73,11 @@ impl Operator {
         let client = || self.client.clone();
         let components = retried("components", || {
             let (mut client, namespace) = (client(), namespace());
-            async move { client.list_components(ListComponentsRequest { namespace }).await }
+            async move {
+                client
+                    .list_components(ListComponentsRequest { namespace })
+                    .await
+            }
         });
         let subscriptions = retried("subscriptions", || {
             let (mut client, namespace) = (client(), namespace());
@@ -84,7 +88,11 @@ impl Operator {
         });
         let resiliencies = retried("resiliencies", || {
             let (mut client, namespace) = (client(), namespace());
-            async move { client.list_resiliency(ListResiliencyRequest { namespace }).await }
+            async move {
+                client
+                    .list_resiliency(ListResiliencyRequest { namespace })
+                    .await
+            }
         });
         let http_endpoints = retried("HTTP endpoints", || {
             let (mut client, namespace) = (client(), namespace());
@@ -157,16 +165,25 @@ impl Operator {
         let mut client = self.client.clone();
         let mut all = SelectAll::new();
         let components = client
-            .component_update(ComponentUpdateRequest { namespace: namespace() })
+            .component_update(ComponentUpdateRequest {
+                namespace: namespace(),
+            })
             .await?
             .into_inner()
             .map(|event| {
                 let event = event?;
-                changed(&event.component, event.r#type(), Change::Component, Change::ComponentGone)
+                changed(
+                    &event.component,
+                    event.r#type(),
+                    Change::Component,
+                    Change::ComponentGone,
+                )
             });
         all.push(ended(components));
         let subscriptions = client
-            .subscription_update(SubscriptionUpdateRequest { namespace: namespace() })
+            .subscription_update(SubscriptionUpdateRequest {
+                namespace: namespace(),
+            })
             .await?
             .into_inner()
             .map(|event| {
@@ -176,22 +193,40 @@ impl Operator {
             });
         all.push(ended(subscriptions));
         let endpoints = client
-            .http_endpoint_update(HttpEndpointUpdateRequest { namespace: namespace() })
+            .http_endpoint_update(HttpEndpointUpdateRequest {
+                namespace: namespace(),
+            })
             .await?
             .into_inner()
-            .map(|event| event.map(|_| Some(Change::Restart("HTTPEndpoint"))).map_err(Into::into));
+            .map(|event| {
+                event
+                    .map(|_| Some(Change::Restart("HTTPEndpoint")))
+                    .map_err(Into::into)
+            });
         all.push(ended(endpoints));
         let resiliencies = client
-            .resiliency_update(ResiliencyUpdateRequest { namespace: namespace() })
+            .resiliency_update(ResiliencyUpdateRequest {
+                namespace: namespace(),
+            })
             .await?
             .into_inner()
-            .map(|event| event.map(|_| Some(Change::Restart("Resiliency"))).map_err(Into::into));
+            .map(|event| {
+                event
+                    .map(|_| Some(Change::Restart("Resiliency")))
+                    .map_err(Into::into)
+            });
         all.push(ended(resiliencies));
         let configurations = client
-            .configuration_update(ConfigurationUpdateRequest { namespace: namespace() })
+            .configuration_update(ConfigurationUpdateRequest {
+                namespace: namespace(),
+            })
             .await?
             .into_inner()
-            .map(|event| event.map(|_| Some(Change::Restart("Configuration"))).map_err(Into::into));
+            .map(|event| {
+                event
+                    .map(|_| Some(Change::Restart("Configuration")))
+                    .map_err(Into::into)
+            });
         all.push(ended(configurations));
         Ok(all)
     }
@@ -220,7 +255,10 @@ fn changed<K: Kind>(
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).with_context(|| {
-        format!("the operator sent a malformed {}", std::any::type_name::<T>())
+        format!(
+            "the operator sent a malformed {}",
+            std::any::type_name::<T>()
+        )
     })
 }
 
@@ -252,5 +290,8 @@ where
 }
 
 fn is_final(code: Code) -> bool {
-    matches!(code, Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument)
+    matches!(
+        code,
+        Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument
+    )
 }

@@ -60,7 +60,11 @@ impl Runtime<'_> {
         let standalone = settings.mode == Mode::Standalone;
         // The trust domain to ask for stands in the Configuration, which on a machine is a file.
         let trust_domain = match standalone {
-            true => disk.configuration()?.spec.access_control.and_then(|it| it.trust_domain),
+            true => disk
+                .configuration()?
+                .spec
+                .access_control
+                .and_then(|it| it.trust_domain),
             false => None,
         };
         let security = identity::open(settings, trust_domain, self.daemon)?;
@@ -71,7 +75,8 @@ impl Runtime<'_> {
             Source::Operator(self.operator(&security)?)
         };
         let configuration = source.configuration().await?;
-        let compiled = configuration::compile(&configuration, &settings.app.id, settings.api_logging)?;
+        let compiled =
+            configuration::compile(&configuration, &settings.app.id, settings.api_logging)?;
         let meter = Meter::new(self.daemon.registry(), compiled.metrics.clone())?;
         let (tracer, export) = Tracer::new(&compiled.tracing)?;
         self.spawn("trace export", export.run(self.serving.clone()));
@@ -80,9 +85,15 @@ impl Runtime<'_> {
         for problem in problems {
             tracing::error!("{}", component::error::chain(&problem));
         }
-        let address = host::address(settings.host_ip.as_deref(), &settings.internal_grpc_listen_address)?;
+        let address = host::address(
+            settings.host_ip.as_deref(),
+            &settings.internal_grpc_listen_address,
+        )?;
         let internal = self.listen_internal(&address.to_string()).await?;
-        let port = internal.first().and_then(Listener::local_addr).map_or(0, |it| it.port());
+        let port = internal
+            .first()
+            .and_then(Listener::local_addr)
+            .map_or(0, |it| it.port());
         tracing::info!("Internal gRPC server is running on port {port}");
         Ok(Ground {
             security,
@@ -117,7 +128,11 @@ impl Runtime<'_> {
         let connector = Connector::maybe_tls(security.client(expect));
         let channel = transport::channel(uri, connector, ChannelOptions::default());
         let configuration = settings.configurations.first().cloned();
-        Ok(Operator::new(channel, identity::namespace(settings), configuration))
+        Ok(Operator::new(
+            channel,
+            identity::namespace(settings),
+            configuration,
+        ))
     }
 
     /// The port that is asked for, or one that stays the same over restarts, or any.
@@ -129,7 +144,8 @@ impl Runtime<'_> {
         }
         let folder = std::env::current_dir().unwrap_or_default();
         let user = std::fs::metadata("/proc/self")?.uid();
-        let port = settings::app_id::stable_port(&settings.app.id, &folder.to_string_lossy(), user, host);
+        let port =
+            settings::app_id::stable_port(&settings.app.id, &folder.to_string_lossy(), user, host);
         match servers::listen(&addresses, port, "internal gRPC").await {
             Ok(listeners) => Ok(listeners),
             Err(_) => servers::listen(&addresses, 0, "internal gRPC").await,

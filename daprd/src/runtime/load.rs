@@ -51,10 +51,16 @@ impl Runtime<'_> {
         if kubernetes && self.settings.builtin_secret_store {
             components.insert(0, kubernetes_secrets());
         }
-        loader.load(components).await.context("failed to load components")?;
+        loader
+            .load(components)
+            .await
+            .context("failed to load components")?;
         let missing = middleware.missing();
         if !missing.is_empty() {
-            bail!("middleware components of the pipelines are not loaded: {}", missing.join(", "));
+            bail!(
+                "middleware components of the pipelines are not loaded: {}",
+                missing.join(", ")
+            );
         }
         for subscription in ground.resources.subscriptions.clone() {
             pubsub.apply_subscription(subscription)?;

@@ -44,7 +44,11 @@ impl Runtime<'_> {
                 AppProtocol::Grpc => Protocol::Grpc,
                 AppProtocol::Grpcs => Protocol::Grpcs,
             },
-            token: self.settings.app_api_token.as_ref().map(|token| token.expose().to_owned()),
+            token: self
+                .settings
+                .app_api_token
+                .as_ref()
+                .map(|token| token.expose().to_owned()),
             max_concurrency,
             pipeline: middleware.app(),
             max_message: self.max_message(),

@@ -36,7 +36,14 @@ impl Runtime<'_> {
             let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
             let service = layer.layer(service);
             let stop = self.serving.clone();
-            servers::spawn(self.daemon, "internal gRPC server", listener, options, service, stop);
+            servers::spawn(
+                self.daemon,
+                "internal gRPC server",
+                listener,
+                options,
+                service,
+                stop,
+            );
         }
         ready.ready();
     }

@@ -40,16 +40,21 @@ impl Runtime<'_> {
     /// Keeps the app's health, and the subscriptions open while it is healthy.
     pub(super) fn follow_app(&self, app: &AppChannel, probe: Probe, pubsub: &Engine) {
         self.spawn("app health", probe.run(self.daemon.shutdown()));
-        let (mut health, pubsub) = (app.health(), pubsub.clone());
-        let shutdown = self.daemon.shutdown();
+        let (mut health, pubsub, app) = (app.health(), pubsub.clone(), app.clone());
+        let (shutdown, ask_config) = (self.daemon.shutdown(), self.settings.app.ask_config);
         self.spawn("app", async move {
             let follow = async {
+                if health.wait_for(|healthy| *healthy).await.is_ok() && ask_config {
+                    app.ask_config().await;
+                }
                 while health.wait_for(|healthy| *healthy).await.is_ok() {
                     pubsub.start().await;
                     if health.wait_for(|healthy| !*healthy).await.is_err() {
                         return;
                     }
-                    tracing::warn!("the app is not healthy: its subscriptions are closed until it is");
+                    tracing::warn!(
+                        "the app is not healthy: its subscriptions are closed until it is"
+                    );
                     pubsub.stop().await;
                 }
             };
@@ -62,7 +67,9 @@ impl Runtime<'_> {
         let Some(duration) = self.settings.block_shutdown else {
             return;
         };
-        tracing::info!("Blocking graceful shutdown for {duration:?} or until app reports unhealthy...");
+        tracing::info!(
+            "Blocking graceful shutdown for {duration:?} or until app reports unhealthy..."
+        );
         running.pubsub.stop().await;
         let mut health = running.app.health();
         tokio::select! {
@@ -93,7 +100,9 @@ impl Runtime<'_> {
         };
         match tokio::time::timeout(limit, ordered).await {
             Ok(result) => result,
-            Err(_) => Err(anyhow!("graceful shutdown timeout exceeded after {limit:?}, forcing shutdown")),
+            Err(_) => Err(anyhow!(
+                "graceful shutdown timeout exceeded after {limit:?}, forcing shutdown"
+            )),
         }
     }
 }

@@ -23,7 +23,10 @@ impl Namespace {
         let object = json!({
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": { "name": name, "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
+            "metadata": { "name": name, "labels": {
+                "pod-security.kubernetes.io/enforce": "restricted",
+                "pod-security.kubernetes.io/warn": "restricted",
+            }},
         });
         apply(&object.to_string()).await;
         Self { name, images }

@@ -296,6 +296,7 @@ async fn an_app_that_talks_nonsense() {
 
 #[tokio::test]
 async fn flags_and_resources_that_are_wrong_end_with_a_reason() {
+    let _alone = wait::alone().await;
     for (what, builder) in [
         (
             "a port",

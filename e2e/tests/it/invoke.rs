@@ -10,6 +10,9 @@ use proto::runtime::v1::app_callback_client::AppCallbackClient;
 use serde_json::json;
 use tonic::{Code, Request};
 
+/// Version and id of the trace that the caller's app sends.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c";
+
 async fn echo() -> App {
     App::builder()
         .respond("/echo", |call| async move {
@@ -30,6 +33,7 @@ async fn echo() -> App {
 
 #[tokio::test]
 async fn between_two_sidecars() {
+    let _alone = wait::alone().await;
     let app = echo().await;
     let callee = Daprd::builder("callee").app(&app).start().await;
     let caller = Daprd::builder("caller").start().await;
@@ -39,6 +43,7 @@ async fn between_two_sidecars() {
         .request(Method::POST, "/v1.0/invoke/callee/method/echo?a=1&b=%2F")
         .header("content-type", "application/octet-stream")
         .header("x-caller", "kept")
+        .header("traceparent", &format!("{TRACE}-b7ad6b7169203331-00"))
         .body(body.clone())
         .send()
         .await
@@ -56,7 +61,7 @@ async fn between_two_sidecars() {
     assert_eq!(call.header("dapr-caller-app-id"), "caller");
     assert_eq!(call.header("dapr-callee-app-id"), "callee");
     assert!(
-        call.header("traceparent").starts_with("00-"),
+        call.header("traceparent").starts_with(TRACE),
         "{:?}",
         call.headers
     );
@@ -276,6 +281,7 @@ fn to<T>(app_id: &str, message: T) -> Request<T> {
 
 #[tokio::test]
 async fn grpc_calls_are_proxied() {
+    let _alone = wait::alone().await;
     let callbacks = Callbacks::default();
     let app = App::builder().callbacks(callbacks.clone()).start().await;
     let callee = Daprd::builder("callee").grpc_app(&app).start().await;

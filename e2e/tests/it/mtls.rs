@@ -211,6 +211,7 @@ async fn sentry_makes_credentials_of_its_own() {
 
 #[tokio::test]
 async fn sidecars_call_each_other() {
+    let _alone = e2e::wait::alone().await;
     let sentry = Sentry::start().await;
     let app = App::builder()
         .route("/hi", Answer::bytes("hello"))
@@ -317,6 +318,7 @@ async fn a_sidecar_waits_for_its_identity() {
 
 #[tokio::test]
 async fn access_lists_judge_by_identity() {
+    let _alone = e2e::wait::alone().await;
     let sentry = Sentry::start().await;
     let app = App::builder()
         .route("/open", Answer::status(200))

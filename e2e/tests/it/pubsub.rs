@@ -384,6 +384,7 @@ async fn a_subscription_over_a_stream() {
 
 #[tokio::test]
 async fn errors_as_clients_know_them() {
+    let _alone = wait::alone().await;
     let scoped = component(
         "scoped",
         "pubsub.in-memory",

@@ -131,6 +131,7 @@ spec:
 
 #[tokio::test]
 async fn a_component_that_cannot_start_ends_the_sidecar() {
+    let _alone = wait::alone().await;
     let mut daprd = Daprd::builder("app").start().await;
     // Without a connection string this store cannot start, and nothing says that errors are to be ignored.
     daprd.write_resource("state.yaml", &component("a", "state.sqlite", &[]));

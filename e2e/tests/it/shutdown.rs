@@ -49,6 +49,7 @@ async fn signals_end_it_with_code_0() {
 
 #[tokio::test]
 async fn the_api_ends_it() {
+    let _alone = wait::alone().await;
     let mut daprd = Daprd::builder("app").start().await;
     daprd
         .http()

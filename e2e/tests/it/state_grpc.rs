@@ -187,6 +187,7 @@ async fn bulk_and_transaction() {
 
 #[tokio::test]
 async fn errors_carry_reasons() {
+    let _alone = e2e::wait::alone().await;
     let daprd = Daprd::builder("app").resources(STATE).start().await;
     let mut grpc = daprd.grpc();
     let request = GetStateRequest {

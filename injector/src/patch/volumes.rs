@@ -40,6 +40,7 @@ impl Sidecar<'_> {
         }
         if self.has_components() {
             volumes.push(empty(COMPONENT_SOCKETS_VOLUME, None));
+            // Q-component-volumes: each name once, also where the pod has no volumes or several containers share one.
             let mounts = self
                 .around
                 .components

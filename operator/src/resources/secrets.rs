@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1;
+use kube::Api;
+use kube::api::{ApiResource, ObjectMeta};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::{Entry, Kind};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, excerpt};
 
 /// Secrets that are read at the same time; sidecars that start together would flood the API server.
 const MOST_READS: usize = 16;
@@ -137,6 +141,16 @@ fn reference(object: &Value, place: String, found: &mut Vec<Reference>) {
     }
 }
 
+/// What is read of a Secret.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Secret {
+    metadata: ObjectMeta,
+    data: Option<BTreeMap<String, ByteString>>,
+}
+
+excerpt!(Secret);
+
 /// Reads Secrets and puts their values into resources.
 pub struct Resolver {
     cluster: Cluster,
@@ -186,7 +200,9 @@ impl Resolver {
 
     async fn read(&self, resource: &str, namespace: &str, name: &str) -> Result<Secret, Error> {
         let _permit = self.reads.acquire().await;
-        let secrets = self.cluster.within::<Secret>(namespace);
+        let resource_of_secrets = ApiResource::erase::<v1::Secret>(&());
+        let secrets: Api<Secret> =
+            Api::namespaced_with(self.cluster.client(), namespace, &resource_of_secrets);
         secrets.get(name).await.map_err(|source| Error::Read {
             resource: resource.to_owned(),
             namespace: namespace.to_owned(),
@@ -245,7 +261,6 @@ fn put(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::ByteString;
     use serde_json::json;
 
     fn secret() -> Secret {

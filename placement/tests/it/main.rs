@@ -1,6 +1,9 @@
 //! The service over a socket, as sidecars see it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by a panic"
+)]
 
 use std::time::Duration;
 

@@ -7,9 +7,9 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use security::SpiffeId;
+use security::{SpiffeId, pem_block};
 
-use super::{Error, Material, pem, pem_block, serial};
+use super::{Error, Material, pem, serial};
 
 /// Life of root and issuer.
 pub const TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);

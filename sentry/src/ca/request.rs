@@ -9,9 +9,9 @@ use x509_parser::prelude::FromDer;
 pub enum Error {
     #[error("invalid certificate signing request")]
     Pem,
-    #[error("failed to parse certificate signing request: {0}")]
+    #[error("the certificate signing request is unreadable: {0}")]
     Unreadable(String),
-    #[error("invalid signature")]
+    #[error("the certificate signing request is not signed by its own key")]
     Signature,
 }
 
@@ -65,12 +65,12 @@ mod tests {
             );
             let mut broken = request.der().to_vec();
             *broken.last_mut().unwrap() ^= 1;
-            let broken = crate::ca::pem_block("CERTIFICATE REQUEST", &broken);
+            let broken = security::pem_block("CERTIFICATE REQUEST", &broken);
             assert_eq!(public_key(broken.as_bytes()), Err(Error::Signature));
         }
         assert_eq!(public_key(b""), Err(Error::Pem));
         assert_eq!(public_key(&vec![b'x'; MAX + 1]), Err(Error::Pem));
-        let nonsense = crate::ca::pem_block("CERTIFICATE REQUEST", b"nonsense");
+        let nonsense = security::pem_block("CERTIFICATE REQUEST", b"nonsense");
         assert!(matches!(
             public_key(nonsense.as_bytes()),
             Err(Error::Unreadable(_))

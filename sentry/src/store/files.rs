@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::{Credentials, Error, MAX, Stored, present};
+use super::{Credentials, Error, MAX, Stored};
 use crate::settings::Paths;
 
 const MODE: u32 = 0o600;
@@ -60,10 +60,12 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
             });
         }
     }
-    fs::read(path).map(present).map_err(|source| Error::Read {
+    // An empty file is there: someone has put it there, so it is an error later rather than a reason to write it.
+    let content = fs::read(path).map_err(|source| Error::Read {
         path: label(),
         source,
-    })
+    })?;
+    Ok(Some(content))
 }
 
 /// Written beside and renamed, so that no reader sees half a file.

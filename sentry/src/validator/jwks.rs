@@ -28,9 +28,7 @@ impl JwksValidator {
 
     pub async fn check(&self, request: &SignCertificateRequest) -> Result<Granted, Refused> {
         if request.token.is_empty() {
-            return Err(Refused::Identity(
-                "the request does not contain a token".into(),
-            ));
+            return Err(Refused::Identity("a token is needed".into()));
         }
         common(request)?;
         let granted = grant(&trust_domain(request)?, request, Vec::new())?;

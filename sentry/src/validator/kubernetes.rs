@@ -45,11 +45,11 @@ impl KubernetesValidator {
                 error = &error as &dyn std::error::Error,
                 "no pod for the requested identity"
             );
-            identity("failed to get pod of identity")
+            identity("the token's pod cannot be found")
         })?;
         if namespace != request.namespace {
             return Err(identity(format!(
-                "namespace mismatch; received namespace: {}",
+                "the token is not from namespace {}",
                 request.namespace
             )));
         }
@@ -57,13 +57,13 @@ impl KubernetesValidator {
             tracing::error!(
                 "the service account of pod {namespace}/{name} does not match its token"
             );
-            return Err(identity("pod service account mismatch"));
+            return Err(identity("the token is not of the pod's service account"));
         }
         let (expected, control_plane) =
             expected_id(&pod, &namespace, &name, self.sentry.namespace())?;
         if expected != request.id {
             return Err(identity(format!(
-                "app-id mismatch. expected: {expected}, received: {}",
+                "the pod's identity is {expected}, not {}",
                 request.id
             )));
         }
@@ -87,19 +87,17 @@ impl KubernetesValidator {
             .await
             .map_err(Refused::Review)?;
         if let Some(error) = review.error.filter(|error| !error.is_empty()) {
-            return Err(identity(format!("invalid token: {error}")));
+            return Err(identity(format!("the cluster refuses the token: {error}")));
         }
         if !review.authenticated {
-            return Err(identity("authentication failed"));
+            return Err(identity("the cluster does not know the token"));
         }
         let user = review.user.unwrap_or_default().username;
         match user.split(':').collect::<Vec<_>>()[..] {
             ["system", "serviceaccount", namespace, account] => {
                 Ok((namespace.to_owned(), account.to_owned()))
             }
-            _ => Err(identity(
-                "provided token is not a properly structured service account token",
-            )),
+            _ => Err(identity("the token is not that of a service account")),
         }
     }
 
@@ -117,7 +115,7 @@ impl KubernetesValidator {
                     error = &error as &dyn std::error::Error,
                     "no configuration {name:?}"
                 );
-                identity("failed to get configuration")
+                identity("the pod's configuration cannot be found")
             })?;
         let domain = configuration
             .spec
@@ -143,7 +141,7 @@ fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
 
 /// The pod that a token was made for. The API server has checked the token; here it is only read.
 fn pod_name(token: &str) -> Result<String, Refused> {
-    let unreadable = || identity("failed to parse Kubernetes token");
+    let unreadable = || identity("the token is unreadable");
     let claims = token.split('.').nth(1).ok_or_else(unreadable)?;
     let claims = URL_SAFE_NO_PAD
         .decode(claims.trim_end_matches('='))
@@ -151,9 +149,7 @@ fn pod_name(token: &str) -> Result<String, Refused> {
     let claims: Value = serde_json::from_slice(&claims).map_err(|_| unreadable())?;
     match claims["kubernetes.io"]["pod"]["name"].as_str() {
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => Err(identity(
-            "kubernetes.io/pod/name claim is missing from Kubernetes token",
-        )),
+        _ => Err(identity("the token names no pod")),
     }
 }
 
@@ -171,15 +167,17 @@ fn expected_id(
     let id = format!("dapr-{service}");
     if namespace != control_plane {
         return Err(identity(format!(
-            "control plane service in namespace '{namespace}' is not allowed"
+            "control-plane pods are not taken from namespace {namespace}"
         )));
     }
     if !CONTROL_PLANE.contains(&id.as_str()) {
-        return Err(identity(format!("unknown control plane service '{name}'")));
+        return Err(identity(format!(
+            "pod {name} is of no known control-plane service"
+        )));
     }
     if app_id.is_some() {
         return Err(identity(format!(
-            "control plane service '{name}' cannot have annotation '{APP_ID_ANNOTATION}'"
+            "control-plane pod {name} must not have annotation {APP_ID_ANNOTATION}"
         )));
     }
     Ok((id, true))

@@ -114,6 +114,7 @@ impl<V: Vec_> Family<V> {
     }
 }
 
+// Q-metric-series: upstream has no such limit.
 /// Series of one metric; a caller with more than these is out of control, and every one costs memory
 /// here and in each scraper.
 pub(super) const MAX_SERIES: usize = 4096;

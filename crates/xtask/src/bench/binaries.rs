@@ -20,7 +20,7 @@ pub(super) fn parse(text: &str) -> Result<Binary> {
         .split_once('=')
         .with_context(|| format!("{text:?} is not program=path"))?;
     let (label, program) = match name.split_once(':') {
-        Some((label, program)) => (label.to_owned(), program.to_owned()),
+        Some((label, program)) => (format!("{label} {program}"), program.to_owned()),
         None => (name.to_owned(), name.to_owned()),
     };
     let path = PathBuf::from(path);
@@ -34,8 +34,12 @@ pub(super) fn parse(text: &str) -> Result<Binary> {
 
 /// Our own build of a program: the published profile if it was built, else the everyday one.
 pub(super) fn own(program: &str) -> Result<Binary> {
-    let workspace = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
-    let target = workspace.target_directory.as_std_path();
+    // This chore is itself a product of the build, in target/<profile>.
+    let chore = std::env::current_exe()?;
+    let target = chore
+        .ancestors()
+        .nth(2)
+        .context("the chore has no target folder")?;
     for profile in ["dist", "release"] {
         let path = target.join(profile).join(program);
         if path.is_file() {

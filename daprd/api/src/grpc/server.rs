@@ -74,6 +74,7 @@ impl Server {
         if let Some(rpc) = path.strip_prefix(DAPR_SERVICE) {
             return self.dapr(rpc, request).await;
         }
+        // Q-reflection: whatever `dapr-app-id` says; an app's own reflection is not reached through its sidecar.
         if path.starts_with("/grpc.reflection.") {
             return reflection(request).await;
         }

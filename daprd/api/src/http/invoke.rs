@@ -2,11 +2,16 @@
 //! request is passed on, streamed.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use component::Body;
+use component::{Body, body};
 use http::{HeaderMap, Request, Response, header};
+use http_body::Body as _;
+use http_body_util::Limited;
 
 use super::unescape;
-use crate::{Api, ApiError, reason::invoke as reason};
+use crate::{
+    Api, ApiError,
+    reason::{common, invoke as reason},
+};
 
 /// Paths that name the callee.
 pub const PREFIX: &str = "/v1.0/invoke/";
@@ -57,6 +62,22 @@ fn from_headers(headers: &HeaderMap) -> Option<String> {
     Some(app_id.to_owned()).filter(|id| !id.is_empty())
 }
 
+/// Limits the body of a call: one that says its length is refused at once, any other breaks off at the limit.
+pub fn limited(request: Request<Body>, limit: usize) -> Result<Request<Body>, ApiError> {
+    let size = request.body().size_hint();
+    if limit == 0 || size.upper().is_some_and(|most| most <= limit as u64) {
+        return Ok(request);
+    }
+    // Q-body-limit: the app is not called with a body that is known to be too large.
+    if size.lower() > limit as u64 {
+        return Err(ApiError::new(
+            &common::BODY_TOO_LARGE,
+            format!("failed to read request body: the body is larger than {limit} bytes"),
+        ));
+    }
+    Ok(request.map(|body| body::streamed(Limited::new(body, limit))))
+}
+
 /// Calls the target and streams its answer.
 pub async fn call(
     api: &Api,
@@ -78,8 +99,6 @@ pub fn no_target() -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use component::body;
-
     use super::*;
 
     fn of(uri: &str, headers: &[(&'static str, &str)]) -> Option<(String, String)> {
@@ -98,7 +117,10 @@ mod tests {
     #[test]
     fn the_path_names_the_callee() {
         let from = |uri| of(uri, &[]);
-        assert_eq!(from("/v1.0/invoke/app.ns/method/a/b%20c?x=1"), pair("app.ns", "a/b%20c"));
+        assert_eq!(
+            from("/v1.0/invoke/app.ns/method/a/b%20c?x=1"),
+            pair("app.ns", "a/b%20c")
+        );
         assert_eq!(from("/v1.0/invoke/app/method/"), pair("app", ""));
         let url = pair("http://host:80", "m");
         assert_eq!(from("/v1.0/invoke/http%3A%2F%2Fhost%3A80/method/m"), url);

@@ -49,7 +49,10 @@ pub fn text(object: &Value, name: &str) -> Result<Option<String>, String> {
     match member(object, name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(format!("field {name} must be a string, not {}", kind(other))),
+        Some(other) => Err(format!(
+            "field {name} must be a string, not {}",
+            kind(other)
+        )),
     }
 }
 
@@ -130,7 +133,10 @@ mod tests {
             again(r#" { "b" : 1, "a" : "<&>" } trailing"#),
             r#"{"a":"\u003c\u0026\u003e","b":1}"#
         );
-        assert_eq!(again("\"\u{2028}\u{7f}\\u0001\""), "\"\\u2028\u{7f}\\u0001\"");
+        assert_eq!(
+            again("\"\u{2028}\u{7f}\\u0001\""),
+            "\"\\u2028\u{7f}\\u0001\""
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use component::Body;
 use http::Response;
 use proto::runtime::v1::{
-    AppConnectionProperties, GetMetadataRequest, GetMetadataResponse, PubsubSubscription, RegisteredComponents,
-    SetMetadataRequest, actor_runtime,
+    AppConnectionProperties, GetMetadataRequest, GetMetadataResponse, PubsubSubscription,
+    RegisteredComponents, SetMetadataRequest, actor_runtime,
 };
 use serde_json::{Map, Value, json};
 
@@ -46,14 +46,20 @@ fn body(reply: GetMetadataResponse) -> Value {
         }
     };
     let names = |list: Vec<String>| -> Value {
-        list.into_iter().map(|name| json!({ "name": name })).collect()
+        list.into_iter()
+            .map(|name| json!({ "name": name }))
+            .collect()
     };
     put("id", json!(reply.id));
     put("runtimeVersion", json!(reply.runtime_version));
     put("enabledFeatures", json!(reply.enabled_features));
     put(
         "components",
-        reply.registered_components.into_iter().map(component).collect(),
+        reply
+            .registered_components
+            .into_iter()
+            .map(component)
+            .collect(),
     );
     put("extended", json!(reply.extended_metadata));
     put(
@@ -62,11 +68,19 @@ fn body(reply: GetMetadataResponse) -> Value {
     );
     put(
         "httpEndpoints",
-        names(reply.http_endpoints.into_iter().map(|one| one.name).collect()),
+        names(
+            reply
+                .http_endpoints
+                .into_iter()
+                .map(|one| one.name)
+                .collect(),
+        ),
     );
     put(
         "appConnectionProperties",
-        reply.app_connection_properties.map_or(Value::Null, app_connection),
+        reply
+            .app_connection_properties
+            .map_or(Value::Null, app_connection),
     );
     if let Some(runtime) = reply.actor_runtime {
         let status = match runtime.runtime_status() {

@@ -63,7 +63,8 @@ pub async fn bulk_publish(api: &Api, mut call: Call) -> Result<Response<Body>, A
     let entries = entries
         .into_iter()
         .map(|entry| {
-            let event = event_bytes(entry.event, &entry.content_type).map_err(|c| unreadable(&c))?;
+            let event =
+                event_bytes(entry.event, &entry.content_type).map_err(|c| unreadable(&c))?;
             Ok(BulkPublishRequestEntry {
                 entry_id: entry.entry_id,
                 event,

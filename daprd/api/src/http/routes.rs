@@ -33,7 +33,11 @@ impl Routes {
     ) -> Self {
         let mut paths: BTreeMap<&'static str, BTreeMap<&'static str, Target>> = BTreeMap::new();
         for operation in operations {
-            for route in operation.routes.iter().filter(|route| allowed(operation, route)) {
+            for route in operation
+                .routes
+                .iter()
+                .filter(|route| allowed(operation, route))
+            {
                 let targets = paths.entry(route.path).or_default();
                 for method in route.methods {
                     let target = Target {

@@ -12,7 +12,7 @@ use component::{
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use telemetry::trace::{Baggage, Kind, Status, TraceContext};
 
-use super::{Call, Matched, Routes, invoke, parse_query, status, unescape};
+use super::{Call, Matched, Routes, invoke, leftover, parse_query, status, unescape};
 use crate::{
     Api, ApiError, CallContext, Transport,
     error::Recorded,
@@ -59,9 +59,12 @@ impl Server {
     pub fn new(options: Options) -> Self {
         let served = operations::all().filter(|operation| !options.public || operation.public);
         let routes = Routes::new(served, &|operation, route| {
-            options
-                .access
-                .allows(Transport::Http, operation.group, route.version(), route.path)
+            options.access.allows(
+                Transport::Http,
+                operation.group,
+                route.version(),
+                route.path,
+            )
         });
         Self(Arc::new(Inner { options, routes }))
     }
@@ -85,7 +88,7 @@ impl Server {
             request.extensions_mut().insert(context.clone());
         }
         let mut response = match Baggage::from_headers(request.headers()) {
-            Ok(_) => inner.admit(request).await,
+            Ok(_) => inner.answer(request).await,
             Err(problem) => ApiError::new(
                 &common::MALFORMED_REQUEST,
                 format!("invalid baggage header: {problem}"),
@@ -99,8 +102,7 @@ impl Server {
         if let Some(Recorded(reason)) = response.extensions().get() {
             inner.options.errors.record(reason.name(), reason.category);
         }
-        let Served { name, health_check } =
-            response.extensions_mut().remove().unwrap_or_default();
+        let Served { name, health_check } = response.extensions_mut().remove().unwrap_or_default();
         inner.options.log.http(&Line {
             method: &format!("{method} {path}"),
             name: &name,
@@ -114,6 +116,19 @@ impl Server {
 }
 
 impl Inner {
+    /// Answers, and then reads what is left of a body that nobody wanted: a connection with unread bytes could not be used
+    /// again, and its client would see it break.
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        if http_body::Body::is_end_stream(request.body()) {
+            return self.admit(request).await;
+        }
+        let (parts, body) = request.into_parts();
+        let (body, leftover) = leftover::share(body);
+        let response = self.admit(Request::from_parts(parts, body)).await;
+        leftover.drain().await;
+        response
+    }
+
     /// CORS and the token, then the pipeline.
     async fn admit(&self, mut request: Request<Body>) -> Response<Body> {
         if self.options.public {
@@ -166,10 +181,11 @@ impl Inner {
             name: format!("InvokeService/{}", target.app_id).into(),
             health_check: false,
         };
-        finished(
-            invoke::call(&self.options.api, target, request).await,
-            served,
-        )
+        let result = match invoke::limited(request, self.options.max_body) {
+            Ok(request) => invoke::call(&self.options.api, target, request).await,
+            Err(error) => Err(error),
+        };
+        finished(result, served)
     }
 
     fn invocation_allowed(&self, path: &str) -> bool {
@@ -188,7 +204,9 @@ impl Inner {
             let value = unescape(escaped).ok_or_else(|| {
                 ApiError::new(
                     &common::BAD_REQUEST,
-                    format!("invalid request: the path segment {escaped:?} is not escaped properly"),
+                    format!(
+                        "invalid request: the path segment {escaped:?} is not escaped properly"
+                    ),
                 )
             })?;
             params.push((name.to_owned(), value));

@@ -154,7 +154,8 @@ pub async fn transact(api: &Api, mut call: Call) -> Result<Response<Body>, ApiEr
         operations,
         metadata: merged(&value, &query).map_err(undecodable)?,
     };
-    api.execute_state_transaction(&call.context, request).await?;
+    api.execute_state_transaction(&call.context, request)
+        .await?;
     Ok(no_content())
 }
 
@@ -192,12 +193,20 @@ pub async fn query(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError
 /// An item of a save or a transaction; query metadata wins over the item's own.
 fn state_item(item: &Value, query: &BTreeMap<String, String>) -> Result<StateItem, String> {
     if !item.is_object() && !item.is_null() {
-        return Err(format!("an item must be an object, not {}", go_json::kind(item)));
+        return Err(format!(
+            "an item must be an object, not {}",
+            go_json::kind(item)
+        ));
     }
     let key = match go_json::member(item, "key") {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(key)) => key.clone(),
-        Some(other) => return Err(format!("field key must be a string, not {}", go_json::kind(other))),
+        Some(other) => {
+            return Err(format!(
+                "field key must be a string, not {}",
+                go_json::kind(other)
+            ));
+        }
     };
     let value = go_json::member(item, "value").unwrap_or(&Value::Null);
     let options = go_json::member(item, "options").map(|options| {
@@ -318,7 +327,11 @@ mod tests {
 
     #[test]
     fn wrong_types_name_the_field() {
-        assert!(item(r#"{"key": "k", "etag": 123}"#).unwrap_err().contains("etag"));
+        assert!(
+            item(r#"{"key": "k", "etag": 123}"#)
+                .unwrap_err()
+                .contains("etag")
+        );
         assert!(item(r#"{"key": 1}"#).unwrap_err().contains("key"));
         assert!(item("[]").is_err());
     }

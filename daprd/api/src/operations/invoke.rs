@@ -54,5 +54,11 @@ fn invoke_error(id: &str, error: Error) -> ApiError {
         Error::Denied { .. } => &reason::DENIED,
         _ => &reason::FAILED,
     };
-    ApiError::new(row, format!("failed to invoke, id: {id}, err: {error}"))
+    let failed = ApiError::new(row, format!("failed to invoke, id: {id}, err: {error}"));
+    match error {
+        Error::Status(_) | Error::App(_) | Error::Denied { .. } => {
+            failed.passing(error.into_status())
+        }
+        _ => failed,
+    }
 }

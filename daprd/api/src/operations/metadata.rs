@@ -6,9 +6,9 @@ use blocks::Listed;
 use parking_lot::Mutex;
 use proto::runtime::v1::{
     ActorRuntime, AppConnectionHealthProperties, AppConnectionProperties, GetMetadataRequest,
-    GetMetadataResponse,
-    MetadataHttpEndpoint, PubsubSubscription, PubsubSubscriptionRule, PubsubSubscriptionRules,
-    PubsubSubscriptionType, RegisteredComponents, SetMetadataRequest, actor_runtime,
+    GetMetadataResponse, MetadataHttpEndpoint, PubsubSubscription, PubsubSubscriptionRule,
+    PubsubSubscriptionRules, PubsubSubscriptionType, RegisteredComponents, SetMetadataRequest,
+    actor_runtime,
 };
 
 use super::{Api, Operation, Route, rpc};
@@ -164,11 +164,7 @@ fn component(listed: Listed) -> RegisteredComponents {
         name: listed.name,
         r#type: listed.component_type,
         version: listed.version,
-        capabilities: listed
-            .capabilities
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        capabilities: listed.capabilities.into_iter().map(str::to_owned).collect(),
     }
 }
 

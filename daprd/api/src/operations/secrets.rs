@@ -51,7 +51,9 @@ impl Api {
             .await
             .map_err(|error| {
                 secret_error(error, |cause| {
-                    format!("failed getting secret with key {key} from secret store {store}: {cause}")
+                    format!(
+                        "failed getting secret with key {key} from secret store {store}: {cause}"
+                    )
                 })
             })?;
         Ok(GetSecretResponse { data })

@@ -21,9 +21,7 @@ use proto::{
 
 use super::{Api, Operation, Route, rpc};
 use crate::{
-    ApiError, CallContext, Reason, Transport,
-    http::state as codec,
-    reason::state as reason,
+    ApiError, CallContext, Reason, Transport, http::state as codec, reason::state as reason,
 };
 
 pub static ROWS: &[Operation] = &[
@@ -76,7 +74,11 @@ pub static ROWS: &[Operation] = &[
     Operation::new(
         "ExecuteStateTransaction",
         "state",
-        &[rpc!("ExecuteStateTransaction", "v1", execute_state_transaction)],
+        &[rpc!(
+            "ExecuteStateTransaction",
+            "v1",
+            execute_state_transaction
+        )],
         &[Route {
             methods: &["POST", "PUT"],
             path: "/v1.0/state/{store}/transaction",

@@ -10,12 +10,15 @@ pub static BAD_REQUEST: Reason =
     Reason::plain("ERR_BAD_REQUEST", 400, Code::InvalidArgument, CATEGORY);
 pub static UNIMPLEMENTED: Reason =
     Reason::plain("ERR_API_UNIMPLEMENTED", 501, Code::Unimplemented, CATEGORY);
-pub static BODY_READ: Reason =
-    Reason::plain("ERR_BODY_READ", 400, Code::InvalidArgument, CATEGORY);
+pub static BODY_READ: Reason = Reason::plain("ERR_BODY_READ", 400, Code::InvalidArgument, CATEGORY);
 pub static BODY_TOO_LARGE: Reason =
     Reason::plain("ERR_BODY_READ", 413, Code::ResourceExhausted, CATEGORY);
-pub static MALFORMED_REQUEST: Reason =
-    Reason::plain("ERR_MALFORMED_REQUEST", 400, Code::InvalidArgument, CATEGORY);
+pub static MALFORMED_REQUEST: Reason = Reason::plain(
+    "ERR_MALFORMED_REQUEST",
+    400,
+    Code::InvalidArgument,
+    CATEGORY,
+);
 pub static MALFORMED_RESPONSE: Reason =
     Reason::plain("ERR_MALFORMED_RESPONSE", 500, Code::Internal, CATEGORY);
 pub static INTERNAL: Reason = Reason::plain("ERR_INTERNAL", 500, Code::Internal, CATEGORY);

@@ -6,8 +6,7 @@ use super::Reason;
 
 const CATEGORY: &str = "health";
 
-pub static NOT_READY: Reason =
-    Reason::plain("ERR_HEALTH_NOT_READY", 500, Code::Internal, CATEGORY);
+pub static NOT_READY: Reason = Reason::plain("ERR_HEALTH_NOT_READY", 500, Code::Internal, CATEGORY);
 pub static OUTBOUND_NOT_READY: Reason = Reason::plain(
     "ERR_OUTBOUND_HEALTH_NOT_READY",
     500,

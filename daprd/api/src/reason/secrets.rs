@@ -18,8 +18,12 @@ pub static NOT_FOUND: Reason = Reason::plain(
     Code::InvalidArgument,
     CATEGORY,
 );
-pub static DENIED: Reason =
-    Reason::plain("ERR_PERMISSION_DENIED", 403, Code::PermissionDenied, CATEGORY);
+pub static DENIED: Reason = Reason::plain(
+    "ERR_PERMISSION_DENIED",
+    403,
+    Code::PermissionDenied,
+    CATEGORY,
+);
 pub static GET: Reason = Reason::plain("ERR_SECRET_GET", 500, Code::Internal, CATEGORY);
 
 pub static ALL: &[&Reason] = &[&NOT_CONFIGURED, &NOT_FOUND, &DENIED, &GET];

@@ -32,7 +32,8 @@ impl Encryption {
     /// Names the field that is no key.
     pub fn from_metadata(metadata: &Metadata) -> Result<Option<Self>> {
         let primary = metadata.decode(&["primaryEncryptionKey"], |text| key(PRIMARY, text))?;
-        let secondary = metadata.decode(&["secondaryEncryptionKey"], |text| key(SECONDARY, text))?;
+        let secondary =
+            metadata.decode(&["secondaryEncryptionKey"], |text| key(SECONDARY, text))?;
         match (primary, secondary) {
             (Some(primary), secondary) => Ok(Some(Self { primary, secondary })),
             (None, None) => Ok(None),
@@ -147,6 +148,9 @@ mod tests {
     fn a_wrong_key_names_its_field() {
         let metadata = Metadata::from_iter([("primaryEncryptionKey", "0a0b")]);
         let error = Encryption::from_metadata(&metadata).err().unwrap();
-        assert!(error.to_string().contains("primaryEncryptionKey"), "{error}");
+        assert!(
+            error.to_string().contains("primaryEncryptionKey"),
+            "{error}"
+        );
     }
 }

@@ -110,9 +110,10 @@ impl SecretStore for LocalFile {
     }
 
     async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> Result<Secret> {
-        self.secrets.get(name).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("secret {name} not found"))
-        })
+        self.secrets
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("secret {name} not found")))
     }
 
     async fn all(&self, _: &BTreeMap<String, String>) -> Result<BTreeMap<String, Secret>> {

@@ -20,12 +20,16 @@ pub fn register(catalog: &mut Catalog) {
     catalog.pubsub.add(&["in-memory"], "v1", |_| async {
         Ok(Arc::new(pubsub::InMemory::default()) as Arc<dyn PubSub>)
     });
-    catalog.secrets.add(&["local.env"], "v1", |open| async move {
-        Ok(Arc::new(secrets::Environment::open(&open.metadata)) as Arc<dyn SecretStore>)
-    });
-    catalog.secrets.add(&["local.file"], "v1", |open| async move {
-        Ok(Arc::new(files::LocalFile::open(&open.metadata).await?) as Arc<dyn SecretStore>)
-    });
+    catalog
+        .secrets
+        .add(&["local.env"], "v1", |open| async move {
+            Ok(Arc::new(secrets::Environment::open(&open.metadata)) as Arc<dyn SecretStore>)
+        });
+    catalog
+        .secrets
+        .add(&["local.file"], "v1", |open| async move {
+            Ok(Arc::new(files::LocalFile::open(&open.metadata).await?) as Arc<dyn SecretStore>)
+        });
     catalog.names.add(&["mdns"], "v1", |open| async move {
         Ok(Arc::new(names::mdns::Mdns::open(open)?) as Arc<dyn NameResolver>)
     });
@@ -38,10 +42,15 @@ pub fn register(catalog: &mut Catalog) {
     catalog.middleware.add(&["uppercase"], "v1", |_| async {
         Ok(Arc::new(middleware::Uppercase) as Arc<dyn HttpMiddleware>)
     });
-    catalog.middleware.add(&["routeralias"], "v1", |open| async move {
-        Ok(Arc::new(middleware::RouterAlias::open(&open.metadata)?) as Arc<dyn HttpMiddleware>)
-    });
-    catalog.middleware.add(&["routerchecker"], "v1", |open| async move {
-        Ok(Arc::new(middleware::RouterChecker::open(&open.metadata)?) as Arc<dyn HttpMiddleware>)
-    });
+    catalog
+        .middleware
+        .add(&["routeralias"], "v1", |open| async move {
+            Ok(Arc::new(middleware::RouterAlias::open(&open.metadata)?) as Arc<dyn HttpMiddleware>)
+        });
+    catalog
+        .middleware
+        .add(&["routerchecker"], "v1", |open| async move {
+            Ok(Arc::new(middleware::RouterChecker::open(&open.metadata)?)
+                as Arc<dyn HttpMiddleware>)
+        });
 }

@@ -14,9 +14,8 @@ pub struct Uppercase;
 impl HttpMiddleware for Uppercase {
     async fn call(&self, request: Request<Body>, next: Next<'_>) -> Response<Body> {
         let request = request.map(|body| {
-            let upper = body.map_frame(|frame| {
-                frame.map_data(|bytes| Bytes::from(bytes.to_ascii_uppercase()))
-            });
+            let upper = body
+                .map_frame(|frame| frame.map_data(|bytes| Bytes::from(bytes.to_ascii_uppercase())));
             body::streamed(upper)
         });
         next.run(request).await
@@ -40,8 +39,8 @@ impl RouterAlias {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
         if let Some(text) = metadata.text("routes") {
-            let map: std::collections::BTreeMap<String, String> =
-                serde_json::from_str(text).map_err(|error| Error::invalid_metadata("routes", error))?;
+            let map: std::collections::BTreeMap<String, String> = serde_json::from_str(text)
+                .map_err(|error| Error::invalid_metadata("routes", error))?;
             routes.extend(map);
         }
         Ok(Self { routes })

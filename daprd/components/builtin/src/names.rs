@@ -76,7 +76,10 @@ impl NameResolver for Format {
             }
             Kind::Named { format } => {
                 let host = format.replace(APP_ID, app_id);
-                if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+                if host
+                    .rsplit_once(':')
+                    .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+                {
                     host
                 } else {
                     format!("{host}:{port}")

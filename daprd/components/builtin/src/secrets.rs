@@ -41,7 +41,9 @@ impl SecretStore for Environment {
         if !is_readable(&variable) {
             return Err(Error::new(
                 ErrorKind::Unauthorized,
-                format!("environment variable {variable} configures the sidecar and is not readable"),
+                format!(
+                    "environment variable {variable} configures the sidecar and is not readable"
+                ),
             ));
         }
         // An absent variable is an empty secret, as it is for a shell.

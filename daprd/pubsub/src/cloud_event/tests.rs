@@ -48,12 +48,27 @@ fn an_envelope_has_every_default() {
 #[test]
 fn data_follows_the_content_type() {
     for (content_type, data, field, expected) in [
-        ("application/json", &b"{\"b\":1, \"a\":2}"[..], "data", json!({"a": 2, "b": 1})),
+        (
+            "application/json",
+            &b"{\"b\":1, \"a\":2}"[..],
+            "data",
+            json!({"a": 2, "b": 1}),
+        ),
         ("application/json", b"{bad", "data", json!("{bad")),
         ("application/json", b"", "data", json!("")),
         ("application/json; charset=utf-8", b"7", "data", json!(7)),
-        ("application/octet-stream", b"hi", "data_base64", json!("aGk=")),
-        ("application/cloudevents+protobuf", b"hi", "data_base64", json!("aGk=")),
+        (
+            "application/octet-stream",
+            b"hi",
+            "data_base64",
+            json!("aGk="),
+        ),
+        (
+            "application/cloudevents+protobuf",
+            b"hi",
+            "data_base64",
+            json!("aGk="),
+        ),
         ("text/xml", b"<a/>", "data", json!("<a/>")),
         ("application/foo", b"\xff", "data", json!("\u{fffd}")),
     ] {
@@ -73,7 +88,8 @@ fn numbers_keep_their_digits_and_keys_are_sorted() {
     .unwrap()
     .to_json();
     assert!(
-        event.starts_with(r#"{"data":{"a":"\u003c","n":12345678901234567890.10},"datacontenttype""#),
+        event
+            .starts_with(r#"{"data":{"a":"\u003c","n":12345678901234567890.10},"datacontenttype""#),
         "{event}"
     );
 }
@@ -89,17 +105,32 @@ fn attributes_are_overridden_without_regard_to_case() {
         ("cloudevent.traceid", "traceparent", "id"),
         ("cloudevent.traceparent", "traceid", "parent"),
     ] {
-        assert_eq!(published("", b"", &[(key, value)])[field], json!(value), "{key}");
+        assert_eq!(
+            published("", b"", &[(key, value)])[field],
+            json!(value),
+            "{key}"
+        );
     }
-    let both = [("cloudevent.traceid", "id"), ("cloudevent.traceparent", "parent")];
+    let both = [
+        ("cloudevent.traceid", "id"),
+        ("cloudevent.traceparent", "parent"),
+    ];
     assert_eq!(published("", b"", &both)["traceid"], json!("parent"));
-    assert_eq!(published("", b"", &[("cloudevent.topic", "x")])["topic"], json!("orders"));
+    assert_eq!(
+        published("", b"", &[("cloudevent.topic", "x")])["topic"],
+        json!("orders")
+    );
 }
 
 #[test]
 fn an_apps_own_event_is_completed() {
-    let data = br#"{"id": "1", "type": null, "topic": "mine", "traceid": "x", "time": "then", "n": 1.0}"#;
-    let event = published("application/cloudevents+json", data, &[("cloudevent.id", "no")]);
+    let data =
+        br#"{"id": "1", "type": null, "topic": "mine", "traceid": "x", "time": "then", "n": 1.0}"#;
+    let event = published(
+        "application/cloudevents+json",
+        data,
+        &[("cloudevent.id", "no")],
+    );
     assert_eq!(
         event,
         json!({
@@ -128,7 +159,10 @@ fn raw_messages_become_binary_events() {
     let traced = metadata(&[("traceid", "t"), ("traceparent", "p"), ("tracestate", "s")]);
     let event = CloudEvent::raw(b"hi", "bus", "orders", &traced);
     assert_eq!(event.text("data_base64").unwrap(), "aGk=");
-    assert_eq!(event.text("datacontenttype").unwrap(), "application/octet-stream");
+    assert_eq!(
+        event.text("datacontenttype").unwrap(),
+        "application/octet-stream"
+    );
     assert_eq!(event.text("traceid").unwrap(), "p");
     let plain = CloudEvent::raw(b"hi", "bus", "orders", &metadata(&[]));
     assert!(plain.text("traceid").is_none());
@@ -137,7 +171,11 @@ fn raw_messages_become_binary_events() {
 #[test]
 fn binary_events_take_attributes_from_metadata() {
     let data = Bytes::from_static(b"\x00\x01");
-    let event = CloudEvent::binary(&data, "application/octet-stream", &metadata(&[("CE_Id", "7"), ("x", "y")]));
+    let event = CloudEvent::binary(
+        &data,
+        "application/octet-stream",
+        &metadata(&[("CE_Id", "7"), ("x", "y")]),
+    );
     assert_eq!(event.text("id").unwrap(), "7");
     assert_eq!(event.binary_data(), Some(&data));
     assert!(event.value("x").is_none());

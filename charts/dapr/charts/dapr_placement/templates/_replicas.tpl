@@ -1,10 +1,9 @@
-{{- /* How many placement servers there are: none, one, or the three that elect a leader. */ -}}
+{{- /*
+How many placement servers there are: none or one. Several would have to elect a leader, which placement cannot yet, so
+neither `ha` nor global.ha.enabled makes more of them (Q-chart-placement). Empty: not even the Service is wanted.
+*/ -}}
 {{- define "dapr.placement.replicas" -}}
-{{- $global := .Values.global }}
-{{- if or .Values.scaleZero (not $global.actors.enabled) (ne $global.actors.serviceName "placement") }}0
-{{- else }}{{ ternary 3 1 (or $global.ha.enabled .Values.ha) }}
+{{- if and .Values.global.actors.enabled (eq .Values.global.actors.serviceName "placement") -}}
+{{- ternary 0 1 .Values.scaleZero }}
 {{- end }}
-{{- end }}
-{{- define "dapr.placement.wanted" -}}
-{{- if and .Values.global.actors.enabled (eq .Values.global.actors.serviceName "placement") }}yes{{ end }}
 {{- end }}

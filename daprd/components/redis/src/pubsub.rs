@@ -1,0 +1,233 @@
+//! `pubsub.redis`: a broker on streams. Subscribers of one consumer id share a consumer group; a message stays pending until
+//! it is settled, and what stays pending too long is claimed again.
+
+mod read;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use component::{
+    Error, ErrorKind, Metadata, Open, PubSub, Result, Spawn,
+    pubsub::{Capability, Deliveries, PublishRequest, SubscribeRequest, deliveries},
+};
+use redis::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{Client, failure},
+    metadata::Settings,
+};
+use read::Subscription;
+
+const PROCESSING_TIMEOUT: Duration = Duration::from_secs(60);
+const REDELIVER_INTERVAL: Duration = Duration::from_secs(15);
+const QUEUE_DEPTH: usize = 100;
+const CONCURRENCY: usize = 10;
+
+/// Most messages asked for at once, whatever `queueDepth` says.
+const MOST_QUEUED: usize = 10_000;
+
+/// A broker on a Redis server.
+pub struct Redis {
+    client: Client,
+    name: String,
+    options: Arc<Options>,
+    /// Messages being handled, over all topics.
+    slots: Arc<Semaphore>,
+    tasks: Arc<dyn Spawn>,
+    closed: CancellationToken,
+}
+
+/// The fields that only this component has.
+struct Options {
+    /// Name of the group, and of this consumer in it.
+    consumer: String,
+    /// How long a message may stay pending, and how often that is looked at; nothing where neither is done.
+    redelivery: Option<Redelivery>,
+    queue_depth: usize,
+    concurrency: usize,
+    trim: Option<Trim>,
+}
+
+#[derive(Clone, Copy)]
+struct Redelivery {
+    after: Duration,
+    every: Duration,
+}
+
+/// How a stream is kept from growing for ever.
+#[derive(Clone, Copy)]
+enum Trim {
+    Length(u64),
+    Age(Duration),
+}
+
+impl Options {
+    fn read(metadata: &Metadata, app_id: &str) -> Result<Self> {
+        let millisecond = Duration::from_millis(1);
+        let after = metadata
+            .duration(&["processingTimeout"], millisecond)?
+            .unwrap_or(PROCESSING_TIMEOUT);
+        let every = metadata
+            .duration(&["redeliverInterval"], millisecond)?
+            .unwrap_or(REDELIVER_INTERVAL);
+        let length = metadata.parse::<i64>(&["maxLenApprox"])?.unwrap_or(0);
+        let age = metadata
+            .duration(&["streamTTL"], Duration::from_secs(1))?
+            .unwrap_or_default();
+        let consumer = metadata.text("consumerID").unwrap_or(app_id);
+        if consumer.is_empty() {
+            return Err(Error::invalid_metadata("consumerID", "is required"));
+        }
+        Ok(Self {
+            consumer: consumer.to_owned(),
+            redelivery: (!after.is_zero() && !every.is_zero())
+                .then_some(Redelivery { after, every }),
+            queue_depth: metadata
+                .parse(&["queueDepth"])?
+                .unwrap_or(QUEUE_DEPTH)
+                .clamp(1, MOST_QUEUED),
+            concurrency: metadata
+                .parse(&["concurrency"])?
+                .unwrap_or(CONCURRENCY)
+                .clamp(1, Semaphore::MAX_PERMITS),
+            trim: match u64::try_from(length) {
+                Ok(length) if length > 0 => Some(Trim::Length(length)),
+                _ if !age.is_zero() => Some(Trim::Age(age)),
+                _ => None,
+            },
+        })
+    }
+}
+
+impl Redis {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Wrong metadata, or a server that cannot be reached.
+    pub async fn open(open: Open) -> Result<Self> {
+        let options = Options::read(&open.metadata, &open.instance.app_id)?;
+        Ok(Self {
+            client: Client::open(Settings::read(&open.metadata)?).await?,
+            slots: Arc::new(Semaphore::new(options.concurrency)),
+            options: Arc::new(options),
+            name: open.name,
+            tasks: open.tasks,
+            closed: CancellationToken::new(),
+        })
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.closed.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Unavailable, "component is closed")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+#[async_trait]
+impl PubSub for Redis {
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
+    }
+
+    async fn publish(&self, request: PublishRequest) -> Result<()> {
+        self.check_open()?;
+        let mut add = redis::cmd("XADD");
+        add.arg(&request.topic);
+        match self.options.trim {
+            Some(Trim::Length(length)) => {
+                add.arg("MAXLEN").arg("~").arg(length);
+            }
+            Some(Trim::Age(age)) => {
+                let oldest = jiff::Timestamp::now().as_millisecond()
+                    - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                add.arg("MINID")
+                    .arg("~")
+                    .arg(format!("{}-1", oldest.max(0)));
+            }
+            None => {}
+        }
+        add.arg("*").arg("data").arg(&request.data[..]);
+        if !request.metadata.is_empty() {
+            let metadata = serde_json::to_vec(&request.metadata)
+                .map_err(|error| Error::internal("the metadata cannot be written", error))?;
+            add.arg("metadata").arg(metadata);
+        }
+        self.client
+            .query::<Value>(&add)
+            .await
+            .map(drop)
+            .map_err(|error| failure("redis streams: error from publish", error))
+    }
+
+    async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
+        self.check_open()?;
+        let (sender, deliveries) = deliveries(self.options.queue_depth);
+        let subscription = Arc::new(Subscription::new(
+            self.client.clone(),
+            Arc::clone(&self.options),
+            Arc::clone(&self.slots),
+            request.topic,
+            sender,
+        ));
+        subscription.create_group().await?;
+        let closed = self.closed.clone();
+        let run = async move {
+            tokio::select! {
+                () = closed.cancelled() => {}
+                () = subscription.run() => {}
+            }
+        };
+        self.tasks.spawn(&self.name, Box::pin(run));
+        Ok(deliveries)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.client.ping().await
+    }
+
+    async fn close(&self) {
+        self.closed.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fields: &[(&str, &str)]) -> Result<Options> {
+        Options::read(&Metadata::from_iter(fields.iter().copied()), "app")
+    }
+
+    #[test]
+    fn bare_numbers_are_milliseconds_and_zero_switches_redelivery_off() {
+        let redelivery = read(&[("processingTimeout", "500"), ("redeliverInterval", "2s")])
+            .unwrap()
+            .redelivery
+            .unwrap();
+        assert_eq!(redelivery.after, Duration::from_millis(500));
+        assert_eq!(redelivery.every, Duration::from_secs(2));
+        assert!(
+            read(&[("redeliverInterval", "0")])
+                .unwrap()
+                .redelivery
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn the_consumer_is_the_app_unless_said_otherwise() {
+        assert_eq!(read(&[]).unwrap().consumer, "app");
+        assert_eq!(read(&[("consumerid", "c")]).unwrap().consumer, "c");
+        let error = Options::read(&Metadata::default(), "").err().unwrap();
+        assert!(error.to_string().contains("consumerID"), "{error}");
+    }
+}

@@ -1,0 +1,362 @@
+//! One subscription: reads new messages of a stream, claims those that were left, and hands both over.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use component::{
+    Result,
+    pubsub::{Ack, Acknowledge, Delivery, DeliverySender, Message, Outcome},
+};
+use futures::future;
+use parking_lot::Mutex;
+use redis::{
+    RedisError, RedisResult, Value,
+    streams::{StreamId, StreamPendingCountReply, StreamReadReply},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Options, Redelivery};
+use crate::client::{Client, Connection, failure};
+
+/// How long the server waits for a new message before it answers with none.
+const BLOCK: Duration = Duration::from_secs(2);
+
+/// How much longer than that its answer may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Pauses after failures, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pages of pending messages that are looked at in one round.
+const MOST_PAGES: usize = 100;
+
+/// A topic being read.
+pub struct Subscription {
+    client: Client,
+    options: Arc<Options>,
+    slots: Arc<Semaphore>,
+    topic: String,
+    sender: DeliverySender,
+    ours: Arc<Mutex<Ours>>,
+}
+
+/// Messages this process knows of.
+#[derive(Default)]
+struct Ours {
+    /// Handed over or waiting for it: must not be claimed from ourselves.
+    held: HashSet<String>,
+    /// To be delivered again in the next round, however short they have been pending.
+    again: HashSet<String>,
+}
+
+impl Subscription {
+    pub fn new(
+        client: Client,
+        options: Arc<Options>,
+        slots: Arc<Semaphore>,
+        topic: String,
+        sender: DeliverySender,
+    ) -> Self {
+        Self {
+            client,
+            options,
+            slots,
+            topic,
+            sender,
+            ours: Arc::default(),
+        }
+    }
+
+    /// Makes the group, and the stream with it; a group that is there already is as good.
+    pub async fn create_group(&self) -> Result<()> {
+        let mut create = redis::cmd("XGROUP");
+        create
+            .arg("CREATE")
+            .arg(&self.topic)
+            .arg(&self.options.consumer);
+        create.arg("0").arg("MKSTREAM");
+        match self.client.query::<Value>(&create).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+            Err(error) => Err(failure(
+                "redis streams: error creating the consumer group",
+                error,
+            )),
+        }
+    }
+
+    /// Reads until the subscription is closed.
+    pub async fn run(&self) {
+        let work = future::join(self.read_new(), self.claim_left());
+        tokio::select! {
+            () = self.sender.closed() => {}
+            _ = work => {}
+        }
+    }
+
+    async fn read_new(&self) {
+        let mut connection = None;
+        let mut pause = FIRST_PAUSE;
+        let mut sender = self.sender.clone();
+        while sender.wanted().await.is_ok() {
+            match self.read_once(&mut connection).await {
+                Ok(messages) => {
+                    pause = FIRST_PAUSE;
+                    self.hand_over(messages).await;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        target: "dapr.contrib",
+                        "redis streams: error reading from stream {}: {error}",
+                        self.topic
+                    );
+                    connection = None;
+                    if error.code() == Some("NOGROUP") {
+                        // The server has lost its data, or somebody deleted the stream.
+                        let _ = self.create_group().await;
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn read_once(&self, slot: &mut Option<Connection>) -> RedisResult<Vec<StreamId>> {
+        let connection = match slot {
+            Some(connection) => connection,
+            None => slot.insert(self.client.dedicated().await?),
+        };
+        let consumer = &self.options.consumer;
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(consumer).arg(consumer);
+        read.arg("COUNT").arg(self.options.queue_depth);
+        read.arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        read.arg("STREAMS").arg(&self.topic).arg(">");
+        let answer = tokio::time::timeout(BLOCK + GRACE, read.query_async(connection));
+        let reply: Option<StreamReadReply> = answer
+            .await
+            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
+        let keys = reply.map(|reply| reply.keys).unwrap_or_default();
+        Ok(keys.into_iter().flat_map(|key| key.ids).collect())
+    }
+
+    /// Hands messages over one by one, each as soon as there is a slot for it.
+    async fn hand_over(&self, messages: Vec<StreamId>) {
+        let mut sender = self.sender.clone();
+        // All of them are ours from now on, also while they wait for their turn.
+        let fresh: Vec<_> = {
+            let mut ours = self.ours.lock();
+            messages
+                .into_iter()
+                .filter(|message| ours.held.insert(message.id.clone()))
+                .collect()
+        };
+        for message in fresh {
+            let acknowledge = Settle {
+                client: self.client.clone(),
+                topic: self.topic.clone(),
+                group: self.options.consumer.clone(),
+                id: message.id.clone(),
+                ours: Arc::clone(&self.ours),
+                _slot: None,
+            };
+            // A paused topic must not hold a slot that others could use.
+            if sender.wanted().await.is_err() {
+                return;
+            }
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+                return;
+            };
+            let delivery = Delivery {
+                message: self.message(message),
+                order_key: None,
+                ack: Ack::new(Settle {
+                    _slot: Some(slot),
+                    ..acknowledge
+                }),
+            };
+            if sender.send(delivery).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn message(&self, entry: StreamId) -> Message {
+        let data: Vec<u8> = entry.get("data").unwrap_or_default();
+        let metadata = entry.get::<Vec<u8>>("metadata").map(|metadata| {
+            serde_json::from_slice::<BTreeMap<String, String>>(&metadata).unwrap_or_else(|error| {
+                tracing::warn!(
+                    target: "dapr.contrib",
+                    "redis streams: the metadata of message {} is unreadable: {error}",
+                    entry.id
+                );
+                BTreeMap::new()
+            })
+        });
+        Message {
+            topic: self.topic.clone(),
+            data: Bytes::from(data),
+            content_type: None,
+            metadata: metadata.unwrap_or_default(),
+        }
+    }
+
+    async fn claim_left(&self) {
+        let Some(redelivery) = self.options.redelivery else {
+            // Nothing to do, but the reading must not end with this.
+            return future::pending().await;
+        };
+        let mut sender = self.sender.clone();
+        while sender.wanted().await.is_ok() {
+            if let Err(error) = self.claim_round(redelivery).await {
+                tracing::warn!(
+                    target: "dapr.contrib",
+                    "redis streams: error claiming pending messages of {}: {error}",
+                    self.topic
+                );
+            }
+            tokio::time::sleep(redelivery.every).await;
+        }
+    }
+
+    async fn claim_round(&self, redelivery: Redelivery) -> RedisResult<()> {
+        let again: Vec<String> = self.ours.lock().again.drain().collect();
+        for ids in again.chunks(self.options.queue_depth) {
+            self.claim(ids, Duration::ZERO).await?;
+        }
+        let mut begin = "-".to_owned();
+        for _ in 0..MOST_PAGES {
+            let mut pending = redis::cmd("XPENDING");
+            pending.arg(&self.topic).arg(&self.options.consumer);
+            pending.arg(&begin).arg("+").arg(self.options.queue_depth);
+            let page: StreamPendingCountReply = self.client.query(&pending).await?;
+            let last = page.ids.last().and_then(|entry| following(&entry.id));
+            let is_last = page.ids.len() < self.options.queue_depth;
+            let left: Vec<String> = {
+                let ours = self.ours.lock();
+                let is_left = |idle: usize, id: &String| {
+                    idle as u128 >= redelivery.after.as_millis() && !ours.held.contains(id)
+                };
+                page.ids
+                    .into_iter()
+                    .filter(|entry| is_left(entry.last_delivered_ms, &entry.id))
+                    .map(|entry| entry.id)
+                    .collect()
+            };
+            if !left.is_empty() {
+                self.claim(&left, redelivery.after).await?;
+            }
+            match last {
+                Some(next) if !is_last => begin = next,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what is still pending; what is pending but no longer in the stream is acknowledged away.
+    async fn claim(&self, ids: &[String], idle: Duration) -> RedisResult<()> {
+        let consumer = &self.options.consumer;
+        let mut claim = redis::cmd("XCLAIM");
+        claim.arg(&self.topic).arg(consumer).arg(consumer);
+        claim.arg(idle.as_millis() as u64).arg(ids);
+        let claimed: Vec<Option<HashMap<String, Option<HashMap<String, Value>>>>> =
+            self.client.query(&claim).await?;
+        let messages: Vec<StreamId> = claimed
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|(id, fields)| {
+                let mut message = StreamId::default();
+                message.id = id;
+                message.map = fields?;
+                Some(message)
+            })
+            .collect();
+        let got: HashSet<&str> = messages.iter().map(|message| &*message.id).collect();
+        for id in ids.iter().filter(|id| !got.contains(id.as_str())) {
+            let mut range = redis::cmd("XRANGE");
+            range.arg(&self.topic).arg(id).arg(id);
+            // Somebody else may have claimed it meanwhile: then it is still in the stream.
+            if self.client.query::<Vec<Value>>(&range).await?.is_empty() {
+                acknowledge(&self.client, &self.topic, consumer, id).await?;
+            }
+        }
+        self.hand_over(messages).await;
+        Ok(())
+    }
+}
+
+/// The smallest id after this one.
+fn following(id: &str) -> Option<String> {
+    let (time, sequence) = id.split_once('-')?;
+    let sequence: u64 = sequence.parse().ok()?;
+    Some(format!("{time}-{}", sequence.checked_add(1)?))
+}
+
+async fn acknowledge(client: &Client, topic: &str, group: &str, id: &str) -> RedisResult<()> {
+    let mut acknowledge = redis::cmd("XACK");
+    acknowledge.arg(topic).arg(group).arg(id);
+    client.query::<Value>(&acknowledge).await.map(drop)
+}
+
+/// Settles one message; its slot is free once it is dropped.
+struct Settle {
+    client: Client,
+    topic: String,
+    group: String,
+    id: String,
+    ours: Arc<Mutex<Ours>>,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Settle {
+    fn forget(&self, again: bool) {
+        let mut ours = self.ours.lock();
+        ours.held.remove(&self.id);
+        if again {
+            ours.again.insert(self.id.clone());
+        }
+    }
+}
+
+#[async_trait]
+impl Acknowledge for Settle {
+    async fn settle(self: Box<Self>, outcome: Outcome) -> Result<()> {
+        let answer = match outcome {
+            Outcome::Ok | Outcome::Drop => {
+                acknowledge(&self.client, &self.topic, &self.group, &self.id).await
+            }
+            Outcome::Retry => Ok(()),
+        };
+        // Only now: until it is acknowledged it counts as pending.
+        self.forget(outcome == Outcome::Retry);
+        answer.map_err(|error| failure("redis streams: error acknowledging a message", error))
+    }
+
+    fn release(self: Box<Self>) {
+        self.forget(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::following;
+
+    #[test]
+    fn ids_are_counted_on() {
+        assert_eq!(
+            following("1526984818136-0").as_deref(),
+            Some("1526984818136-1")
+        );
+        assert_eq!(following("5-18446744073709551615"), None);
+        assert_eq!(following("x"), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! The components of Redis against the suites that every family runs, and what is their own: layout, streams, passwords.
+
+mod server;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use component::{
+    Catalog, ErrorKind, PubSub, StateStore,
+    pubsub::{Outcome, PublishRequest, SubscribeRequest},
+    state::{Concurrency, GetRequest, SetRequest},
+};
+use component_conformance::{open, pubsub, state, table};
+use redis::AsyncCommands;
+use server::Server;
+
+fn catalog() -> Catalog {
+    let mut catalog = Catalog::default();
+    component_redis::register(&mut catalog);
+    catalog
+}
+
+async fn store(fields: &[(&str, &str)]) -> component::Result<Arc<dyn StateStore>> {
+    catalog()
+        .state
+        .open("redis", "", open("store", fields))
+        .await
+}
+
+async fn broker(fields: &[(&str, &str)]) -> component::Result<Arc<dyn PubSub>> {
+    catalog()
+        .pubsub
+        .open("redis", "", open("broker", fields))
+        .await
+}
+
+fn set(key: &str, value: &'static [u8]) -> SetRequest {
+    SetRequest {
+        key: key.to_owned(),
+        value: Bytes::from_static(value),
+        ..SetRequest::default()
+    }
+}
+
+async fn item(store: &dyn StateStore, key: &str) -> Option<component::state::Item> {
+    let request = GetRequest {
+        key: key.to_owned(),
+        ..GetRequest::default()
+    };
+    store.get(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn state_conforms() {
+    let server = Server::start(&[]).await;
+    let store = store(&[("redisHost", &server.address)]).await.unwrap();
+    state::suite(&*store, table::row(table::STATE, "redis")).await;
+}
+
+#[tokio::test]
+async fn pubsub_conforms() {
+    let server = Server::start(&[]).await;
+    let fields = [
+        ("redisHost", server.address.as_str()),
+        ("consumerID", "group"),
+        ("processingTimeout", "400ms"),
+        ("redeliverInterval", "100ms"),
+    ];
+    let traits = pubsub::Traits {
+        durable: true,
+        metadata: true,
+    };
+    let broker = broker(&fields).await.unwrap();
+    pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), traits).await;
+    let closed = broker.publish(PublishRequest::default()).await.unwrap_err();
+    assert_eq!(closed.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn hashes_are_laid_out_as_other_sidecars_know_them() {
+    let server = Server::start(&[]).await;
+    let mut other = server.connection().await;
+    let store = store(&[("redisHost", &server.address)]).await.unwrap();
+    let mut first = set("new", b"\x00\xff");
+    first.concurrency = Concurrency::FirstWrite;
+    store.set(first).await.unwrap();
+    let fields: HashMap<String, Vec<u8>> = other.hgetall("new").await.unwrap();
+    assert_eq!(fields["data"], b"\x00\xff");
+    assert_eq!(fields["version"], b"1");
+    assert_eq!(fields["first-write"], b"0");
+
+    let () = other
+        .hset_multiple("old", &[("data", "v"), ("version", "41")])
+        .await
+        .unwrap();
+    assert_eq!(
+        item(&*store, "old").await.unwrap().etag.as_deref(),
+        Some("41")
+    );
+    let mut update = set("old", b"w");
+    update.etag = Some("41".into());
+    store.set(update).await.unwrap();
+    assert_eq!(
+        item(&*store, "old").await.unwrap().etag.as_deref(),
+        Some("42")
+    );
+
+    let () = other.set("plain", "text").await.unwrap();
+    let plain = item(&*store, "plain").await.unwrap();
+    assert_eq!((&plain.value[..], plain.etag), (&b"text"[..], None));
+    store.set(set("plain", b"hash")).await.unwrap();
+    assert_eq!(&item(&*store, "plain").await.unwrap().value[..], b"hash");
+}
+
+#[tokio::test]
+async fn keys_live_as_long_as_the_store_says() {
+    let server = Server::start(&[]).await;
+    let fields = [
+        ("redisHost", server.address.as_str()),
+        ("ttlInSeconds", "100"),
+    ];
+    let store = store(&fields).await.unwrap();
+    store.set(set("k", b"v")).await.unwrap();
+    let item = item(&*store, "k").await.unwrap();
+    assert!(item.metadata.contains_key("ttlExpireTime"));
+}
+
+#[tokio::test]
+async fn passwords_and_databases_are_used() {
+    let server = Server::start(&["--requirepass", "secret"]).await;
+    let host = ("redisHost", server.address.as_str());
+    for fields in [
+        &[host][..],
+        &[host, ("redisPassword", "wrong"), ("redisMaxRetries", "-1")],
+    ] {
+        let error = store(fields).await.err().unwrap();
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Unauthorized,
+            "{}",
+            component::error::chain(&error)
+        );
+        assert!(error.to_string().contains(&server.address), "{error}");
+    }
+    let password = ("redisPassword", "secret");
+    let one = store(&[host, password, ("redisDB", "1")]).await.unwrap();
+    let two = store(&[host, password, ("redisDB", "2")]).await.unwrap();
+    one.set(set("k", b"v")).await.unwrap();
+    assert!(item(&*two, "k").await.is_none());
+}
+
+#[tokio::test]
+async fn nobody_listening_is_told_with_the_address() {
+    let fields = [("redisHost", "127.0.0.1:1"), ("redisMaxRetries", "-1")];
+    let error = store(&fields).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_found_again() {
+    let server = Server::start(&[]).await;
+    let fields = [("redisHost", server.address.as_str())];
+    let store = store(&fields).await.unwrap();
+    let mut other = server.connection().await;
+    store.set(set("k", b"v")).await.unwrap();
+    let killed: i64 = redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .query_async(&mut other)
+        .await
+        .unwrap();
+    assert!(killed > 0);
+    assert!(item(&*store, "k").await.is_some());
+}
+
+async fn length(server: &Server, topic: &str) -> usize {
+    server.connection().await.xlen(topic).await.unwrap()
+}
+
+#[tokio::test]
+async fn streams_are_laid_out_and_trimmed_as_configured() {
+    let server = Server::start(&["--stream-node-max-entries", "10"]).await;
+    let fields = [
+        ("redisHost", server.address.as_str()),
+        ("consumerID", "group"),
+        ("maxLenApprox", "10"),
+    ];
+    let broker = broker(&fields).await.unwrap();
+    for _ in 0..200 {
+        let request = PublishRequest {
+            topic: "t".into(),
+            data: Bytes::from_static(b"d"),
+            metadata: [("a".to_owned(), "b".to_owned())].into(),
+            ..PublishRequest::default()
+        };
+        broker.publish(request).await.unwrap();
+    }
+    let left = length(&server, "t").await;
+    assert!((10..100).contains(&left), "{left}");
+    let entries: redis::streams::StreamRangeReply = server
+        .connection()
+        .await
+        .xrange_count("t", "-", "+", 1)
+        .await
+        .unwrap();
+    let entry = &entries.ids[0];
+    assert_eq!(entry.get::<String>("data").unwrap(), "d");
+    assert_eq!(entry.get::<String>("metadata").unwrap(), "{\"a\":\"b\"}");
+}
+
+#[tokio::test]
+async fn pending_messages_that_left_the_stream_are_forgotten() {
+    let server = Server::start(&[]).await;
+    let mut other = server.connection().await;
+    let () = other
+        .xgroup_create_mkstream("t", "group", "0")
+        .await
+        .unwrap();
+    let id: String = other.xadd("t", "*", &[("data", "d")]).await.unwrap();
+    let read = redis::streams::StreamReadOptions::default().group("group", "dead");
+    let _: redis::Value = other.xread_options(&["t"], &[">"], &read).await.unwrap();
+    let _: i64 = other.xdel("t", &[id]).await.unwrap();
+    let fields = [
+        ("redisHost", server.address.as_str()),
+        ("consumerID", "group"),
+        ("processingTimeout", "1ms"),
+        ("redeliverInterval", "50ms"),
+    ];
+    let broker = broker(&fields).await.unwrap();
+    let request = SubscribeRequest {
+        topic: "t".into(),
+        ..SubscribeRequest::default()
+    };
+    let _deliveries = broker.subscribe(request).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let pending: redis::streams::StreamPendingReply =
+            other.xpending("t", "group").await.unwrap();
+        if pending.count() == 0 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "still pending");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn no_more_messages_are_handled_than_allowed() {
+    let server = Server::start(&[]).await;
+    let fields = [
+        ("redisHost", server.address.as_str()),
+        ("consumerID", "group"),
+        ("concurrency", "2"),
+    ];
+    let broker = broker(&fields).await.unwrap();
+    let request = SubscribeRequest {
+        topic: "t".into(),
+        ..SubscribeRequest::default()
+    };
+    let mut deliveries = broker.subscribe(request).await.unwrap();
+    for _ in 0..3 {
+        let request = PublishRequest {
+            topic: "t".into(),
+            ..PublishRequest::default()
+        };
+        broker.publish(request).await.unwrap();
+    }
+    let first = deliveries.next().await.unwrap();
+    let _second = deliveries.next().await.unwrap();
+    let third = tokio::time::timeout(Duration::from_millis(200), deliveries.next()).await;
+    assert!(third.is_err(), "a third message came");
+    first.ack.settle(Outcome::Ok).await.unwrap();
+    deliveries.next().await.unwrap();
+}

@@ -1,0 +1,206 @@
+//! `state.sqlite`: entity tags, transactions, expiry, listing by pattern.
+
+mod rows;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use component::{
+    Error, Open, Result, StateStore,
+    state::{
+        BulkItem, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse,
+        Operation, RequestMetadata, SetRequest,
+    },
+};
+use rusqlite::TransactionBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{Client, failure},
+    metadata::Settings,
+};
+use rows::{Change, Statements};
+
+/// Two sidecars on one file must not both clean up; this much early still counts as due.
+const CLEANUP_SLACK: Duration = Duration::from_millis(100);
+
+/// A store in a SQLite file.
+pub struct Sqlite {
+    client: Client,
+    statements: Arc<Statements>,
+    closed: CancellationToken,
+}
+
+impl Sqlite {
+    /// Opens the file, creates its tables, and starts deleting what has expired where that is asked for.
+    ///
+    /// # Errors
+    /// Wrong metadata, or a file that is no database.
+    pub async fn open(open: Open) -> Result<Self> {
+        let settings = Settings::read(&open.metadata)?;
+        let store = Self {
+            statements: Arc::new(Statements::new(&settings.table)),
+            client: Client::open(settings).await?,
+            closed: CancellationToken::new(),
+        };
+        if let Some(every) = store.client.settings().cleanup_interval {
+            let cleanup = cleanup(store.client.clone(), every, store.closed.clone());
+            open.tasks.spawn(&open.name, Box::pin(cleanup));
+        }
+        Ok(store)
+    }
+
+    async fn apply(&self, operations: Vec<Operation>) -> Result<()> {
+        let changes = operations
+            .into_iter()
+            .map(Change::try_from)
+            .collect::<Result<Vec<_>>>()?;
+        let statements = Arc::clone(&self.statements);
+        self.client
+            .write(move |connection| {
+                // A single statement is a transaction by itself.
+                if let [change] = &*changes {
+                    return change.apply(connection, &statements);
+                }
+                let transaction = connection
+                    .transaction_with_behavior(TransactionBehavior::Immediate)
+                    .map_err(|error| failure("failed to begin a transaction", error))?;
+                for change in &changes {
+                    change.apply(&transaction, &statements)?;
+                }
+                transaction
+                    .commit()
+                    .map_err(|error| failure("failed to commit a transaction", error))
+            })
+            .await
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+async fn cleanup(client: Client, every: Duration, closed: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = closed.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        match delete_expired(&client, every).await {
+            Ok(0) => {}
+            Ok(deleted) => {
+                tracing::debug!(target: "dapr.contrib", "removed {deleted} expired rows")
+            }
+            Err(error) => tracing::warn!(
+                target: "dapr.contrib",
+                "cannot remove expired rows: {}",
+                component::error::chain(&error)
+            ),
+        }
+    }
+}
+
+/// Deletes what has expired, unless another process has done so just now.
+async fn delete_expired(client: &Client, every: Duration) -> Result<usize> {
+    let settings = client.settings();
+    let due = format!(
+        "INSERT INTO {} (key, value) VALUES ('last-cleanup', CURRENT_TIMESTAMP)
+         ON CONFLICT (key) DO UPDATE SET value = CURRENT_TIMESTAMP
+         WHERE (unixepoch(CURRENT_TIMESTAMP) - unixepoch(value)) * 1000 > ?",
+        settings.metadata_table
+    );
+    let delete = format!(
+        "DELETE FROM {} WHERE expiration_time IS NOT NULL AND expiration_time < CURRENT_TIMESTAMP",
+        settings.table
+    );
+    let at_least = every.saturating_sub(CLEANUP_SLACK).as_millis();
+    let at_least = i64::try_from(at_least).unwrap_or(i64::MAX);
+    client
+        .write(move |connection| {
+            let run = || -> rusqlite::Result<usize> {
+                match connection.execute(&due, [at_least])? {
+                    0 => Ok(0),
+                    _ => connection.execute(&delete, []),
+                }
+            };
+            run().map_err(|error| failure("failed to delete expired rows", error))
+        })
+        .await
+}
+
+#[async_trait]
+impl StateStore for Sqlite {
+    fn capabilities(&self) -> &'static [Capability] {
+        &[
+            Capability::Etag,
+            Capability::Transactional,
+            Capability::Ttl,
+            Capability::KeysLike,
+        ]
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+        rows::check_key(&request.key)?;
+        let statements = Arc::clone(&self.statements);
+        self.client
+            .read(move |connection| statements.read(connection, &request.key))
+            .await
+    }
+
+    async fn set(&self, request: SetRequest) -> Result<()> {
+        self.apply(vec![Operation::Upsert(request)]).await
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<()> {
+        self.apply(vec![Operation::Delete(request)]).await
+    }
+
+    /// One visit to the file for all keys: parallel reads would only compete for it.
+    async fn bulk_get(&self, requests: Vec<GetRequest>, _: usize) -> Result<Vec<BulkItem>> {
+        let statements = Arc::clone(&self.statements);
+        self.client
+            .read(move |connection| {
+                let read = |request: GetRequest| BulkItem {
+                    result: rows::check_key(&request.key)
+                        .and_then(|()| statements.read(connection, &request.key)),
+                    key: request.key,
+                };
+                Ok(requests.into_iter().map(read).collect())
+            })
+            .await
+    }
+
+    async fn transact(&self, operations: Vec<Operation>, _: RequestMetadata) -> Result<()> {
+        match operations.is_empty() {
+            true => Ok(()),
+            false => self.apply(operations).await,
+        }
+    }
+
+    async fn keys_like(&self, request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+        if request.pattern.is_empty() {
+            return Err(Error::invalid_request("the pattern of keys is empty"));
+        }
+        let statements = Arc::clone(&self.statements);
+        self.client
+            .read(move |connection| statements.list(connection, &request))
+            .await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.client
+            .read(|connection| {
+                connection
+                    .query_row("SELECT 1", [], |_| Ok(()))
+                    .map_err(|error| failure("the database does not answer", error))
+            })
+            .await
+    }
+
+    async fn close(&self) {
+        self.closed.cancel();
+        self.client.close().await;
+    }
+}

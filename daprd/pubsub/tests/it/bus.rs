@@ -1,0 +1,135 @@
+//! A broker that hands over what a test tells it to, and keeps what became of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use component::{
+    Catalog, PubSub, Result,
+    pubsub::{
+        Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
+        PublishRequest, SubscribeRequest, deliveries,
+    },
+};
+use tokio::sync::mpsc;
+
+use crate::soon;
+
+/// What became of a message; nothing where it was given back.
+pub type End = (String, Option<Outcome>);
+
+#[derive(Clone)]
+pub struct Bus(Arc<Inner>);
+
+struct Inner {
+    subscriptions: Mutex<BTreeMap<String, DeliverySender>>,
+    ends: mpsc::UnboundedSender<End>,
+    ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<End>>,
+    published: mpsc::UnboundedSender<PublishRequest>,
+    out: tokio::sync::Mutex<mpsc::UnboundedReceiver<PublishRequest>>,
+    opened: AtomicUsize,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        let (ends, ended) = mpsc::unbounded_channel();
+        let (published, out) = mpsc::unbounded_channel();
+        Self(Arc::new(Inner {
+            subscriptions: Mutex::default(),
+            ends,
+            ended: ended.into(),
+            published,
+            out: out.into(),
+            opened: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl Bus {
+    pub fn register(&self, catalog: &mut Catalog) {
+        let bus = self.clone();
+        catalog.pubsub.add(&["scripted"], "v1", move |_| {
+            let bus = bus.clone();
+            async move { Ok(Arc::new(bus) as Arc<dyn PubSub>) }
+        });
+    }
+
+    /// Hands a message to the subscription of a topic.
+    pub async fn send(&self, topic: &str, name: &str, data: &str, order_key: Option<&str>) {
+        let sender = self.0.subscriptions.lock().unwrap()[topic].clone();
+        let ends = self.0.ends.clone();
+        let delivery = Delivery {
+            message: Message {
+                topic: topic.into(),
+                data: data.to_owned().into(),
+                content_type: None,
+                metadata: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+            },
+            order_key: order_key.map(str::to_owned),
+            ack: Ack::new(Settle(name.to_owned(), ends)),
+        };
+        sender.send(delivery).await.unwrap();
+    }
+
+    /// What became of the next message.
+    pub async fn end(&self) -> End {
+        soon(async { self.0.ended.lock().await.recv().await.unwrap() }).await
+    }
+
+    /// The next thing that was published.
+    pub async fn published(&self) -> PublishRequest {
+        soon(async { self.0.out.lock().await.recv().await.unwrap() }).await
+    }
+
+    pub fn topics(&self) -> Vec<String> {
+        let mut subscriptions = self.0.subscriptions.lock().unwrap();
+        subscriptions.retain(|_, sender| !sender.is_closed());
+        subscriptions.keys().cloned().collect()
+    }
+
+    pub fn opened(&self) -> usize {
+        self.0.opened.load(Ordering::SeqCst)
+    }
+}
+
+struct Settle(String, mpsc::UnboundedSender<End>);
+
+#[async_trait]
+impl Acknowledge for Settle {
+    async fn settle(self: Box<Self>, outcome: Outcome) -> Result<()> {
+        let _ = self.1.send((self.0, Some(outcome)));
+        Ok(())
+    }
+
+    fn release(self: Box<Self>) {
+        let _ = self.1.send((self.0, None));
+    }
+}
+
+#[async_trait]
+impl PubSub for Bus {
+    fn capabilities(&self) -> &'static [Capability] {
+        &[]
+    }
+
+    async fn publish(&self, request: PublishRequest) -> Result<()> {
+        if request.topic.ends_with("broken") {
+            return Err(component::Error::invalid_request("the topic is broken"));
+        }
+        self.0.published.send(request).unwrap();
+        Ok(())
+    }
+
+    async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
+        let (sender, deliveries) = deliveries(8);
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        let mut subscriptions = self.0.subscriptions.lock().unwrap();
+        subscriptions.insert(request.topic, sender);
+        Ok(deliveries)
+    }
+}

@@ -1,0 +1,182 @@
+//! Messages on their way to an HTTP app.
+
+use component::pubsub::Outcome;
+use serde_json::json;
+
+use crate::World;
+
+const EVENT: &str = r#"{"id":"1","type":"a","specversion":"1.0","data":7}"#;
+const ONE: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t"}]"#;
+const BURIED: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t","deadLetterTopic":"dead"}]"#;
+
+#[tokio::test]
+async fn the_answer_settles_the_message() {
+    let world = World::new(ONE).await;
+    for (status, body, expected) in [
+        (200, "", Some(Outcome::Ok)),
+        (200, r#"{"status":"RETRY"}"#, Some(Outcome::Retry)),
+        (200, r#"{"status":"DROP"}"#, Some(Outcome::Drop)),
+        (404, "", Some(Outcome::Drop)),
+        (500, "", Some(Outcome::Retry)),
+    ] {
+        world.bus.send("t", "m", EVENT, None).await;
+        let event = world.app.event().await;
+        assert_eq!(event.path, "/t");
+        assert_eq!(
+            event.headers["content-type"],
+            "application/cloudevents+json"
+        );
+        assert_eq!(event.headers["pubsubname"], "bus");
+        assert_eq!(event.headers["name"], "m");
+        assert_eq!(event.body["data"], json!(7));
+        event.answer(status, body);
+        assert_eq!(
+            world.bus.end().await,
+            ("m".into(), expected),
+            "{status} {body}"
+        );
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_delivered_goes_to_the_dead_letter_topic() {
+    let world = World::new(BURIED).await;
+    for (status, body) in [(500, ""), (404, ""), (200, r#"{"status":"DROP"}"#)] {
+        world.bus.send("t", "m", EVENT, None).await;
+        world.app.event().await.answer(status, body);
+        let buried = world.bus.published().await;
+        assert_eq!(
+            (buried.topic.as_str(), &buried.data[..]),
+            ("dead", EVENT.as_bytes())
+        );
+        assert_eq!(
+            world.bus.end().await.1,
+            Some(Outcome::Ok),
+            "{status} {body}"
+        );
+    }
+    for bad in ["no json", r#"{"expiration":"2000-01-01T00:00:00Z"}"#] {
+        world.bus.send("t", "m", bad, None).await;
+        assert_eq!(world.bus.published().await.topic, "dead");
+        assert_eq!(world.bus.end().await.1, Some(Outcome::Ok), "{bad}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn rules_choose_the_path() {
+    let routes = r#"[{"pubsubname":"bus","topic":"t","routes":{"rules":[{"match":"event.type == 'b'","path":"/b"}]}}]"#;
+    let world = World::new(routes).await;
+    world.bus.send("t", "other", EVENT, None).await;
+    assert_eq!(world.bus.end().await, ("other".into(), Some(Outcome::Drop)));
+    world
+        .bus
+        .send("t", "m", r#"{"id":"2","type":"b"}"#, None)
+        .await;
+    let event = world.app.event().await;
+    assert_eq!(event.path, "/b");
+    event.answer(200, "");
+    assert_eq!(world.bus.end().await.1, Some(Outcome::Ok));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn raw_messages_are_wrapped() {
+    let raw = r#"[{"pubsubname":"bus","topic":"t","route":"/t","metadata":{"rawPayload":"true"}}]"#;
+    let world = World::new(raw).await;
+    world.bus.send("t", "m", "hi", None).await;
+    let event = world.app.event().await;
+    assert_eq!(event.body["data_base64"], json!("aGk="));
+    assert_eq!(event.body["topic"], json!("t"));
+    event.answer(204, "");
+    world.bus.end().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn order_is_kept_within_a_key_and_nowhere_else() {
+    let world = World::new(ONE).await;
+    for (name, key) in [
+        ("a1", Some("a")),
+        ("a2", Some("a")),
+        ("b1", Some("b")),
+        ("x", None),
+    ] {
+        world.bus.send("t", name, EVENT, key).await;
+    }
+    let mut first = Vec::new();
+    for _ in 0..3 {
+        first.push(world.app.event().await);
+    }
+    let name = |event: &crate::app::Event| event.headers["name"].to_str().unwrap().to_owned();
+    let mut names: Vec<String> = first.iter().map(name).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["a1", "b1", "x"],
+        "a2 waits for a1, nobody else does"
+    );
+    first.into_iter().for_each(|event| event.answer(200, ""));
+    let last = world.app.event().await;
+    assert_eq!(name(&last), "a2");
+    last.answer(200, "");
+    for _ in 0..4 {
+        assert_eq!(world.bus.end().await.1, Some(Outcome::Ok));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn batches_are_answered_by_entry() {
+    let bulk = r#"[{"pubsubname":"bus","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":60000}}]"#;
+    let world = World::new(bulk).await;
+    for name in ["a", "b", "c"] {
+        world.bus.send("t", name, EVENT, None).await;
+    }
+    let event = world.app.event().await;
+    assert_eq!(event.body["type"], json!("com.dapr.event.sent.bulk"));
+    let entries = event.body["entries"].as_array().unwrap().clone();
+    assert_eq!(entries.len(), 3);
+    assert_eq!(entries[0]["event"]["data"], json!(7));
+    let status = |index: usize, status: &str| json!({"entryId": entries[index]["entryId"], "status": status});
+    let answer = json!({"statuses": [status(0, "SUCCESS"), status(1, "DROP")]});
+    event.answer(200, &answer.to_string());
+    let mut ends = vec![
+        world.bus.end().await,
+        world.bus.end().await,
+        world.bus.end().await,
+    ];
+    ends.sort_by(|a, b| a.0.cmp(&b.0));
+    let outcomes: Vec<_> = ends.into_iter().map(|end| end.1.unwrap()).collect();
+    assert_eq!(outcomes, [Outcome::Ok, Outcome::Drop, Outcome::Retry]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_inbound_policy_tries_again() {
+    let resource = json!({
+        "apiVersion": "dapr.io/v1alpha1", "kind": "Resiliency", "metadata": {"name": "r"},
+        "spec": {
+            "policies": {"retries": {"some": {"policy": "constant", "duration": "1ms", "maxRetries": 2}}},
+            "targets": {"components": {"bus": {"inbound": {"retry": "some"}}}}
+        }
+    });
+    let policy = serde_json::from_value(resource).unwrap();
+    let world = World::with(BURIED, &[], &[policy]).await;
+    world.bus.send("t", "m", EVENT, None).await;
+    for _ in 0..3 {
+        world.app.event().await.answer(500, "");
+    }
+    assert_eq!(world.bus.published().await.topic, "dead");
+    assert_eq!(world.bus.end().await.1, Some(Outcome::Ok));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn scopes_keep_a_subscription_closed_and_listed() {
+    let world = World::with(ONE, &[("subscriptionScopes", "app=other")], &[]).await;
+    assert!(world.bus.topics().is_empty());
+    assert_eq!(world.engine.subscriptions().len(), 1);
+    world.end().await;
+}

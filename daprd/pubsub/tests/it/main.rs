@@ -1,0 +1,119 @@
+//! The engine between a broker and an app, both in this process.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod app;
+mod bus;
+mod delivery;
+mod publish;
+mod reload;
+mod stream;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use app_channel::{AppChannel, Protocol};
+use arc_swap::ArcSwap;
+use blocks::{Declared, Owner};
+use component::{Catalog, Instance, Metadata, Spawn};
+use pubsub::{Engine, Options};
+use resiliency::Policies;
+use telemetry::{Meter, MetricOptions, trace::Tracer};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use app::App;
+use bus::Bus;
+
+/// An engine with its app and its scripted broker `bus`.
+struct World {
+    engine: Engine,
+    app: App,
+    bus: Bus,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl World {
+    /// The app subscribes as `subscriptions` (JSON of `/dapr/subscribe`) says.
+    async fn new(subscriptions: &str) -> Self {
+        Self::with(subscriptions, &[], &[]).await
+    }
+
+    async fn with(
+        subscriptions: &str,
+        metadata: &[(&str, &str)],
+        resiliency: &[crds::Resiliency],
+    ) -> Self {
+        let tasks = TaskTracker::new();
+        let shutdown = CancellationToken::new();
+        let app = App::start(subscriptions, &tasks, shutdown.clone());
+        let bus = Bus::default();
+        let mut catalog = Catalog::default();
+        bus.register(&mut catalog);
+        component_builtin::register(&mut catalog);
+        let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
+        let (channel, probe) = AppChannel::new(app_channel::Options {
+            app_id: "app".into(),
+            port: Some(app.port),
+            address: "127.0.0.1".into(),
+            protocol: Protocol::Http,
+            token: None,
+            max_concurrency: None,
+            pipeline: Arc::default(),
+            max_message: 4 << 20,
+            health: None,
+        });
+        tasks.spawn(probe.run(shutdown.clone()));
+        let policies = Policies::compile(resiliency, meter.clone()).unwrap();
+        let (engine, run) = Engine::new(Options {
+            catalog: Arc::new(catalog),
+            app_id: "app".into(),
+            namespace: "ns".into(),
+            policies: Arc::new(ArcSwap::new(policies)),
+            meter,
+            tracer: Tracer::disabled(),
+            app: channel.clone(),
+        });
+        tasks.spawn(run.run(shutdown.clone()));
+        engine
+            .apply(declared("bus", "pubsub.scripted", metadata))
+            .await
+            .unwrap();
+        channel.health().wait_for(|healthy| *healthy).await.unwrap();
+        engine.start().await;
+        Self {
+            engine,
+            app,
+            bus,
+            shutdown,
+            tasks,
+        }
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        soon(self.tasks.wait()).await;
+    }
+}
+
+fn declared(name: &str, component_type: &str, metadata: &[(&str, &str)]) -> Declared {
+    struct Nowhere;
+    impl Spawn for Nowhere {
+        fn spawn(&self, _: &str, _: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {}
+    }
+    Declared {
+        name: name.into(),
+        component_type: component_type.into(),
+        version: "v1".into(),
+        metadata: metadata.iter().copied().collect::<Metadata>(),
+        init_timeout: Duration::from_secs(5),
+        instance: Arc::new(Instance::default()),
+        tasks: Arc::new(Nowhere),
+    }
+}
+
+/// Fails a test that waits for what never comes.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), what)
+        .await
+        .expect("this should have happened by now")
+}

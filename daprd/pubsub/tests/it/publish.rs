@@ -1,0 +1,98 @@
+//! What reaches the broker.
+
+use pubsub::{BulkEntry, BulkPublish, Error, NAMESPACED, Publish};
+use serde_json::Value;
+
+use crate::World;
+
+fn event(pubsub: &str, topic: &str) -> Publish {
+    Publish {
+        pubsub: pubsub.into(),
+        topic: topic.into(),
+        data: "hi".into(),
+        ..Publish::default()
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_enclosed_and_its_topic_carries_the_namespace() {
+    let world = World::with("[]", &[(NAMESPACED, "true")], &[]).await;
+    let mut publish = event("bus", "t");
+    publish.metadata.insert("ttlInSeconds".into(), "60".into());
+    world.engine.publish(publish).await.unwrap();
+    let sent = world.bus.published().await;
+    assert_eq!(sent.topic, "nst");
+    let envelope: Value = serde_json::from_slice(&sent.data).unwrap();
+    assert_eq!(envelope["topic"], "t");
+    assert_eq!(envelope["source"], "app");
+    assert_eq!(envelope["traceparent"], "");
+    assert!(envelope["expiration"].is_string());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_name() {
+    let world = World::with("[]", &[("publishingScopes", "app=t,broken")], &[]).await;
+    let engine = &world.engine;
+    assert!(matches!(engine.check("", "t"), Err(Error::NameEmpty)));
+    assert!(matches!(
+        engine.check("none", ""),
+        Err(Error::NotFound { .. })
+    ));
+    assert!(matches!(
+        engine.check("bus", ""),
+        Err(Error::TopicEmpty { .. })
+    ));
+    let refused = engine.publish(event("bus", "x")).await;
+    assert!(matches!(refused, Err(Error::Forbidden { .. })));
+    let broken = engine.publish(event("bus", "broken")).await.unwrap_err();
+    assert_eq!(broken.to_string(), "the topic is broken");
+    let mut publish = event("bus", "t");
+    publish.metadata.insert("rawPayload".into(), "maybe".into());
+    assert!(matches!(
+        engine.publish(publish).await,
+        Err(Error::Metadata { .. })
+    ));
+    let mut publish = event("bus", "t");
+    publish.content_type = "application/cloudevents+json".into();
+    assert!(matches!(
+        engine.publish(publish).await,
+        Err(Error::CloudEvent { .. })
+    ));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn entries_are_published_one_by_one_where_there_is_no_bulk() {
+    let world = World::new("[]").await;
+    let bulk = |topic: &str| BulkPublish {
+        pubsub: "bus".into(),
+        topic: topic.into(),
+        entries: ["a", "b"]
+            .map(|id| BulkEntry {
+                entry_id: id.into(),
+                data: id.into(),
+                ..BulkEntry::default()
+            })
+            .into(),
+        ..BulkPublish::default()
+    };
+    assert!(
+        world
+            .engine
+            .bulk_publish(bulk("t"))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    for data in ["a", "b"] {
+        let sent = world.bus.published().await;
+        let envelope: Value = serde_json::from_slice(&sent.data).unwrap();
+        assert_eq!(envelope["data"], data);
+    }
+    let failed = world.engine.bulk_publish(bulk("broken")).await.unwrap();
+    let ids: Vec<&str> = failed.iter().map(|one| one.entry_id.as_str()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    assert_eq!(failed[0].error, "the topic is broken");
+    world.end().await;
+}

@@ -41,14 +41,14 @@ pub enum Error {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Pod {
-    pub metadata: PodMeta,
+    pub metadata: PodHead,
     pub spec: PodSpec,
     pub status: PodStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct PodMeta {
+pub struct PodHead {
     pub name: String,
     pub namespace: String,
     pub annotations: Option<std::collections::BTreeMap<String, String>>,

@@ -1,6 +1,6 @@
 //! The capabilities that applications see for each type, as the contract states them (2.6, 14).
 
-use component::{Catalog, pubsub, secrets, state};
+use component::{pubsub, secrets, state};
 
 use state::Capability::{DeleteWithPrefix, Etag, KeysLike, Transactional, Ttl};
 
@@ -32,20 +32,4 @@ pub fn row<C: Copy>(table: &[(&str, &'static [C])], name: &str) -> &'static [C] 
     found
         .unwrap_or_else(|| panic!("the table has no row for {name}"))
         .1
-}
-
-/// Checks that every type of a catalog is spelled as it is looked up.
-///
-/// # Panics
-/// Where one is missing.
-pub fn contains(catalog: &Catalog, kind: &str, names: &[&str]) {
-    for name in names {
-        let found = match kind {
-            "state" => catalog.state.contains(name, ""),
-            "pubsub" => catalog.pubsub.contains(name, ""),
-            "secretstores" => catalog.secrets.contains(name, ""),
-            other => panic!("no suite for the kind {other}"),
-        };
-        assert!(found, "{kind}.{name} is not in the catalog");
-    }
 }

@@ -22,7 +22,7 @@ use component::{
 use futures::future::BoxFuture;
 use http::{HeaderMap, Response, StatusCode, header};
 
-use crate::{Api, ApiError, CallContext, reason::common};
+use crate::{Api, ApiError, CallContext, reason::general};
 
 pub use routes::{Matched, Routes};
 pub use server::{Options, Server};
@@ -89,8 +89,8 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let limit = if limit == 0 { usize::MAX } else { limit };
     body::read(body, limit).await.map_err(|error| {
         let reason = match error {
-            ReadError::TooLarge { .. } => &common::BODY_TOO_LARGE,
-            ReadError::Broken(_) => &common::BODY_READ,
+            ReadError::TooLarge { .. } => &general::BODY_TOO_LARGE,
+            ReadError::Broken(_) => &general::BODY_READ,
         };
         ApiError::new(reason, format!("failed to read request body: {error}"))
     })

@@ -1,6 +1,6 @@
 //! Error reasons: one row per way an operation can fail. The rows of a block stand in its file; they are joined here.
 
-pub mod common;
+pub mod general;
 pub mod health;
 pub mod invoke;
 pub mod pubsub;
@@ -66,7 +66,7 @@ impl Reason {
 /// Every reason, for the documentation.
 pub fn all() -> impl Iterator<Item = &'static Reason> {
     [
-        common::ALL,
+        general::ALL,
         health::ALL,
         invoke::ALL,
         pubsub::ALL,

@@ -144,6 +144,12 @@ impl Stores {
         Ok(self.find(store)?.store.has(capability))
     }
 
+    /// Whether a store's values are encrypted by the sidecar.
+    pub fn is_encrypted(&self, store: &str) -> bool {
+        let slot = self.0.slots.find(store);
+        slot.is_some_and(|slot| slot.store.encryption.is_some())
+    }
+
     /// Reads a key; `request.key` is the caller's.
     pub async fn get(&self, store: &str, mut request: GetRequest) -> Result<Option<Item>, Error> {
         let slot = self.find(store)?;

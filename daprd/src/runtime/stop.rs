@@ -73,8 +73,12 @@ impl Runtime<'_> {
         running.pubsub.stop().await;
         let mut health = running.app.health();
         tokio::select! {
-            () = tokio::time::sleep(duration) => {}
-            _ = health.wait_for(|healthy| !*healthy), if running.app.is_configured() => {}
+            () = tokio::time::sleep(duration) => {
+                tracing::info!("Block shutdown period expired, entering shutdown...");
+            }
+            _ = health.wait_for(|healthy| !*healthy), if running.app.is_configured() => {
+                tracing::info!("App reported unhealthy, entering shutdown...");
+            }
         }
     }
 
@@ -84,6 +88,9 @@ impl Runtime<'_> {
     /// Where it takes longer than the graceful period, a task has failed, or the exit was forced.
     pub(super) async fn stop(&self, running: Running) -> Result<()> {
         if running.forced.load(Ordering::Acquire) {
+            tracing::info!(
+                "Force shutdown requested, exiting immediately without graceful shutdown"
+            );
             bail!("shutdown was forced");
         }
         let limit = self.settings.graceful_shutdown;
@@ -99,7 +106,10 @@ impl Runtime<'_> {
             tasks
         };
         match tokio::time::timeout(limit, ordered).await {
-            Ok(result) => result,
+            Ok(result) => {
+                tracing::info!("Daprd shutdown gracefully");
+                result
+            }
             Err(_) => Err(anyhow!(
                 "graceful shutdown timeout exceeded after {limit:?}, forcing shutdown"
             )),

@@ -19,7 +19,7 @@ async fn a_component_takes_effect_when_it_is_applied() {
     let (status, said) = sidecar.get("state/store/key").await;
     assert_eq!(
         (status, said["errorCode"].as_str()),
-        (400, Some("ERR_STATE_STORE_NOT_CONFIGURED")),
+        (500, Some("ERR_STATE_STORE_NOT_CONFIGURED")),
         "{said}"
     );
 
@@ -67,7 +67,7 @@ async fn a_component_takes_effect_when_it_is_applied() {
     scoped["scopes"] = json!(["somebody"]);
     namespace.apply(scoped).await;
     until("the store to leave", SOON, async || {
-        status_of(&sidecar, 400).await
+        status_of(&sidecar, 500).await
     })
     .await;
 
@@ -85,7 +85,7 @@ async fn a_component_takes_effect_when_it_is_applied() {
     .await;
     kubectl(&["-n", &namespace.name, "delete", "component", "store"]).await;
     until("the store to be deleted", SOON, async || {
-        status_of(&sidecar, 400).await
+        status_of(&sidecar, 500).await
     })
     .await;
     let pods = namespace.pods("reader").await;

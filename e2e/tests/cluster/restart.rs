@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::apps::{Client, Namespace, containers};
 use crate::installation::{SYSTEM, control_plane_alone};
-use crate::kube::kubectl;
+use crate::kube::{kubectl, names, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_rollout_restart_fails_no_request() {
@@ -32,6 +32,11 @@ async fn a_rollout_restart_fails_no_request() {
         let app = format!("during-{deployment}");
         namespace.apply(namespace.stock_object(&app, 3)).await;
         kubectl(&["-n", SYSTEM, "rollout", "status", &target, "--timeout=180s"]).await;
+        until("the old pod to be gone", 60, async || {
+            let pods = names(&["-n", SYSTEM, "pods", "-l", &format!("app={deployment}")]).await;
+            (pods.len() == 1).then_some(()).ok_or(format!("{pods:?}"))
+        })
+        .await;
         namespace.ready(&app).await;
         let pods = namespace.pods(&app).await;
         assert_eq!(pods.len(), 3);

@@ -10,7 +10,7 @@ use http_body_util::Limited;
 use super::unescape;
 use crate::{
     Api, ApiError,
-    reason::{common, invoke as reason},
+    reason::{general, invoke as reason},
 };
 
 /// Paths that name the callee.
@@ -71,7 +71,7 @@ pub fn limited(request: Request<Body>, limit: usize) -> Result<Request<Body>, Ap
     // Q-body-limit: the app is not called with a body that is known to be too large.
     if size.lower() > limit as u64 {
         return Err(ApiError::new(
-            &common::BODY_TOO_LARGE,
+            &general::BODY_TOO_LARGE,
             format!("failed to read request body: the body is larger than {limit} bytes"),
         ));
     }

@@ -94,7 +94,6 @@ fn body(reply: GetMetadataResponse) -> Value {
                 "runtimeStatus": status,
                 "hostReady": runtime.host_ready,
                 "placement": runtime.placement,
-                "activeActors": [],
             }),
         );
     }
@@ -121,7 +120,10 @@ fn subscription(subscription: PubsubSubscription) -> Value {
         .unwrap_or_default()
         .rules
         .into_iter()
-        .map(|rule| json!({ "match": rule.r#match, "path": rule.path }))
+        .map(|rule| match rule.r#match.as_str() {
+            "" => json!({ "path": rule.path }),
+            expression => json!({ "match": expression, "path": rule.path }),
+        })
         .collect();
     let mut object = json!({
         "pubsubname": subscription.pubsub_name,

@@ -18,7 +18,7 @@ use crate::{
     error::Recorded,
     layers::{Access, ApiLog, ApiToken, log::Line},
     operations,
-    reason::common,
+    reason::general,
 };
 
 /// What an HTTP server is made of.
@@ -90,7 +90,7 @@ impl Server {
         let mut response = match Baggage::from_headers(request.headers()) {
             Ok(_) => inner.answer(request).await,
             Err(problem) => ApiError::new(
-                &common::MALFORMED_REQUEST,
+                &general::MALFORMED_REQUEST,
                 format!("invalid baggage header: {problem}"),
             )
             .into_response(),
@@ -203,7 +203,7 @@ impl Inner {
         for (name, escaped) in matched.params {
             let value = unescape(escaped).ok_or_else(|| {
                 ApiError::new(
-                    &common::BAD_REQUEST,
+                    &general::BAD_REQUEST,
                     format!(
                         "invalid request: the path segment {escaped:?} is not escaped properly"
                     ),

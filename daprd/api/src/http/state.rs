@@ -14,7 +14,7 @@ use proto::{
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{Call, add_metadata, json as go_json, json_reply as respond, no_content};
-use crate::{Api, ApiError, reason::common};
+use crate::{Api, ApiError, reason::general};
 
 /// GET `/v1.0/state/{store}/{key}`
 pub async fn get(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
@@ -289,7 +289,7 @@ fn raw(name: &str, value: &[u8]) -> Option<String> {
 }
 
 fn malformed(problem: String) -> ApiError {
-    ApiError::new(&common::MALFORMED_REQUEST, problem)
+    ApiError::new(&general::MALFORMED_REQUEST, problem)
 }
 
 fn undecodable(problem: String) -> ApiError {

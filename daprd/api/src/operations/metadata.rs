@@ -12,7 +12,7 @@ use proto::runtime::v1::{
 };
 
 use super::{Api, Operation, Route, rpc};
-use crate::{ApiError, CallContext, http::metadata as codec, reason::common};
+use crate::{ApiError, CallContext, http::metadata as codec, reason::general};
 
 pub static ROWS: &[Operation] = &[
     Operation {
@@ -130,6 +130,7 @@ impl Api {
             enabled_features: inventory.enabled_features(),
             actor_runtime: Some(ActorRuntime {
                 runtime_status: actor_runtime::ActorRuntimeStatus::Disabled.into(),
+                placement: "placement: disconnected".to_owned(),
                 ..ActorRuntime::default()
             }),
             resiliencies: inventory
@@ -150,7 +151,7 @@ impl Api {
         let mut extended = self.extended.0.lock();
         if extended.len() >= MOST_EXTENDED && !extended.contains_key(&request.key) {
             return Err(ApiError::new(
-                &common::BAD_REQUEST,
+                &general::BAD_REQUEST,
                 format!("invalid request: no more than {MOST_EXTENDED} metadata values may be set"),
             ));
         }

@@ -176,7 +176,7 @@ impl Api {
                 // Compat: Q-state-empty-key: the HTTP API answers as for a malformed body.
                 Transport::Http => {
                     return Err(ApiError::new(
-                        &crate::reason::common::MALFORMED_REQUEST,
+                        &crate::reason::general::MALFORMED_REQUEST,
                         "\"key\" is a required field",
                     ));
                 }
@@ -184,7 +184,10 @@ impl Api {
             };
             return Err(ApiError::new(&reason::SAVE_EMPTY_KEY, message));
         }
-        let requests = request.states.into_iter().map(set_request).collect();
+        let items = request.states.into_iter();
+        let requests = items
+            .map(|item| self.set_request(call, &store, item))
+            .collect();
         self.options
             .state
             .save(&store, requests)
@@ -271,7 +274,7 @@ impl Api {
         for operation in request.operations {
             let item = operation.request.unwrap_or_default();
             steps.push(match operation.operation_type.as_str() {
-                "upsert" => Step::Upsert(set_request(item)),
+                "upsert" => Step::Upsert(self.set_request(call, &store, item)),
                 "delete" => Step::Delete(delete_request(item)),
                 other => {
                     return Err(ApiError::new(
@@ -398,6 +401,31 @@ impl Api {
         }
     }
 
+    fn set_request(&self, call: &CallContext, store: &str, item: StateItem) -> SetRequest {
+        let (concurrency, consistency) = options(item.options);
+        let mut request = SetRequest {
+            content_type: item.metadata.get("contentType").cloned(),
+            key: item.key,
+            value: item.value,
+            etag: etag(item.etag),
+            metadata: item.metadata,
+            concurrency,
+            consistency,
+        };
+        if call.transport == Transport::Http {
+            // Values of the HTTP API are JSON; bytes that came over gRPC may be anything.
+            let content_type = &mut request.content_type;
+            content_type.get_or_insert_with(|| "application/json".to_owned());
+            // Compat: Q-state-encrypted-text: encrypted stores keep the text of a JSON string without its quotes.
+            if self.options.state.is_encrypted(store)
+                && let Ok(text) = serde_json::from_slice::<String>(&request.value)
+            {
+                request.value = text.into();
+            }
+        }
+        request
+    }
+
     fn store_missing(&self, call: &CallContext, row: &'static Reason, text: String) -> ApiError {
         let error = ApiError::new(row, text);
         match call.transport {
@@ -422,19 +450,6 @@ fn etag_reason(
             _ => other,
         },
         _ => other,
-    }
-}
-
-fn set_request(item: StateItem) -> SetRequest {
-    let (concurrency, consistency) = options(item.options);
-    SetRequest {
-        content_type: item.metadata.get("contentType").cloned(),
-        key: item.key,
-        value: item.value,
-        etag: etag(item.etag),
-        metadata: item.metadata,
-        concurrency,
-        consistency,
     }
 }
 

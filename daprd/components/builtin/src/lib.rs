@@ -17,8 +17,8 @@ pub fn register(catalog: &mut Catalog) {
     catalog.state.add(&["in-memory"], "v1", |open| async {
         Ok(Arc::new(state::InMemory::open(open)) as Arc<dyn StateStore>)
     });
-    catalog.pubsub.add(&["in-memory"], "v1", |_| async {
-        Ok(Arc::new(pubsub::InMemory::default()) as Arc<dyn PubSub>)
+    catalog.pubsub.add(&["in-memory"], "v1", |open| async {
+        Ok(Arc::new(pubsub::InMemory::open(open)) as Arc<dyn PubSub>)
     });
     catalog
         .secrets

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use component::{
-    PubSub, Result,
+    Open, PubSub, Result, Spawn,
     pubsub::{
         Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
         PublishRequest, SubscribeRequest, deliveries,
     },
 };
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 /// Messages that wait between the bus and one subscription.
 const CAPACITY: usize = 64;
@@ -21,8 +21,8 @@ const CAPACITY: usize = 64;
 const MOST_ATTEMPTS: u32 = 10;
 
 /// A broker in this process.
-#[derive(Default)]
 pub struct InMemory {
+    tasks: Arc<dyn Spawn>,
     topics: Mutex<BTreeMap<String, Vec<Subscription>>>,
 }
 
@@ -34,6 +34,14 @@ struct Subscription {
 }
 
 impl InMemory {
+    /// Opens a bus of its own.
+    pub fn open(open: Open) -> Self {
+        Self {
+            tasks: open.tasks,
+            topics: Mutex::default(),
+        }
+    }
+
     fn matching(&self, topic: &str) -> Vec<Subscription> {
         let mut topics = self.topics.lock();
         let mut found = Vec::new();
@@ -48,9 +56,8 @@ impl InMemory {
     }
 }
 
-/// Hands a message over and waits for what the subscriber says of it.
-async fn hand_over(mut subscription: Subscription, message: Message) {
-    let _turn = subscription.turn.lock().await;
+/// Hands a message over and waits for what the subscriber says of it; the turn ends with it.
+async fn hand_over(mut subscription: Subscription, message: Message, _turn: OwnedMutexGuard<()>) {
     for _ in 0..MOST_ATTEMPTS {
         if subscription.sender.wanted().await.is_err() {
             return;
@@ -101,11 +108,12 @@ impl PubSub for InMemory {
             content_type: request.content_type,
             metadata: request.metadata,
         };
-        let deliveries = self
-            .matching(&message.topic)
-            .into_iter()
-            .map(|subscription| hand_over(subscription, message.clone()));
-        futures::future::join_all(deliveries).await;
+        for subscription in self.matching(&message.topic) {
+            // A message waits for the one before it, but its publisher does not wait for its handling.
+            let turn = Arc::clone(&subscription.turn).lock_owned().await;
+            let delivery = hand_over(subscription, message.clone(), turn);
+            self.tasks.spawn("in-memory delivery", Box::pin(delivery));
+        }
         Ok(())
     }
 
@@ -148,6 +156,21 @@ fn wildcard(pattern: &str, topic: &str) -> bool {
 mod tests {
     use super::*;
 
+    struct Detached;
+
+    impl Spawn for Detached {
+        fn spawn(&self, _: &str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+            tokio_util::task::TaskTracker::new().spawn(task);
+        }
+    }
+
+    fn bus() -> InMemory {
+        InMemory {
+            tasks: Arc::new(Detached),
+            topics: Mutex::default(),
+        }
+    }
+
     fn publish(topic: &str) -> PublishRequest {
         PublishRequest {
             topic: topic.into(),
@@ -179,21 +202,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_is_delivered_again_until_it_is_settled() {
-        let bus = Arc::new(InMemory::default());
+        let bus = bus();
         let mut deliveries = bus.subscribe(subscribe("t")).await.unwrap();
-        let subscriber = async {
-            let first = deliveries.next().await.unwrap();
-            first.ack.settle(Outcome::Retry).await.unwrap();
-            let second = deliveries.next().await.unwrap();
-            second.ack.settle(Outcome::Ok).await.unwrap();
-        };
-        let (published, ()) = tokio::join!(bus.publish(publish("t")), subscriber);
-        published.unwrap();
+        bus.publish(publish("t")).await.unwrap();
+        let first = deliveries.next().await.unwrap();
+        first.ack.settle(Outcome::Retry).await.unwrap();
+        let second = deliveries.next().await.unwrap();
+        second.ack.settle(Outcome::Ok).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_message_waits_for_the_one_before_it() {
+        let bus = bus();
+        let mut deliveries = bus.subscribe(subscribe("t")).await.unwrap();
+        bus.publish(publish("t")).await.unwrap();
+        let first = deliveries.next().await.unwrap();
+        let mut second = Box::pin(bus.publish(publish("t")));
+        assert!(futures::poll!(&mut second).is_pending());
+        first.ack.settle(Outcome::Ok).await.unwrap();
+        second.await.unwrap();
     }
 
     #[tokio::test]
     async fn nobody_listening_is_no_failure() {
-        let bus = InMemory::default();
+        let bus = bus();
         bus.publish(publish("t")).await.unwrap();
         drop(bus.subscribe(subscribe("t")).await.unwrap());
         bus.publish(publish("t")).await.unwrap();

@@ -26,8 +26,8 @@ pub struct Client {
 
 #[derive(Clone)]
 enum Link {
-    Node(redis::Client, ConnectionManager),
-    Cluster(ClusterClient, ClusterConnection),
+    Node(Box<redis::Client>, ConnectionManager),
+    Cluster(Box<ClusterClient>, ClusterConnection),
     Sentinel(Arc<Mutex<Elected>>),
 }
 
@@ -292,7 +292,7 @@ async fn node(settings: &Settings) -> RedisResult<Link> {
         .set_min_delay(settings.min_retry_interval)
         .set_max_delay(settings.max_retry_interval);
     let connection = ConnectionManager::new_with_config(client.clone(), config).await?;
-    Ok(Link::Node(client, connection))
+    Ok(Link::Node(Box::new(client), connection))
 }
 
 async fn cluster(settings: &Settings) -> RedisResult<Link> {
@@ -322,7 +322,7 @@ async fn cluster(settings: &Settings) -> RedisResult<Link> {
     }
     let client = builder.build()?;
     let connection = client.get_async_connection().await?;
-    Ok(Link::Cluster(client, connection))
+    Ok(Link::Cluster(Box::new(client), connection))
 }
 
 /// Shortest limit for an answer of a cluster, whose connections have no settings of their own.

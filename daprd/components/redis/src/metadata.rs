@@ -112,8 +112,8 @@ impl Settings {
             _ => Topology::Node,
         };
         let retries = metadata.parse::<i64>(&["redisMaxRetries", "maxRetries"])?;
-        let min = interval(metadata, "redisMinRetryInterval", MIN_RETRY_INTERVAL)?;
-        let max = interval(metadata, "redisMaxRetryInterval", MAX_RETRY_INTERVAL)?;
+        let min = timeout(metadata, "redisMinRetryInterval", MIN_RETRY_INTERVAL)?;
+        let max = timeout(metadata, "redisMaxRetryInterval", MAX_RETRY_INTERVAL)?;
         Ok(Self {
             addresses,
             topology,
@@ -168,11 +168,6 @@ fn timeout(metadata: &Metadata, field: &str, default: Duration) -> Result<Option
     Ok(Some(
         given.filter(|given| !given.is_zero()).unwrap_or(default),
     ))
-}
-
-/// As [`timeout`], for pauses: none is no pause at all.
-fn interval(metadata: &Metadata, field: &str, default: Duration) -> Result<Option<Duration>> {
-    timeout(metadata, field, default)
 }
 
 fn address(text: &str, port: Option<u16>) -> Result<Address> {

@@ -15,7 +15,7 @@ use component::{
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use redis::{RedisError, Script, ServerErrorKind, Value};
+use redis::{RedisError, Script, Value};
 
 use crate::{
     client::{Client, Request, failure},
@@ -192,10 +192,10 @@ fn replicas(info: &str) -> u32 {
         .unwrap_or_default()
 }
 
+/// The error of a pipeline holds those of its commands.
 fn is_wrong_type(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE")
-        || (error.kind() == redis::ErrorKind::Server(ServerErrorKind::ResponseError)
-            && error.to_string().contains("WRONGTYPE"))
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "WRONGTYPE"))
 }
 
 fn expiry(milliseconds: i64) -> Option<String> {

@@ -1,3 +1,5 @@
+//! Table tests of the envelope.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -36,6 +36,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Pages of pending messages that are looked at in one round.
 const MOST_PAGES: usize = 100;
 
+/// An entry of a stream as servers before Redis 7 may answer: an id without fields where the entry is gone.
+type Entry = HashMap<String, Option<HashMap<String, Value>>>;
+
 /// A topic being read.
 pub struct Subscription {
     client: Client,
@@ -267,17 +270,17 @@ impl Subscription {
         let mut claim = redis::cmd("XCLAIM");
         claim.arg(&self.topic).arg(consumer).arg(consumer);
         claim.arg(idle.as_millis() as u64).arg(ids);
-        let claimed: Vec<Option<HashMap<String, Option<HashMap<String, Value>>>>> =
-            self.client.query(&claim).await?;
+        let claimed: Vec<Option<Entry>> = self.client.query(&claim).await?;
         let messages: Vec<StreamId> = claimed
             .into_iter()
             .flatten()
             .flatten()
             .filter_map(|(id, fields)| {
-                let mut message = StreamId::default();
-                message.id = id;
-                message.map = fields?;
-                Some(message)
+                Some(StreamId {
+                    id,
+                    map: fields?,
+                    ..StreamId::default()
+                })
             })
             .collect();
         let got: HashSet<&str> = messages.iter().map(|message| &*message.id).collect();

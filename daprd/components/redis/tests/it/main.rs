@@ -47,7 +47,7 @@ async fn item(store: &dyn StateStore, key: &str) -> Option<component::state::Ite
         key: key.to_owned(),
         ..GetRequest::default()
     };
-    store.get(request).await.unwrap()
+    store.get(request).await.expect("a key is read")
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn nobody_listening_is_told_with_the_address() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_is_found_again() {
+async fn a_connection_that_broke_is_replaced() {
     let server = Server::start(&[]).await;
     let fields = [("redisHost", server.address.as_str())];
     let store = store(&fields).await.unwrap();
@@ -174,7 +174,12 @@ async fn a_restarted_server_is_found_again() {
 }
 
 async fn length(server: &Server, topic: &str) -> usize {
-    server.connection().await.xlen(topic).await.unwrap()
+    server
+        .connection()
+        .await
+        .xlen(topic)
+        .await
+        .expect("a length")
 }
 
 #[tokio::test]

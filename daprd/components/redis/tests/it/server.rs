@@ -19,10 +19,10 @@ pub struct Server {
 
 impl Server {
     pub async fn start(arguments: &[&str]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("a bound port").port();
         drop(free);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         let child = Command::new("redis-server")
             .args([
                 "--bind",
@@ -58,8 +58,11 @@ impl Server {
 
     /// A connection beside the component.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(format!("redis://{}", self.address)).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        let client = redis::Client::open(format!("redis://{}", self.address)).expect("an address");
+        client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("a connection")
     }
 }
 

@@ -108,14 +108,9 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// Two resources of a kind have the same name.
-    #[error("duplicate definition of {kind} {name:?}")]
-    Duplicate {
-        /// Kind of the resources.
-        kind: &'static str,
-        /// Their name.
-        name: String,
-    },
+    /// Resources of a kind have the same name; a line for each one after the first.
+    #[error("{0}")]
+    Duplicate(String),
     /// Secret scopes of a Configuration contradict themselves.
     #[error("{file}: invalid Configuration")]
     Secrets {
@@ -154,6 +149,24 @@ impl Resource {
     pub fn in_scope(&self, app_id: &str) -> bool {
         let scopes = self.head().2;
         scopes.is_empty() || scopes.iter().any(|scope| scope == app_id)
+    }
+
+    /// The name, and for a component `name (type/version)`.
+    fn described(&self) -> String {
+        match self {
+            Self::Component(component) => {
+                let version = match component.spec.version.as_str() {
+                    "" => "v1",
+                    given => given,
+                };
+                format!(
+                    "{} ({}/{version})",
+                    self.name(),
+                    component.spec.component_type
+                )
+            }
+            _ => self.name().to_owned(),
+        }
     }
 
     fn head(&self) -> (&str, Option<&str>, &[String]) {
@@ -197,7 +210,7 @@ pub fn select(
     app_id: &str,
 ) -> Result<Vec<Resource>, Error> {
     let mut kept: Vec<Resource> = Vec::with_capacity(resources.len());
-    let mut names = std::collections::BTreeSet::new();
+    let mut duplicates = Vec::new();
     for resource in resources {
         let elsewhere = match (
             namespace.filter(|name| !name.is_empty()),
@@ -209,20 +222,24 @@ pub fn select(
         if elsewhere {
             continue;
         }
-        let key = (resource.kind(), resource.name().to_owned());
+        let same = |one: &&Resource| one.kind() == resource.kind() && one.name() == resource.name();
         let unique = !matches!(resource, Resource::Subscription(_));
-        if unique && names.contains(&key) {
-            return Err(Error::Duplicate {
-                kind: key.0,
-                name: key.1,
-            });
-        }
-        if resource.in_scope(app_id) {
-            names.insert(key);
+        if let Some(existing) = kept.iter().find(same).filter(|_| unique) {
+            duplicates.push(format!(
+                "duplicate definition of {} name {} with existing {}",
+                resource.kind(),
+                resource.described(),
+                existing.described()
+            ));
+        } else if resource.in_scope(app_id) {
             kept.push(resource);
         }
     }
-    Ok(kept)
+    if duplicates.is_empty() {
+        Ok(kept)
+    } else {
+        Err(Error::Duplicate(duplicates.join("\n")))
+    }
 }
 
 fn check_length(file: &str, text: &str) -> Result<(), Error> {

@@ -1,4 +1,6 @@
-//! Every component family that is built in, under one Cargo feature each.
+//! Every component family that is built in, under one Cargo feature each, and those in processes of their own.
+
+use std::path::Path;
 
 use component::Catalog;
 
@@ -13,4 +15,9 @@ pub fn catalog() -> Catalog {
     #[cfg(feature = "kubernetes")]
     component_kubernetes::register(&mut catalog);
     catalog
+}
+
+/// Adds the types that the sockets of `folder` serve. Later sockets are not seen (contract 15).
+pub async fn discover(folder: &Path, catalog: &mut Catalog) {
+    component_pluggable::discover(folder, catalog).await;
 }

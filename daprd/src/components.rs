@@ -99,6 +99,14 @@ impl Loader {
             owner.remove(component.name()).await;
         }
         let text = describe(&component);
+        // A type of no known kind is no failure of a component: nobody could ignore it away.
+        if let Err(error) = self.owner(&component) {
+            tracing::warn!(
+                "Error processing component, daprd will exit gracefully: process component {} error: {error:#}",
+                component.name()
+            );
+            return Err(error.context(format!("process component {} error", component.name())));
+        }
         match self.open(&component).await {
             Ok(()) => {
                 tracing::info!("Component loaded: {text}");

@@ -69,11 +69,7 @@ impl Asked for Inventory {
 /// How the app is connected, from the settings.
 pub fn app_connection(settings: &Resolved) -> Option<AppConnection> {
     let app = &settings.app;
-    let duration = |it| {
-        GoDuration::try_from(it)
-            .map(|it| it.to_string())
-            .unwrap_or_default()
-    };
+    let duration = |it| GoDuration::from(it).to_string();
     Some(AppConnection {
         port: app.port?,
         protocol: app.protocol.to_string(),

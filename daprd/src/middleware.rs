@@ -17,8 +17,11 @@ pub struct Middleware {
     catalog: Arc<Catalog>,
     api: (Pipeline, Links),
     app: (Pipeline, Links),
-    loaded: Mutex<BTreeMap<String, (Listed, Arc<dyn HttpMiddleware>)>>,
+    loaded: Mutex<BTreeMap<String, Loaded>>,
 }
+
+/// A component as it is listed, and the link it is.
+type Loaded = (Listed, Arc<dyn HttpMiddleware>);
 
 impl Middleware {
     pub fn new(catalog: Arc<Catalog>, api: Pipeline, app: Pipeline) -> Self {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::routing::get;
 use serde_json::json;
+use tokio::time::MissedTickBehavior;
 
 use crate::sidecar::Sidecar;
 use crate::{log, stock};
@@ -19,7 +20,9 @@ pub fn routes() -> Router {
 /// Places orders for as long as the program runs. An order that fails is logged and the next one has its number.
 pub async fn orders() {
     let sidecar = Sidecar::new();
+    sidecar.ready().await;
     let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match place_order(&sidecar).await {

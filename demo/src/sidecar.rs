@@ -28,6 +28,18 @@ impl Sidecar {
         }
     }
 
+    /// Waits for the sidecar, which starts when the app does and takes a moment longer.
+    pub async fn ready(&self) {
+        let mut looks = tokio::time::interval(Duration::from_millis(100));
+        while self
+            .call(Method::GET, "healthz/outbound", None)
+            .await
+            .is_err()
+        {
+            looks.tick().await;
+        }
+    }
+
     /// The value of a key, `Null` if there is none.
     pub async fn get_state(&self, store: &str, key: &str) -> Result<Value> {
         self.call(Method::GET, &format!("state/{store}/{key}"), None)

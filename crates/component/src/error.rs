@@ -34,11 +34,28 @@ impl ErrorKind {
     }
 }
 
+/// How a component wants its error shown to the caller of the API, in place of what the API would make of it
+/// (contract 15). Only components that speak the API's own error language have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// HTTP status, unchecked.
+    pub http: u16,
+    /// Number of the gRPC code, 1 to 16.
+    pub grpc: i32,
+    /// The error code of an HTTP body; may be empty.
+    pub tag: String,
+    /// `reason` of the `google.rpc.ErrorInfo` detail.
+    pub reason: String,
+    /// `domain` of the `google.rpc.ErrorInfo` detail.
+    pub domain: String,
+}
+
 /// An error of a component: a kind to decide by, a message to read, a cause to trace.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    presented: Option<Box<Presented>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -51,6 +68,7 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            presented: None,
             source: None,
         }
     }
@@ -62,6 +80,17 @@ impl Error {
     ) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The same error with the form in which callers are to see it.
+    pub fn with_presented(mut self, presented: Presented) -> Self {
+        self.presented = Some(Box::new(presented));
+        self
+    }
+
+    /// The form in which callers are to see it, where the component chose one.
+    pub fn presented(&self) -> Option<&Presented> {
+        self.presented.as_deref()
     }
 
     /// What can be decided by.
@@ -112,10 +141,42 @@ impl Error {
     }
 }
 
-/// The message alone: the cause is reached through `source`, and [`chain`] writes both.
+/// The message alone: the cause is reached through `source`, and [`chain`] writes both. A presented error also names
+/// its gRPC code.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match &self.presented {
+            Some(presented) => write!(
+                f,
+                "api error: code = {} desc = {}",
+                code_name(presented.grpc),
+                self.message
+            ),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+/// The name of a gRPC code as error texts of the API spell it.
+pub fn code_name(code: i32) -> &'static str {
+    match code {
+        0 => "OK",
+        1 => "Canceled",
+        3 => "InvalidArgument",
+        4 => "DeadlineExceeded",
+        5 => "NotFound",
+        6 => "AlreadyExists",
+        7 => "PermissionDenied",
+        8 => "ResourceExhausted",
+        9 => "FailedPrecondition",
+        10 => "Aborted",
+        11 => "OutOfRange",
+        12 => "Unimplemented",
+        13 => "Internal",
+        14 => "Unavailable",
+        15 => "DataLoss",
+        16 => "Unauthenticated",
+        _ => "Unknown",
     }
 }
 
@@ -135,4 +196,26 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_presented_error_names_its_code() {
+        let error = Error::new(ErrorKind::Internal, "disk gone").with_presented(Presented {
+            http: 506,
+            grpc: 15,
+            tag: "tag".to_owned(),
+            reason: "reason".to_owned(),
+            domain: "domain".to_owned(),
+        });
+        assert_eq!(
+            error.to_string(),
+            "api error: code = DataLoss desc = disk gone"
+        );
+        assert_eq!(error.message(), "disk gone");
+        assert_eq!(error.presented().unwrap().http, 506);
+    }
 }

@@ -165,7 +165,7 @@ fn selection_goes_by_namespace_then_name_then_scope() {
     let twice = vec![component("a", "one", ""), component("a", "one", "other")];
     assert!(matches!(
         select(twice, None, "app"),
-        Err(Error::Duplicate { .. })
+        Err(Error::Duplicate(_))
     ));
     let scoped = vec![component("a", "one", "other"), component("a", "one", "app")];
     assert_eq!(names(select(scoped, None, "app")), ["a"]);

@@ -1,8 +1,8 @@
 //! What an operation answers when it fails, and its one way into an HTTP response and into a gRPC status.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use component::{Body, body};
+use component::{Body, body, error::Presented};
 use http::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -11,10 +11,15 @@ use crate::Reason;
 
 /// Domain of every `ErrorInfo`.
 const DOMAIN: &str = "dapr.io";
+/// Label of the error code metric where a component chose the error code.
+const COMPONENT_CATEGORY: &str = "pluggable-component";
 
-/// A failed operation.
+/// A failed operation. Boxed, because results carry it far and it is rarely there.
 #[derive(Clone, Debug)]
-pub struct ApiError {
+pub struct ApiError(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
     reason: &'static Reason,
     message: String,
     field: Option<(String, String)>,
@@ -22,6 +27,7 @@ pub struct ApiError {
     resource: Option<Resource>,
     metadata: Option<BTreeMap<String, String>>,
     passed: Option<tonic::Status>,
+    presented: Option<Box<Presented>>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,7 +39,7 @@ struct Resource {
 
 impl ApiError {
     pub fn new(reason: &'static Reason, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             reason,
             message: message.into(),
             field: None,
@@ -41,30 +47,56 @@ impl ApiError {
             resource: None,
             metadata: None,
             passed: None,
-        }
+            presented: None,
+        }))
+    }
+
+    /// An error that a component chose the form of. Its status is the component's; a plain reason keeps its own code and
+    /// `message` over HTTP, a rich one gives way to the component's altogether. gRPC callers get the component's status.
+    pub fn presenting(
+        reason: &'static Reason,
+        message: impl Into<String>,
+        said: &str,
+        presented: Presented,
+    ) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(
+            &presented.reason,
+            &presented.domain,
+            std::collections::HashMap::<String, String>::new(),
+        );
+        let code = tonic::Code::from_i32(presented.grpc);
+        let status = tonic::Status::with_error_details(code, said, details);
+        let message = match reason.info {
+            "" => message.into(),
+            _ => said.to_owned(),
+        };
+        let mut error = Self::new(reason, message).passing(status);
+        error.0.presented = Some(Box::new(presented));
+        error
     }
 
     /// A status that another app answered with: gRPC callers get it as it is.
     pub fn passing(mut self, status: tonic::Status) -> Self {
-        self.passed = Some(status);
+        self.0.passed = Some(status);
         self
     }
 
     /// Names the field of the request that is wrong.
     pub fn field(mut self, field: &str) -> Self {
-        self.field = Some((field.to_owned(), self.message.clone()));
+        self.0.field = Some((field.to_owned(), self.0.message.clone()));
         self
     }
 
     /// Where to read on.
     pub fn help(mut self, url: &'static str, description: &'static str) -> Self {
-        self.help = Some((url, description));
+        self.0.help = Some((url, description));
         self
     }
 
     /// Names the component that the error is about.
     pub fn resource(mut self, kind: &'static str, name: &str, description: &str) -> Self {
-        self.resource = Some(Resource {
+        self.0.resource = Some(Resource {
             kind,
             name: name.to_owned(),
             description: description.to_owned(),
@@ -77,7 +109,7 @@ impl ApiError {
         mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        self.metadata = Some(
+        self.0.metadata = Some(
             pairs
                 .into_iter()
                 .map(|(key, value)| (key.into(), value.into()))
@@ -87,50 +119,94 @@ impl ApiError {
     }
 
     pub fn reason(&self) -> &'static Reason {
-        self.reason
+        self.0.reason
     }
 
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The HTTP response: `errorCode`, `message` and, for rich reasons, `details` (contract 2.1).
     pub fn into_response(self) -> Response<Body> {
-        let mut value = json!({ "errorCode": self.reason.name(), "message": self.message });
+        let status = self.http_status();
+        let recorded = self.recorded(status);
+        let mut value = json!({ "errorCode": recorded.code, "message": self.0.message });
         let details = self.http_details();
         if !details.is_empty() {
             value["details"] = Value::Array(details);
         }
         let mut response = Response::new(body::full(value.to_string()));
-        *response.status_mut() =
-            StatusCode::from_u16(self.reason.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
             header::HeaderValue::from_static("application/json"),
         );
-        response.extensions_mut().insert(Recorded(self.reason));
+        response.extensions_mut().insert(recorded);
         response
     }
 
+    /// A component may choose any status that ends a response.
+    fn http_status(&self) -> StatusCode {
+        let chosen = self.0.presented.as_ref().map(|presented| presented.http);
+        StatusCode::from_u16(chosen.unwrap_or(self.0.reason.http))
+            .ok()
+            .filter(|status| !status.is_informational())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn recorded(&self, status: StatusCode) -> Recorded {
+        let Some(presented) = self.replaced() else {
+            return Recorded {
+                code: Cow::Borrowed(self.0.reason.name()),
+                category: self.0.reason.category,
+            };
+        };
+        let named = [&presented.tag, &presented.reason].into_iter();
+        let code = named
+            .map(String::as_str)
+            .find(|name| !name.is_empty())
+            .or_else(|| status.canonical_reason());
+        Recorded {
+            code: Cow::Owned(code.unwrap_or_default().to_owned()),
+            category: COMPONENT_CATEGORY,
+        }
+    }
+
+    /// The component's own error, where it is shown in place of a rich reason.
+    fn replaced(&self) -> Option<&Presented> {
+        self.0
+            .presented
+            .as_deref()
+            .filter(|_| !self.0.reason.info.is_empty())
+    }
+
     fn http_details(&self) -> Vec<Value> {
-        if self.reason.info.is_empty() {
+        if self.0.reason.info.is_empty() {
             return Vec::new();
         }
+        if let Some(presented) = self.replaced() {
+            return vec![json!({
+                "@type": type_url("ErrorInfo"),
+                "reason": presented.reason,
+                "domain": presented.domain,
+                "metadata": null,
+            })];
+        }
         let mut details = Vec::new();
-        if let Some((field, description)) = &self.field {
+        if let Some((field, description)) = &self.0.field {
             details.push(json!({
                 "@type": type_url("BadRequest"),
                 "field_violations": [{ "field": field, "description": description }],
             }));
         }
-        if let Some((url, description)) = self.help {
+        if let Some((url, description)) = self.0.help {
             details.push(json!({
                 "@type": type_url("Help"),
                 "links": [{ "description": description, "url": url }],
             }));
         }
-        if let Some(resource) = &self.resource {
+        if let Some(resource) = &self.0.resource {
             details.push(json!({
                 "@type": type_url("ResourceInfo"),
                 "resource_type": resource.kind,
@@ -141,50 +217,54 @@ impl ApiError {
         }
         details.push(json!({
             "@type": type_url("ErrorInfo"),
-            "reason": self.reason.info,
+            "reason": self.0.reason.info,
             "domain": DOMAIN,
-            "metadata": self.metadata,
+            "metadata": self.0.metadata,
         }));
         details
     }
 
     /// The gRPC status with the same details; plain reasons carry their code as `ErrorInfo`.
     pub fn into_status(self) -> tonic::Status {
-        if let Some(status) = self.passed {
+        let error = *self.0;
+        if let Some(status) = error.passed {
             return status;
         }
         let mut details = ErrorDetails::new();
-        if let Some((field, description)) = &self.field {
+        if let Some((field, description)) = &error.field {
             details.add_bad_request_violation(field, description);
         }
-        if let Some((url, description)) = self.help {
+        if let Some((url, description)) = error.help {
             details.add_help_link(description, url);
         }
-        if let Some(resource) = &self.resource {
+        if let Some(resource) = &error.resource {
             details.set_resource_info(resource.kind, &resource.name, "", &resource.description);
         }
-        let reason = if self.reason.info.is_empty() {
-            self.reason.code
+        let reason = if error.reason.info.is_empty() {
+            error.reason.code
         } else {
-            self.reason.info
+            error.reason.info
         };
-        let metadata = self
+        let metadata = error
             .metadata
             .unwrap_or_default()
             .into_iter()
             .collect::<std::collections::HashMap<_, _>>();
         details.set_error_info(reason, DOMAIN, metadata);
-        tonic::Status::with_error_details(self.reason.grpc, self.message, details)
+        tonic::Status::with_error_details(error.reason.grpc, error.message, details)
     }
 }
 
 /// Left in the extensions of a failed response, for the layer that counts error codes.
-#[derive(Clone, Copy)]
-pub struct Recorded(pub &'static Reason);
+#[derive(Clone)]
+pub struct Recorded {
+    pub code: Cow<'static, str>,
+    pub category: &'static str,
+}
 
 impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.reason.name(), self.message)
+        write!(f, "{}: {}", self.0.reason.name(), self.0.message)
     }
 }
 
@@ -233,6 +313,51 @@ mod tests {
         assert_eq!(details[1]["resource_name"], "store");
         assert_eq!(details[2]["reason"], "DAPR_STATE_ILLEGAL_KEY");
         assert_eq!(details[2]["metadata"], Value::Null);
+    }
+
+    fn chosen() -> Presented {
+        Presented {
+            http: 509,
+            grpc: 15,
+            tag: "query-tag".to_owned(),
+            reason: "query-reason".to_owned(),
+            domain: "query-domain".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_component_chooses_the_status_of_a_plain_reason() {
+        let error = ApiError::presenting(&reason::state::GET, "fail to get", "gone", chosen());
+        let status = error.clone().into_status();
+        assert_eq!(
+            (status.code(), status.message()),
+            (tonic::Code::DataLoss, "gone")
+        );
+        let details = status.get_error_details_vec();
+        assert_eq!(details.len(), 1);
+        assert_eq!(
+            json_of(error).await,
+            (
+                509,
+                json!({"errorCode": "ERR_STATE_GET", "message": "fail to get"})
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_component_replaces_a_rich_reason() {
+        let error = ApiError::presenting(&reason::state::QUERY, "failed", "gone", chosen());
+        let (status, value) = json_of(error).await;
+        assert_eq!(status, 509);
+        assert_eq!(
+            value,
+            json!({"errorCode": "query-tag", "message": "gone", "details": [{
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "domain": "query-domain",
+                "metadata": null,
+                "reason": "query-reason",
+            }]})
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use transport::{ChannelOptions, Connector, Listener};
 
 use super::Runtime;
 use crate::{
-    catalog::catalog,
+    catalog::{catalog, discover},
     configuration::{self, Compiled},
     host, identity,
     resources::{Resources, Source, disk::Disk, operator::Operator},
@@ -95,12 +95,14 @@ impl Runtime<'_> {
             .and_then(Listener::local_addr)
             .map_or(0, |it| it.port());
         tracing::info!("Internal gRPC server is running on port {port}");
+        let mut catalog = catalog();
+        discover(&settings.components_sockets_folder, &mut catalog).await;
         Ok(Ground {
             security,
             source,
             configuration,
             compiled,
-            catalog: Arc::new(catalog()),
+            catalog: Arc::new(catalog),
             instance: Arc::new(Instance {
                 app_id: settings.app.id.clone(),
                 namespace: settings.namespace.clone(),

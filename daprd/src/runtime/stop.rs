@@ -33,6 +33,7 @@ impl Runtime<'_> {
             if force {
                 forced.store(true, Ordering::Release);
             }
+            tracing::info!("Shutdown requested via API");
             shutdown.cancel();
         })
     }

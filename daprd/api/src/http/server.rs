@@ -99,8 +99,8 @@ impl Server {
             context.inject(response.headers_mut());
         }
         span.set_status(Status::from_http(response.status()));
-        if let Some(Recorded(reason)) = response.extensions().get() {
-            inner.options.errors.record(reason.name(), reason.category);
+        if let Some(Recorded { code, category }) = response.extensions().get() {
+            inner.options.errors.record(code, category);
         }
         let Served { name, health_check } = response.extensions_mut().remove().unwrap_or_default();
         inner.options.log.http(&Line {

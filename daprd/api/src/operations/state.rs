@@ -329,7 +329,10 @@ impl Api {
                 },
             )
             .await
-            .map_err(|error| self.state_error(call, error, &reason::QUERY, failed))?;
+            .map_err(|error| {
+                self.state_error(call, error, &reason::QUERY, failed)
+                    .resource("state", &store, "")
+            })?;
         let results = answer
             .items
             .into_iter()
@@ -397,7 +400,12 @@ impl Api {
                 ])
             }
             Error::QueriesUnsupported { store } => about(&reason::QUERIES_UNSUPPORTED, store),
-            Error::Component(_) => ApiError::new(failed, message(text)),
+            Error::Component(said) => match said.presented() {
+                Some(presented) => {
+                    ApiError::presenting(failed, message(text), said.message(), presented.clone())
+                }
+                None => ApiError::new(failed, message(text)),
+            },
         }
     }
 

@@ -1,0 +1,179 @@
+//! A state store that another process serves.
+
+mod capabilities;
+mod wire;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use component::{
+    Open, Result, StateStore,
+    state::{
+        BulkItem, Capability, DeleteRequest, GetRequest, Item, Operation, QueryRequest,
+        QueryResponse, RequestMetadata, SetRequest,
+    },
+};
+use proto::components::v1::{
+    self as pb, queriable_state_store_client::QueriableStateStoreClient,
+    state_store_client::StateStoreClient,
+    transactional_state_store_client::TransactionalStateStoreClient,
+    transactional_store_multi_max_size_client::TransactionalStoreMultiMaxSizeClient,
+};
+use tonic::transport::Channel;
+
+use crate::{
+    failure,
+    socket::{Caller, Instance, MOST_MESSAGE},
+};
+
+/// Longest that a store may take to say how large its transactions may be; one that says nothing has no limit.
+const SIZE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The store behind one component resource. Several may share a socket.
+pub struct Pluggable {
+    caller: Caller,
+    capabilities: &'static [Capability],
+    most_operations: Option<usize>,
+}
+
+impl Pluggable {
+    /// Hands the metadata over and asks what the store can do.
+    ///
+    /// # Errors
+    /// The store's; or the name of the component does not fit into a header.
+    pub async fn open(channel: Channel, open: Open) -> Result<Self> {
+        let mut store = Self {
+            caller: Instance::new(&open.name)?.on(channel),
+            capabilities: &[],
+            most_operations: None,
+        };
+        let properties = open
+            .metadata
+            .iter()
+            .map(|(field, value)| (field.to_owned(), value.to_owned()))
+            .collect();
+        let metadata = Some(pb::MetadataRequest { properties });
+        let mut client = store.client();
+        client
+            .init(pb::InitRequest { metadata })
+            .await
+            .map_err(failure::plain)?;
+        let features = client
+            .features(pb::FeaturesRequest {})
+            .await
+            .map_err(failure::plain)?
+            .into_inner()
+            .features;
+        store.capabilities = capabilities::of(&features);
+        store.ping().await?;
+        if store.capabilities.contains(&Capability::Transactional) {
+            store.most_operations = store.ask_most_operations().await;
+        }
+        Ok(store)
+    }
+
+    /// Asked once, because it does not change and every transaction needs it.
+    async fn ask_most_operations(&self) -> Option<usize> {
+        let mut client = TransactionalStoreMultiMaxSizeClient::new(self.caller.clone());
+        let asking = client.multi_max_size(pb::MultiMaxSizeRequest {});
+        let answer = tokio::time::timeout(SIZE_LIMIT, asking).await.ok()?.ok()?;
+        let most = usize::try_from(answer.into_inner().max_size).ok()?;
+        (most > 0).then_some(most)
+    }
+
+    fn client(&self) -> StateStoreClient<Caller> {
+        StateStoreClient::new(self.caller.clone()).max_decoding_message_size(MOST_MESSAGE)
+    }
+}
+
+#[async_trait]
+impl StateStore for Pluggable {
+    fn capabilities(&self) -> &'static [Capability] {
+        self.capabilities
+    }
+
+    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+        let answer = self
+            .client()
+            .get(wire::get(request))
+            .await
+            .map_err(failure::plain)?
+            .into_inner();
+        Ok(wire::item(answer.data, answer.etag, answer.metadata))
+    }
+
+    async fn set(&self, request: SetRequest) -> Result<()> {
+        let mut client = self.client();
+        let answer = client.set(wire::set(request)).await;
+        answer.map(drop).map_err(failure::write)
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<()> {
+        let mut client = self.client();
+        let answer = client.delete(wire::delete(request)).await;
+        answer.map(drop).map_err(failure::write)
+    }
+
+    async fn bulk_get(
+        &self,
+        requests: Vec<GetRequest>,
+        parallelism: usize,
+    ) -> Result<Vec<BulkItem>> {
+        let keys: Vec<String> = requests.iter().map(|one| one.key.clone()).collect();
+        let options = pb::BulkGetRequestOptions {
+            parallelism: i64::try_from(parallelism).unwrap_or(i64::MAX),
+        };
+        let request = pb::BulkGetRequest {
+            items: requests.into_iter().map(wire::get).collect(),
+            options: Some(options),
+        };
+        let answer = self.client().bulk_get(request).await;
+        let rows = answer.map_err(failure::plain)?.into_inner().items;
+        Ok(wire::rows(keys, rows))
+    }
+
+    async fn bulk_set(&self, requests: Vec<SetRequest>) -> Result<()> {
+        let request = pb::BulkSetRequest {
+            items: requests.into_iter().map(wire::set).collect(),
+            options: Some(pb::BulkSetRequestOptions::default()),
+        };
+        let answer = self.client().bulk_set(request).await;
+        answer.map(drop).map_err(failure::write)
+    }
+
+    async fn bulk_delete(&self, requests: Vec<DeleteRequest>) -> Result<()> {
+        let request = pb::BulkDeleteRequest {
+            items: requests.into_iter().map(wire::delete).collect(),
+            options: Some(pb::BulkDeleteRequestOptions::default()),
+        };
+        let answer = self.client().bulk_delete(request).await;
+        answer.map(drop).map_err(failure::bulk_delete)
+    }
+
+    async fn transact(&self, operations: Vec<Operation>, metadata: RequestMetadata) -> Result<()> {
+        let request = pb::TransactionalStateRequest {
+            operations: operations.into_iter().map(wire::operation).collect(),
+            metadata,
+        };
+        let mut client = TransactionalStateStoreClient::new(self.caller.clone());
+        let answer = client.transact(request).await;
+        answer.map(drop).map_err(failure::write)
+    }
+
+    fn max_transaction_operations(&self) -> Option<usize> {
+        self.most_operations
+    }
+
+    async fn query(&self, request: QueryRequest) -> Result<QueryResponse> {
+        let request = wire::query(request)?;
+        let mut client = QueriableStateStoreClient::new(self.caller.clone())
+            .max_decoding_message_size(MOST_MESSAGE);
+        let answer = client.query(request).await;
+        Ok(wire::answer(answer.map_err(failure::plain)?.into_inner()))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let answer = self.client().ping(pb::PingRequest {}).await;
+        answer.map(drop).map_err(failure::plain)
+    }
+}

@@ -244,7 +244,7 @@ async fn the_chart_names_the_version_of_the_workspace() {
             format!("image: localhost/dapr/sample-redis:{version}"),
         ),
         (
-            "demo/manifests/3-apps.yaml",
+            "demo/manifests/4-shop.yaml",
             format!("image: localhost/dapr/sample:{version}"),
         ),
     ] {

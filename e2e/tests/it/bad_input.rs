@@ -114,7 +114,11 @@ async fn raw(port: u16, bytes: &[u8]) -> Vec<u8> {
         .await
         .expect("the port is open");
     stream.write_all(bytes).await.ok(); // the server may have had enough before the end
-    stream.shutdown().await.ok();
+    // A whole request is answered; after half of one the server must not wait for the rest. A client that hangs up is not
+    // answered, so the end of the stream may not overtake the answer.
+    if !bytes.ends_with(b"\r\n\r\n") {
+        stream.shutdown().await.ok();
+    }
     let mut answer = Vec::new();
     wait::within(
         "the end of the connection",

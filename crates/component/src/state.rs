@@ -256,8 +256,8 @@ pub trait StateStore: Send + Sync + 'static {
         Err(Error::unsupported("a transaction"))
     }
 
-    /// Most operations of one transaction, where the backend has a limit.
-    fn max_transaction_operations(&self) -> Option<usize> {
+    /// Most operations of one transaction, where the backend has a limit. Asked before each transaction.
+    async fn max_transaction_operations(&self) -> Option<usize> {
         None
     }
 

@@ -236,7 +236,7 @@ impl Stores {
         metadata: BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let slot = self.transactional(store)?;
-        let most = slot.store.component.max_transaction_operations();
+        let most = slot.store.component.max_transaction_operations().await;
         if let Some(most) = most.filter(|most| operations.len() > *most) {
             return Err(Error::TooManyOperations {
                 store: store.to_owned(),

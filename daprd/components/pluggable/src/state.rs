@@ -19,6 +19,7 @@ use proto::components::v1::{
     transactional_state_store_client::TransactionalStateStoreClient,
     transactional_store_multi_max_size_client::TransactionalStoreMultiMaxSizeClient,
 };
+use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 
 use crate::{
@@ -33,7 +34,7 @@ const SIZE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Pluggable {
     caller: Caller,
     capabilities: &'static [Capability],
-    most_operations: Option<usize>,
+    most_operations: OnceCell<Option<usize>>,
 }
 
 impl Pluggable {
@@ -45,7 +46,7 @@ impl Pluggable {
         let mut store = Self {
             caller: Instance::new(&open.name)?.on(channel),
             capabilities: &[],
-            most_operations: None,
+            most_operations: OnceCell::new(),
         };
         let properties = open
             .metadata
@@ -66,13 +67,10 @@ impl Pluggable {
             .features;
         store.capabilities = capabilities::of(&features);
         store.ping().await?;
-        if store.capabilities.contains(&Capability::Transactional) {
-            store.most_operations = store.ask_most_operations().await;
-        }
         Ok(store)
     }
 
-    /// Asked once, because it does not change and every transaction needs it.
+    /// Asked once, because it does not change, and with the first transaction, because not every store knows the question.
     async fn ask_most_operations(&self) -> Option<usize> {
         let mut client = TransactionalStoreMultiMaxSizeClient::new(self.caller.clone());
         let asking = client.multi_max_size(pb::MultiMaxSizeRequest {});
@@ -160,8 +158,14 @@ impl StateStore for Pluggable {
         answer.map(drop).map_err(failure::write)
     }
 
-    fn max_transaction_operations(&self) -> Option<usize> {
-        self.most_operations
+    async fn max_transaction_operations(&self) -> Option<usize> {
+        if !self.capabilities.contains(&Capability::Transactional) {
+            return None;
+        }
+        let asking = self
+            .most_operations
+            .get_or_init(|| self.ask_most_operations());
+        *asking.await
     }
 
     async fn query(&self, request: QueryRequest) -> Result<QueryResponse> {

@@ -69,7 +69,8 @@ impl Mdns {
                 .and_then(|()| daemon.enable_interface(IfKind::LoopbackV4));
             only_loopback.map_err(|error| failed("cannot choose the interface", error))?;
         }
-        let own = format!("{}-{}", instance.app_id, uuid::Uuid::new_v4().simple());
+        // A label holds 63 bytes, which an app id may need for itself; the id is a property.
+        let own = uuid::Uuid::new_v4().simple().to_string();
         let host = format!("{own}.local.");
         let properties = [(APP_ID, instance.app_id.as_str())];
         let mut info = ServiceInfo::new(

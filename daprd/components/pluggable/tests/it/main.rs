@@ -128,7 +128,7 @@ async fn several_keys_at_once() {
 async fn transactions_and_their_size() {
     let served = serve(&["TRANSACTIONAL"]).await;
     let store = store(&served).await;
-    assert_eq!(store.max_transaction_operations(), Some(2));
+    assert_eq!(store.max_transaction_operations().await, Some(2));
     let steps = vec![
         Operation::Upsert(set("a", "1", None)),
         Operation::Delete(delete("b")),
@@ -144,7 +144,8 @@ async fn transactions_and_their_size() {
 #[tokio::test]
 async fn a_store_that_declares_no_transactions_is_not_asked_for_their_size() {
     let served = serve(&[]).await;
-    assert_eq!(store(&served).await.max_transaction_operations(), None);
+    let store = store(&served).await;
+    assert_eq!(store.max_transaction_operations().await, None);
 }
 
 #[tokio::test]

@@ -1,15 +1,18 @@
-//! The one-shot mode before an uninstallation: undoes what the operator leaves in the cluster and what would hang
-//! or mislead without it. Safe to run twice, and while the operator still runs.
+//! The one-shot mode of an uninstallation: undoes what the operator leaves in the cluster and what would hang or
+//! mislead without it. Safe to run twice. The chart runs it when the operator is gone, which would write it all again.
 
 use anyhow::Context as _;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt as _};
 
+use crate::annotations;
 use crate::cluster::Cluster;
 use crate::definition::Definition;
 use crate::leader::LEASE;
 
-/// Takes the conversion webhook out of the CRD and deletes the lease.
+/// Takes the conversion webhook out of the CRD, deletes the lease and the Services of apps.
 pub async fn run(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
     Definition::new(cluster.client())
         .release()
@@ -23,6 +26,30 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
             tracing::info!("lease {LEASE} is left: {}", status.message);
         }
         Err(error) => return Err(error).context("cannot delete the lease"),
+    }
+    delete_services(cluster)
+        .await
+        .context("cannot delete the services of apps")
+}
+
+/// The Services that the reconciler made, in every watched namespace.
+async fn delete_services(cluster: &Cluster) -> Result<(), kube::Error> {
+    let labelled = ListParams::default().labels(&format!("{}=true", annotations::ENABLED));
+    for service in cluster.watched::<Service>().list(&labelled).await? {
+        // a user may have labelled one as ours are
+        if !service.annotations().contains_key(annotations::APP_ID) {
+            continue;
+        }
+        let namespace = service.namespace().unwrap_or_default();
+        let services: Api<Service> = cluster.within(&namespace);
+        match services
+            .delete(&service.name_any(), &DeleteParams::default())
+            .await
+        {
+            Ok(_) => tracing::info!("service {namespace}/{} is deleted", service.name_any()),
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -20,7 +20,6 @@ pub mod injector;
 pub mod mesh;
 pub mod operator;
 pub mod placement;
-pub mod ports;
 pub mod process;
 pub mod sentry;
 pub mod serve;
@@ -28,6 +27,7 @@ pub mod wait;
 
 pub use app::App;
 pub use ca::Ca;
+pub use component_conformance::ports;
 pub use daprd::Daprd;
 pub use injector::Injector;
 pub use operator::Operator;

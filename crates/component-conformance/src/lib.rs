@@ -1,7 +1,9 @@
 //! One suite per kind of component, run by every family against its own backends. What a component declares selects the
 //! cases that it must pass; what it does not declare, it must refuse. A failure panics with the name of the case.
+//! Beside them stands what every test of a real server needs: [`ports`].
 #![deny(missing_docs)]
 
+pub mod ports;
 pub mod pubsub;
 pub mod secrets;
 pub mod spawn;

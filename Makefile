@@ -64,7 +64,8 @@ demo-down: ## remove the demo
 e2e-cluster: ## the chart on a real Kubernetes
 	e2e/cluster/suite
 
-bench: build ## memory, time to ready, added latency
+bench: ## memory, time to ready, added latency, of programs built as they are published
+	cargo build --profile dist $(programs)
 	$(xtask) bench
 
 ci: ## everything, as on the build machine

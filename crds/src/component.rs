@@ -1,10 +1,9 @@
 //! Component: one configured instance of a component type (contract 3.3).
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use macro_rules_attribute::apply;
 
 use crate::name_value::NameValuePair;
-use crate::{lenient, resource::resource};
+use crate::{lenient, object::object, resource::resource};
 
 resource! {
     /// A component: a building block's backend, with its settings.
@@ -12,8 +11,7 @@ resource! {
 }
 
 /// What a component is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Spec {
     /// Category and name of the component type, e.g. `state.redis`; case does not matter.
     #[serde(rename = "type")]
@@ -21,19 +19,12 @@ pub struct Spec {
     /// Version of the component type, usually `v1`.
     pub version: String,
     /// Whether the sidecar starts although this component fails to initialise.
-    #[serde(
-        skip_serializing_if = "lenient::is_off",
-        deserialize_with = "lenient::or_default"
-    )]
     pub ignore_errors: bool,
     /// Settings of the component.
+    #[serde_with(skip_apply)]
     #[serde(deserialize_with = "lenient::or_default")]
     pub metadata: Vec<NameValuePair>,
     /// How long initialisation may take, as a Go duration; 5s when left out.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
     pub init_timeout: Option<String>,
 }
 
@@ -52,8 +43,7 @@ impl Spec {
 }
 
 /// Where the secrets of a resource are kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Auth {
     /// Name of the secret store component that resolves `secretKeyRef`s.
     pub secret_store: String,

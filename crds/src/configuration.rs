@@ -13,11 +13,10 @@ pub mod secrets;
 pub mod tracing;
 pub mod workflow;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use macro_rules_attribute::apply;
 
 use crate::name_value::free_object;
-use crate::{lenient, resource::resource};
+use crate::{object::object, resource::resource};
 
 pub use access_control::AccessControl;
 pub use api_access::Api;
@@ -35,58 +34,39 @@ resource! {
 }
 
 /// The settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Spec {
     /// Middleware for requests that reach the sidecar's API.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_pipeline: Option<Pipeline>,
     /// Middleware for requests from the sidecar to the app.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub app_http_pipeline: Option<Pipeline>,
     /// Distributed tracing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
     /// The old name of `metrics`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = {"enabled": true}))]
     pub metric: Option<Metrics>,
     /// Metrics; what is given here wins over `metric`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = {"enabled": true}))]
     pub metrics: Option<Metrics>,
     /// Mutual TLS; read by the control plane, from its own object only.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mtls: Option<Mtls>,
     /// Which secrets apps may read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Secrets>,
     /// Which apps may invoke this app, and what.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub access_control: Option<AccessControl>,
     /// How app IDs become addresses.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name_resolution: Option<NameResolution>,
     /// Switches for features.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub features: Vec<Feature>,
     /// Which Dapr APIs the app may use.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<Api>,
     /// Which components may be loaded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub components: Option<Components>,
     /// What is logged.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub logging: Option<Logging>,
     /// Limits of WebAssembly components.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub wasm: Option<Wasm>,
     /// Limits of workflows.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Workflow>,
 }
 
@@ -162,8 +142,7 @@ impl Spec {
 }
 
 /// How app IDs become addresses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 #[schemars(extend("required" = ["component", "version", "configuration"]))]
 pub struct NameResolution {
     /// Name of the name resolution component, e.g. `mdns`.
@@ -171,20 +150,17 @@ pub struct NameResolution {
     /// Version of the component, e.g. `v1`.
     pub version: String,
     /// Settings of the component, in its own shape.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub configuration: Option<serde_json::Value>,
 }
 
 /// A switch for a feature.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 #[schemars(extend("required" = ["name", "enabled"]))]
 pub struct Feature {
     /// Name of the feature.
     pub name: String,
     /// Whether the feature is on; off when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }
 
@@ -196,26 +172,16 @@ impl Feature {
 }
 
 /// Which components may be loaded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct Components {
     /// Component types that are refused, as `type` or `type/version`.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub deny: Vec<String>,
 }
 
 /// Limits of WebAssembly components.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Wasm {
     /// Whether WebAssembly components see no real clock and no real randomness, whatever they say themselves.
-    #[serde(
-        skip_serializing_if = "lenient::is_off",
-        deserialize_with = "lenient::or_default"
-    )]
     pub strict_sandbox: bool,
 }
 

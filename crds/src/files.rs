@@ -189,8 +189,9 @@ pub fn from_documents(file: &str, text: &str) -> Result<Vec<Resource>, Error> {
     each_document(file, text).into_iter().collect()
 }
 
-/// Reads the resources of a file one by one. Upstream's loader warns about a broken document and goes
-/// on with the others, for which it needs them apart. Documents of other kinds are skipped.
+/// Reads the resources of a file one by one. Documents of other kinds are skipped.
+///
+/// Compat: Q-file-broken-document: the loader goes on after a broken document, for which it needs them apart.
 pub fn each_document(file: &str, text: &str) -> Vec<Result<Resource, Error>> {
     if let Err(error) = check_length(file, text) {
         return vec![Err(error)];

@@ -1,10 +1,11 @@
 //! HTTPEndpoint: an address outside of Dapr that apps invoke by name (contract 3.7).
 
+use macro_rules_attribute::apply;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::name_value::{DynamicValue, NameValuePair, SecretKeyRef};
-use crate::{lenient, resource::resource};
+use crate::{lenient, object::object, resource::resource};
 
 resource! {
     /// An HTTP address that apps invoke by the resource's name.
@@ -12,53 +13,39 @@ resource! {
 }
 
 /// Where the endpoint is and how to talk to it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Spec {
     /// URL that paths are appended to.
     pub base_url: String,
     /// Headers sent with every call.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub headers: Vec<NameValuePair>,
     /// TLS settings of the connection.
-    #[serde(rename = "clientTLS", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "clientTLS")]
     pub client_tls: Option<Tls>,
 }
 
 /// TLS settings of a client.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Tls {
     /// Certificates that the server's certificate must chain to, in PEM.
-    #[serde(rename = "rootCA", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "rootCA")]
     pub root_ca: Option<TlsDocument>,
     /// Certificate of the client, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<TlsDocument>,
     /// Key of the client's certificate, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key: Option<TlsDocument>,
     /// Whether the server may renegotiate.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = "Never"))]
     pub renegotiation: Option<Renegotiation>,
 }
 
 /// A PEM document, written in place or kept as a secret.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct TlsDocument {
     /// The document in plain text.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<DynamicValue>,
     /// The secret that holds the document.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::secret_key_ref"
-    )]
+    #[serde(deserialize_with = "lenient::secret_key_ref")]
     pub secret_key_ref: Option<SecretKeyRef>,
 }
 

@@ -8,6 +8,7 @@
 
 mod conform;
 mod lenient;
+mod object;
 mod resource;
 
 pub mod component;

@@ -2,33 +2,25 @@
 
 use std::borrow::Cow;
 
+use macro_rules_attribute::apply;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use crate::lenient;
+use crate::{lenient, object::object};
 
 /// One property: a name and either a plain value, a reference to a secret, or the name of an
 /// environment variable of the sidecar.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct NameValuePair {
     /// Name of the property.
     pub name: String,
     /// Plain value of the property: any JSON scalar.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<DynamicValue>,
     /// The secret that holds the value.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::secret_key_ref"
-    )]
+    #[serde(deserialize_with = "lenient::secret_key_ref")]
     pub secret_key_ref: Option<SecretKeyRef>,
     /// The environment variable of the sidecar that holds the value.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
     pub env_ref: Option<String>,
 }
 
@@ -51,8 +43,7 @@ impl NameValuePair {
 }
 
 /// A reference to a value in a secret store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct SecretKeyRef {
     /// Name of the secret.
     pub name: String,

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use macro_rules_attribute::apply;
 
-use crate::{lenient, resource::resource};
+use crate::{lenient, object::object, resource::resource};
 
 resource! {
     /// A subscription of apps to a topic of a pub/sub component.
@@ -16,8 +15,7 @@ resource! {
 }
 
 /// What is subscribed, and where messages go.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Spec {
     /// Name of the pub/sub component.
     pub pubsubname: String,
@@ -27,44 +25,25 @@ pub struct Spec {
     #[serde(deserialize_with = "lenient::or_default")]
     pub routes: Routes,
     /// Settings of the subscription that the component reads.
-    #[serde(
-        skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub metadata: BTreeMap<String, String>,
     /// Topic that takes messages which could not be delivered.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
     pub dead_letter_topic: Option<String>,
     /// Delivery of several messages in one request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bulk_subscribe: Option<BulkSubscribe>,
 }
 
 /// The rules that pick a path for a message; the first that matches wins.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct Routes {
     /// Rules in the order in which they are tried.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub rules: Vec<Rule>,
     /// Path for messages that no rule matches.
-    #[serde(
-        rename = "default",
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
+    #[serde(rename = "default")]
     pub default_path: Option<String>,
 }
 
 /// One rule of a route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct Rule {
     /// CEL expression over the variable `event`, the CloudEvent.
     #[serde(rename = "match")]
@@ -74,22 +53,16 @@ pub struct Rule {
 }
 
 /// How messages are grouped before they are delivered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct BulkSubscribe {
     /// Whether messages are delivered in groups.
+    #[serde_with(skip_apply)]
     pub enabled: bool,
     /// Messages in one group at most; 100 when left out.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::count"
-    )]
+    #[serde(deserialize_with = "lenient::count")]
     pub max_messages_count: Option<i32>,
     /// Milliseconds to wait for a group to fill; 1000 when left out.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::count"
-    )]
+    #[serde(deserialize_with = "lenient::count")]
     pub max_await_duration_ms: Option<i32>,
 }
 
@@ -102,7 +75,7 @@ impl BulkSubscribe {
 
 /// Version `v1alpha1`: one route, no rules.
 pub mod v1alpha1 {
-    use super::{BTreeMap, BulkSubscribe, Deserialize, JsonSchema, Serialize, lenient, resource};
+    use super::{BTreeMap, BulkSubscribe, apply, object, resource};
 
     resource! {
         /// A subscription of apps to a topic of a pub/sub component.
@@ -110,8 +83,7 @@ pub mod v1alpha1 {
     }
 
     /// What is subscribed, and where messages go.
-    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-    #[serde(rename_all = "camelCase", default)]
+    #[apply(object)]
     pub struct Spec {
         /// Name of the pub/sub component.
         pub pubsubname: String,
@@ -120,19 +92,10 @@ pub mod v1alpha1 {
         /// Path in the app that takes the messages.
         pub route: String,
         /// Settings of the subscription that the component reads.
-        #[serde(
-            skip_serializing_if = "BTreeMap::is_empty",
-            deserialize_with = "lenient::or_default"
-        )]
         pub metadata: BTreeMap<String, String>,
         /// Topic that takes messages which could not be delivered.
-        #[serde(
-            skip_serializing_if = "Option::is_none",
-            deserialize_with = "lenient::text"
-        )]
         pub dead_letter_topic: Option<String>,
         /// Delivery of several messages in one request.
-        #[serde(skip_serializing_if = "Option::is_none")]
         pub bulk_subscribe: Option<BulkSubscribe>,
     }
 }

@@ -1,9 +1,10 @@
 //! WorkflowAccessPolicy: which apps may do what with an app's workflows (contract 3.9).
 
+use macro_rules_attribute::apply;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{lenient, resource::resource};
+use crate::{lenient, object::object, resource::resource};
 
 resource! {
     /// Rules for access to the workflows and activities of the apps in its scopes.
@@ -11,59 +12,44 @@ resource! {
 }
 
 /// The rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct Spec {
     /// Rules; what none of them allows is denied.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     #[schemars(length(max = 100))]
     pub rules: Vec<Rule>,
 }
 
 /// What some callers may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "(has(self.workflows) && self.workflows.size() > 0) || (has(self.activities) && self.activities.size() > 0)",
     "message": "name at least one workflow or activity"
 }]))]
 pub struct Rule {
     /// Apps that the rule is about.
-    #[serde(deserialize_with = "lenient::or_default")]
     #[schemars(length(min = 1, max = 100))]
+    #[serde_with(skip_apply)]
+    #[serde(deserialize_with = "lenient::or_default")]
     pub callers: Vec<Caller>,
     /// Workflows that the callers may use.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     #[schemars(length(max = 100))]
     pub workflows: Vec<WorkflowRule>,
     /// Activities that the callers may schedule.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     #[schemars(length(max = 100))]
     pub activities: Vec<ActivityRule>,
 }
 
 /// An app that calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct Caller {
     /// App ID of the caller.
-    #[serde(rename = "appID")]
     #[schemars(length(min = 1, max = 256))]
+    #[serde(rename = "appID")]
     pub app_id: String,
 }
 
 /// Operations on workflows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.requires) || self.requires.size() == 0 || (self.operations.size() == 1 && 'schedule' in self.operations)",
     "message": "requires needs schedule as the only operation"
@@ -73,30 +59,22 @@ pub struct WorkflowRule {
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
     /// What the callers may do with it.
-    #[serde(deserialize_with = "lenient::or_default")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "set"))]
+    #[serde_with(skip_apply)]
+    #[serde(deserialize_with = "lenient::or_default")]
     pub operations: Vec<Operation>,
     /// Events that must have come before, proven by signed history.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     #[schemars(length(max = 20))]
     pub requires: Vec<RequiredEvent>,
 }
 
 /// Activities that may be scheduled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct ActivityRule {
     /// Name of the activity, or a glob pattern.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
     /// Events that must have come before, proven by signed history.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     #[schemars(length(max = 20))]
     pub requires: Vec<RequiredEvent>,
 }

@@ -73,17 +73,8 @@ impl Builder {
             args,
             env: self.env,
         };
-        let mut process = Process::start(options, dir);
+        let process = Process::start_healthy(options, dir, health).await;
         let health = Client::new(format!("http://127.0.0.1:{health}"));
-        process
-            .ready(|| async {
-                health
-                    .request(http::Method::GET, "/healthz")
-                    .attempt()
-                    .await
-                    .is_ok_and(|reply| reply.status == 200)
-            })
-            .await;
         Placement {
             process,
             port: grpc,

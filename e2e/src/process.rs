@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::wait;
+use crate::{http::Client, wait};
 
 /// How long a program may take to end after SIGINT: the grace period of daprd, twice.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -68,6 +68,22 @@ impl Process {
             child,
             dir,
         }
+    }
+
+    /// Starts a program of the control plane, and waits until its health port on the loopback says that it is ready.
+    pub async fn start_healthy(options: Options, dir: TempDir, health: u16) -> Self {
+        let mut process = Self::start(options, dir);
+        let client = Client::new(format!("http://127.0.0.1:{health}"));
+        process
+            .ready(|| async {
+                client
+                    .request(http::Method::GET, "/healthz")
+                    .attempt()
+                    .await
+                    .is_ok_and(|reply| reply.status == 200)
+            })
+            .await;
+        process
     }
 
     /// The folder of this program: logs, resources, credentials.

@@ -97,17 +97,7 @@ impl Builder {
             args,
             env: self.env,
         };
-        let mut process = Process::start(options, dir);
-        let client = Client::new(format!("http://127.0.0.1:{health}"));
-        process
-            .ready(|| async {
-                client
-                    .request(http::Method::GET, "/healthz")
-                    .attempt()
-                    .await
-                    .is_ok_and(|reply| reply.status == 200)
-            })
-            .await;
+        let process = Process::start_healthy(options, dir, health).await;
         Sentry {
             process,
             ca: self.ca,

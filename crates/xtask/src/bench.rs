@@ -1,4 +1,4 @@
-//! Measures: the footprint of idle programs, and what two sidecars add to a call. Nothing here asserts a time;
+//! Measures: the footprint of idle programs, alone and installed, and what two sidecars add to a call. Nothing here asserts a time;
 //! machines differ and are noisy, so runs are interleaved and printed with their spread.
 
 use std::io::Write as _;
@@ -8,6 +8,7 @@ use anyhow::Result;
 mod binaries;
 mod echo;
 mod idle;
+mod installed;
 mod invoke;
 mod load;
 mod mesh;
@@ -27,13 +28,16 @@ enum Bench {
     Idle(idle::Arguments),
     /// Latency that two sidecars with mTLS add to a call, and their CPU.
     Invoke(invoke::Arguments),
+    /// Memory of the programs that run in pods on this machine.
+    Installed,
 }
 
-/// Runs one bench, or both with their defaults.
+/// Runs one bench, or with their defaults those that need nothing but our programs.
 pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.bench {
         Some(Bench::Idle(arguments)) => idle::run(arguments),
         Some(Bench::Invoke(arguments)) => invoke::run(arguments),
+        Some(Bench::Installed) => installed::run(),
         None => {
             idle::run(&idle::Arguments::default())?;
             invoke::run(&invoke::Arguments::default())

@@ -2,36 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use macro_rules_attribute::apply;
 
-use crate::lenient;
+use crate::{lenient, object::object};
 
 /// What is measured.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 #[schemars(extend("required" = ["enabled"]))]
 pub struct Metrics {
     /// Whether metrics are served; true when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Whether error codes are counted; false when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub record_error_codes: Option<bool>,
     /// Labels of HTTP metrics.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpMetrics>,
     /// Rewriting of label values.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub rules: Vec<MetricRule>,
     /// Upper bounds of latency buckets in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_distribution_buckets: Option<Vec<i64>>,
     /// Settings of workflow metrics.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<WorkflowMetrics>,
 }
 
@@ -102,56 +91,43 @@ impl Metrics {
 }
 
 /// Labels of HTTP metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct HttpMetrics {
     /// Whether every path is a label value of its own; true when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub increased_cardinality: Option<bool>,
     /// Path patterns that are kept as label values.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub path_matching: Vec<String>,
     /// Whether the verb is left out; false when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub exclude_verbs: Option<bool>,
 }
 
 /// Rewriting of the labels of one metric.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct MetricRule {
     /// Name of the metric.
     pub name: String,
     /// Labels to rewrite.
+    #[serde_with(skip_apply)]
     #[serde(deserialize_with = "lenient::or_default")]
     pub labels: Vec<MetricLabel>,
 }
 
 /// Rewriting of one label.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct MetricLabel {
     /// Name of the label.
     pub name: String,
     /// Regular expressions by the value that replaces what they match.
+    #[serde_with(skip_apply)]
     #[serde(deserialize_with = "lenient::or_default")]
     pub regex: BTreeMap<String, String>,
 }
 
 /// Settings of workflow metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct WorkflowMetrics {
     /// Upper bounds of latency buckets; those of other metrics when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_distribution_buckets: Option<Vec<i64>>,
     /// Unit of the bounds, as a Go duration; `1ms` when left out.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
     pub latency_distribution_units: Option<String>,
 }

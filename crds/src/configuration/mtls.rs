@@ -1,41 +1,26 @@
 //! Mutual TLS between sidecars, as the control plane's own Configuration object sets it.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use macro_rules_attribute::apply;
 
-use crate::lenient;
 use crate::name_value::free_object;
+use crate::object::object;
 
 /// Mutual TLS.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 #[schemars(extend("required" = ["enabled", "sentryAddress", "controlPlaneTrustDomain"]))]
 pub struct Mtls {
     /// Whether sidecars use mutual TLS; true when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
     /// Lifetime of workload certificates, as a Go duration; 24h when left out.
-    #[serde(
-        rename = "workloadCertTTL",
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
+    #[serde(rename = "workloadCertTTL")]
     pub workload_cert_ttl: Option<String>,
     /// How far clocks may be apart, as a Go duration; 15m when left out.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
     pub allowed_clock_skew: Option<String>,
     /// Address of the certificate authority.
     pub sentry_address: String,
     /// Trust domain of the control plane.
     pub control_plane_trust_domain: String,
     /// Token validators of the certificate authority besides its own.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub token_validators: Vec<TokenValidator>,
 }
 
@@ -52,14 +37,12 @@ impl Mtls {
 }
 
 /// A way to check tokens with which workloads ask for certificates.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct TokenValidator {
     /// Name of the validator: `jwks`.
     #[schemars(extend("enum" = ["jwks"]))]
     pub name: String,
     /// Settings of the validator.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub options: Option<serde_json::Value>,
 }

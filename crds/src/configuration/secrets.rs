@@ -1,42 +1,28 @@
 //! Which secrets an app may read (contract 10.5).
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use macro_rules_attribute::apply;
 
-use crate::lenient;
+use crate::{lenient, object::object};
 
 /// Which secrets the app may read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[apply(object)]
 pub struct Secrets {
     /// Rules, one per secret store.
+    #[serde_with(skip_apply)]
     #[serde(deserialize_with = "lenient::or_default")]
     pub scopes: Vec<SecretScope>,
 }
 
 /// What the app may read from one secret store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct SecretScope {
     /// Name of the secret store component.
     pub store_name: String,
     /// `allow` or `deny` for secrets that are not listed; allow when left out.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
     pub default_access: Option<String>,
     /// If not empty, the only secrets that may be read.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub allowed_secrets: Vec<String>,
     /// Secrets that may not be read.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub denied_secrets: Vec<String>,
 }
 

@@ -1,25 +1,20 @@
 //! Distributed tracing: how much is sampled, and where spans go (contract 10.7).
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use macro_rules_attribute::apply;
 
-use crate::lenient;
 use crate::name_value::NameValuePair;
+use crate::object::object;
 
 /// Distributed tracing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Tracing {
     /// Share of traces that are sampled, from `0` to `1`.
     pub sampling_rate: String,
     /// Whether spans are logged.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout: Option<bool>,
     /// Export to Zipkin.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub zipkin: Option<Zipkin>,
     /// Export over OTLP.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub otel: Option<Otel>,
 }
 
@@ -36,16 +31,14 @@ impl Tracing {
 }
 
 /// Export to Zipkin.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 pub struct Zipkin {
     /// URL that takes spans.
     pub endpoint_address: String,
 }
 
 /// Export over OTLP.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[apply(object)]
 #[schemars(extend("required" = ["endpointAddress", "isSecure", "protocol"]))]
 pub struct Otel {
     /// `grpc` or `http`.
@@ -53,19 +46,10 @@ pub struct Otel {
     /// Host and port of the collector.
     pub endpoint_address: String,
     /// Whether the connection uses TLS; true when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub is_secure: Option<bool>,
     /// Headers sent with every export. Files may also write them as `name=value` strings.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "lenient::or_default"
-    )]
     pub headers: Vec<NameValuePair>,
     /// How long an export may take, as a Go duration.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::text"
-    )]
     pub timeout: Option<String>,
 }
 

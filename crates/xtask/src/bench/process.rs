@@ -29,6 +29,22 @@ pub(super) struct Memory {
     pub peak: u64,
 }
 
+impl Memory {
+    /// What a process occupies now.
+    pub fn of(pid: u32) -> Result<Self> {
+        let proc = Path::new("/proc").join(pid.to_string());
+        let status = std::fs::read_to_string(proc.join("status"))?;
+        // Older kernels have no such file.
+        let rollup = std::fs::read_to_string(proc.join("smaps_rollup")).unwrap_or_default();
+        Ok(Memory {
+            resident: kib(&status, "VmRSS:").context("VmRSS is missing")?,
+            anonymous: kib(&status, "RssAnon:").context("RssAnon is missing")?,
+            peak: kib(&status, "VmHWM:").unwrap_or(0),
+            proportional: kib(&rollup, "Pss:").unwrap_or(0),
+        })
+    }
+}
+
 impl Process {
     /// Starts a program with nothing in its environment but `env`, as a container would.
     pub fn start(
@@ -76,16 +92,7 @@ impl Process {
 
     /// What it occupies now.
     pub fn memory(&self) -> Result<Memory> {
-        let proc = Path::new("/proc").join(self.child.id().to_string());
-        let status = std::fs::read_to_string(proc.join("status"))?;
-        // Older kernels have no such file.
-        let rollup = std::fs::read_to_string(proc.join("smaps_rollup")).unwrap_or_default();
-        Ok(Memory {
-            resident: kib(&status, "VmRSS:").context("VmRSS is missing")?,
-            anonymous: kib(&status, "RssAnon:").context("RssAnon is missing")?,
-            peak: kib(&status, "VmHWM:").unwrap_or(0),
-            proportional: kib(&rollup, "Pss:").unwrap_or(0),
-        })
+        Memory::of(self.child.id())
     }
 
     /// CPU time used so far.

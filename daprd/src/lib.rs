@@ -47,7 +47,8 @@ pub async fn run(flags: Flags, daemon: Daemon) -> Result<()> {
     let mut hang_up = daemon.reload()?;
     loop {
         let scope = daemon.renewed(settings.graceful_shutdown);
-        match Runtime::new(&settings, &scope).run(&mut hang_up).await? {
+        let runtime = Runtime::new(&settings, &scope, daemon.shutdown());
+        match runtime.run(&mut hang_up).await? {
             End::Stopped => return Ok(()),
             End::Restart => tracing::info!("restarting in this process"),
         }

@@ -7,7 +7,7 @@ mod parts;
 mod serve;
 mod stop;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use ::pubsub::Engine;
 use anyhow::Result;
@@ -27,7 +27,9 @@ use crate::{
     middleware::Middleware,
     readiness::Readiness,
     reload::Restart,
+    servers::Servers,
 };
+use stop::Ending;
 
 /// How a life of the sidecar ended.
 pub enum End {
@@ -40,60 +42,60 @@ pub struct Runtime<'s> {
     settings: &'s Resolved,
     daemon: &'s Daemon,
     readiness: Readiness,
-    /// Serves until it is cancelled, which is later than the daemon's shutdown.
-    serving: CancellationToken,
+    servers: Servers,
+    ending: Ending,
 }
 
 /// Everything that must be stopped in order.
 struct Running {
-    pubsub: Engine,
     loader: Arc<Loader>,
     resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
     restart: Option<Restart>,
-    forced: Arc<AtomicBool>,
     app: AppChannel,
 }
 
 impl<'s> Runtime<'s> {
-    pub fn new(settings: &'s Resolved, daemon: &'s Daemon) -> Self {
+    /// A life in the scope `daemon`, which ends when `signal` is cancelled.
+    pub fn new(settings: &'s Resolved, daemon: &'s Daemon, signal: CancellationToken) -> Self {
         Self {
             settings,
             daemon,
             readiness: Readiness::new(daemon.health().clone()),
-            serving: CancellationToken::new(),
+            servers: Servers::new(daemon),
+            ending: Ending::new(signal, daemon),
         }
     }
 
     /// Starts, serves until a signal or a reason to restart, and stops in order.
     pub async fn run(self, hang_up: &mut watch::Receiver<u64>) -> Result<End> {
         let ready = self.daemon.health().target("runtime");
-        let started = self.daemon.unless_shutdown(self.start()).await;
+        let started = tokio::select! {
+            biased;
+            () = self.ending.signal() => None,
+            started = self.daemon.unless_shutdown(self.start()) => started,
+        };
         let mut running = match started {
             Some(Ok(running)) => running,
             Some(Err(error)) => {
-                self.serving.cancel();
                 let _ = self.daemon.stop().await;
                 return Err(error.context("Fatal error from runtime"));
             }
-            None => {
-                self.serving.cancel();
-                return self.daemon.stop().await.map(|()| End::Stopped);
-            }
+            None => return self.daemon.stop().await.map(|()| End::Stopped),
         };
         ready.ready();
         tracing::info!("dapr initialized. Status: Running.");
-        let shutdown = self.daemon.shutdown();
         let restart = tokio::select! {
-            () = shutdown.cancelled() => false,
+            () = self.ending.signal() => {
+                self.block_shutdown(&running).await;
+                false
+            }
+            () = self.ending.asked() => false,
             _ = hang_up.changed() => true,
             reason = running.restart_reason() => {
                 tracing::info!("{reason} has changed");
                 true
             }
         };
-        if !restart {
-            self.block_shutdown(&running).await;
-        }
         self.stop(running).await?;
         Ok(if restart { End::Restart } else { End::Stopped })
     }
@@ -137,7 +139,11 @@ impl<'s> Runtime<'s> {
                 ..::pubsub::Settings::default()
             },
         );
-        self.spawn("pubsub", pubsub_run.run(self.serving.clone()));
+        let (intake, drained) = self.ending.intake();
+        self.spawn("pubsub", async move {
+            let _until_here = drained;
+            pubsub_run.run(intake).await;
+        });
         let owners: Vec<Arc<dyn Owner>> = vec![
             Arc::new(secrets.clone()),
             Arc::new(state.clone()),
@@ -150,7 +156,6 @@ impl<'s> Runtime<'s> {
         self.serve_internal(&mut ground, &invoker);
         self.open_resolver(&ground, &resolver).await;
         self.load(&ground, &loader, &pubsub, &middleware).await?;
-        let forced = Arc::new(AtomicBool::new(false));
         let inventory = Arc::new(Inventory {
             loader: Arc::clone(&loader),
             pubsub: pubsub.clone(),
@@ -168,7 +173,7 @@ impl<'s> Runtime<'s> {
             invoker: invoker.clone(),
             inventory,
             health: Arc::new(self.readiness.clone()),
-            shutdown: self.trigger(&forced),
+            shutdown: self.ending.trigger(),
             max_message: self.max_message(),
         }));
         self.serve_api(&ground, &api, &invoker, &middleware).await?;
@@ -176,11 +181,9 @@ impl<'s> Runtime<'s> {
         self.follow_app(&app, probe, &pubsub);
         let restart = self.watch_resources(ground, &loader, &pubsub);
         Ok(Running {
-            pubsub,
             loader,
             resolver,
             restart,
-            forced,
             app,
         })
     }

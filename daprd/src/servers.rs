@@ -3,12 +3,13 @@
 use std::{convert::Infallible, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use component::BoxError;
 use daemon::Daemon;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use settings::Resolved;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 use transport::{KeepAlive, Listener, ServerOptions};
 
@@ -71,34 +72,69 @@ fn remove_stale(path: &Path) -> Result<()> {
 }
 
 /// How the sidecar's listeners are served.
-pub fn options(settings: &Resolved, drain: Duration) -> ServerOptions {
+pub fn options(settings: &Resolved) -> ServerOptions {
     ServerOptions {
         max_header_bytes: settings.read_buffer_size,
         keep_alive: Some(KeepAlive::default()),
-        drain,
+        drain: drain(settings.graceful_shutdown),
         ..ServerOptions::default()
     }
 }
 
-/// Serves a listener until `stop`, as a task of the daemon.
-pub fn spawn<S, B>(
-    daemon: &Daemon,
-    name: &'static str,
-    listener: Listener,
-    options: ServerOptions,
-    service: S,
+/// The graceful period is one for the whole end, and who exceeds it fails; so the servers do not give up before.
+fn drain(graceful: Duration) -> Duration {
+    match graceful {
+        Duration::ZERO => MAX_DRAIN,
+        limited => limited.saturating_add(DRAIN_MARGIN).min(MAX_DRAIN),
+    }
+}
+
+const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+/// What stands for no limit, and still is a point in time.
+const MAX_DRAIN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The servers of a life, which stop together and before everything that calls under way still need.
+pub struct Servers {
+    daemon: Daemon,
+    running: TaskTracker,
     stop: CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    daemon.spawn(name, async move {
-        Ok(transport::serve(listener, options, service, stop).await?)
-    });
+}
+
+impl Servers {
+    pub fn new(daemon: &Daemon) -> Self {
+        Self {
+            daemon: daemon.clone(),
+            running: TaskTracker::new(),
+            stop: daemon.shutdown().child_token(),
+        }
+    }
+
+    /// Serves a listener until the servers stop, as a task of the daemon.
+    pub fn spawn<S, B>(
+        &self,
+        name: &'static str,
+        listener: Listener,
+        options: ServerOptions,
+        service: S,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let serving = transport::serve(listener, options, service, self.stop.clone());
+        let serving = self.running.track_future(serving);
+        self.daemon.spawn(name, async move { Ok(serving.await?) });
+    }
+
+    /// Stops listening, and waits until the last call has been answered.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
 }

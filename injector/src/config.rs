@@ -38,7 +38,7 @@ pub struct Config {
     pub read_only_root_filesystem: bool,
     /// Security context of the sidecar.
     pub drop_all_capabilities: bool,
-    /// Seccomp profile where the pod names none; ours, upstream has only the annotation.
+    /// Seccomp profile where the pod names none; upstream has only the annotation. Q-chart-restricted
     pub seccomp_profile_type: Option<String>,
     /// The sidecar learns the pod's address from the downward API.
     pub downward_api: bool,

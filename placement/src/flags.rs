@@ -113,6 +113,8 @@ pub(crate) struct Settings {
     pub id: String,
     pub host: String,
     pub port: u16,
+    /// Where other members would be heard.
+    pub members: cluster::Address,
     pub metadata: bool,
     pub keep_alive_time: Duration,
     pub keep_alive_timeout: Duration,
@@ -128,7 +130,7 @@ pub(crate) struct Settings {
 impl Flags {
     /// Checks what clap cannot, and reads the environment.
     pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
-        cluster::check(&self.initial_cluster, &self.id)?;
+        let members = cluster::own_address(&self.initial_cluster, &self.id)?;
         if self.mode == Mode::Kubernetes {
             daemon::refuse_root()?;
         }
@@ -151,6 +153,7 @@ impl Flags {
             id: self.id.clone(),
             host: self.listen_address.clone(),
             port: self.port,
+            members,
             metadata,
             keep_alive_time: keep_alive("keepalive-time", self.keepalive_time)?,
             keep_alive_timeout: keep_alive("keepalive-timeout", self.keepalive_timeout)?,

@@ -54,6 +54,7 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let listener = Listener::listen(&settings.host, settings.port)
         .await
         .context("placement server cannot listen")?;
+    let members = cluster::Port::open(&settings.members).await?;
     tracing::info!("Placement service started on port {}", settings.port);
     let options = ServerOptions {
         tls: security.server(),
@@ -74,6 +75,11 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let token = daemon.shutdown();
     daemon.spawn("placement server", async move {
         Ok(transport::serve(listener, options, service, token).await?)
+    });
+    let token = daemon.shutdown();
+    daemon.spawn("port for members", async move {
+        members.run(token).await;
+        Ok(())
     });
     serving.ready();
 

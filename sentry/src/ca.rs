@@ -141,7 +141,7 @@ impl Authority {
                 at: self.not_after(),
             });
         }
-        // A certificate that outlives its issuer would fail late and far away.
+        // A certificate that outlives its issuer would fail late and far away. Q-sentry-issuer-end
         let not_after = (now + self.ttl).min(self.not_after);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();

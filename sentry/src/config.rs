@@ -7,7 +7,7 @@ use crds::configuration::Mtls;
 use crds::configuration::mtls::TokenValidator;
 use values::GoDuration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::flags::DEFAULT_CONFIG;
 use crate::settings::Settings;
 
@@ -29,13 +29,9 @@ impl Policy {
             &settings.config
         };
         let mtls = match cluster {
-            Some(cluster) => {
-                let found = cluster.configuration(settings.id.namespace(), name).await;
-                found
-                    .with_context(|| format!("configuration {name}"))?
-                    .spec
-                    .mtls
-            }
+            Some(cluster) => from_cluster(cluster, settings.id.namespace(), name)
+                .await
+                .with_context(|| format!("configuration {name}"))?,
             None => from_file(name)?,
         };
         Self::compile(&mtls.unwrap_or_default())
@@ -74,6 +70,31 @@ impl Policy {
         Ok(policy)
     }
 }
+
+/// Waits for a Configuration that does not exist yet: charts make it together with sentry. Upstream ends instead, and is
+/// started again by the cluster. Q-sentry-configuration-wait
+async fn from_cluster(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Mtls>, cluster::Error> {
+    let mut waiting = false;
+    loop {
+        match cluster.configuration(namespace, name).await {
+            Err(cluster::Error::NotFound { path }) => {
+                if !waiting {
+                    tracing::warn!("{path} does not exist, waiting for it");
+                }
+                waiting = true;
+                tokio::time::sleep(RETRY).await;
+            }
+            found => return Ok(found?.spec.mtls),
+        }
+    }
+}
+
+/// Pause before a Configuration that was not there is looked for again.
+const RETRY: Duration = Duration::from_secs(1);
 
 fn from_file(name: &str) -> anyhow::Result<Option<Mtls>> {
     let path = std::path::Path::new(name);
@@ -114,7 +135,7 @@ fn jwks(validator: &TokenValidator) -> anyhow::Result<tokens::Options> {
     };
     let mut compiled = tokens::Options::new(text("source")?.unwrap_or_default());
     compiled.ca_certificate = text("caCertificate")?.filter(|text| !text.is_empty());
-    // Values below these limits are taken for unset, as upstream does.
+    // Compat: Q-sentry-jwks-limits: values below these limits are taken for unset.
     for (name, least, target) in [
         (
             "minRefreshInterval",
@@ -191,5 +212,35 @@ mod tests {
         ] {
             assert!(compile(mtls.clone()).is_err(), "{mtls}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_configuration_that_is_not_there_yet_is_waited_for() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = asked.clone();
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let (status, answer) = match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 | 1 => (
+                    404,
+                    json!({"kind": "Status", "code": 404, "status": "Failure"}),
+                ),
+                2 => (200, json!({"spec": {"mtls": {"workloadCertTTL": "1h"}}})),
+                _ => (
+                    403,
+                    json!({"kind": "Status", "code": 403, "status": "Failure"}),
+                ),
+            };
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            let answer = http::Response::builder().status(status).body(body);
+            async move { Ok::<_, std::convert::Infallible>(answer.unwrap()) }
+        });
+        let cluster = Cluster::new(kube::Client::new(service, "dapr-system"));
+        let begun = tokio::time::Instant::now();
+        let find = || from_cluster(&cluster, "dapr-system", "daprsystem");
+        let mtls = find().await.unwrap().unwrap();
+        assert_eq!(mtls.workload_cert_ttl.as_deref(), Some("1h"));
+        assert_eq!(begun.elapsed(), 2 * RETRY);
+        // What is wrong otherwise does not get better by waiting.
+        assert!(matches!(find().await, Err(cluster::Error::Api { .. })));
     }
 }

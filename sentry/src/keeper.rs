@@ -38,6 +38,7 @@ pub enum Error {
     Authority(#[from] ca::Error),
     #[error("the jwt credentials cannot be used")]
     Jwt(#[from] jwt::Error),
+    /// Q-sentry-key-kept
     #[error(
         "the issuer key is there but {missing} is not: sentry makes no new authority over a key it did not make; \
          complete the set or remove the key"
@@ -97,7 +98,8 @@ impl Keeper {
         self.current.load_full()
     }
 
-    /// Takes over changed credentials; says whether there were any. On an error the old ones stay in force.
+    /// Takes over changed credentials; says whether there were any. On an error the old ones stay in force: upstream
+    /// starts anew with what it finds, and ends if that is no good. Q-sentry-reload
     pub async fn reload(&self) -> Result<bool, Error> {
         let stored = self.store.load().await?;
         let now = self.current();
@@ -206,6 +208,7 @@ fn complete(
     if settings.jwt.is_some() {
         match (&wanted.jwt_key, &wanted.jwks) {
             (Some(_), Some(_)) => {}
+            // The key is somebody's, and its public half is all that lacks. Q-sentry-jwks-derived
             (Some(key), None) => wanted.jwks = Some(jwt::publish(key)?),
             (None, _) => {
                 tracing::info!("no jwt signing key yet, making one");

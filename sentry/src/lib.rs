@@ -47,21 +47,15 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let settings = Settings::new(&flags, |name| std::env::var(name).ok())?;
     let metrics = Metrics::new(&Meter::new(daemon.registry(), MetricOptions::default())?);
     let serving = daemon.health().target("sentry-server");
-    let cluster = connect(&settings).await?;
-    let policy = Policy::load(&settings, cluster.as_ref()).await?;
-    let validators = validators(&settings, &policy, cluster.clone(), &daemon)?;
-    let store = match cluster {
-        Some(cluster) => {
-            let namespace = settings.id.namespace().to_owned();
-            Store::Cluster {
-                cluster,
-                namespace,
-                paths: settings.paths.clone(),
-            }
-        }
-        None => Store::Files(settings.paths.clone()),
+    let Some(opened) = daemon.unless_shutdown(open(&settings, &metrics)).await else {
+        return daemon.wait().await;
     };
-    let keeper = Arc::new(Keeper::open(store, settings.clone(), policy, metrics.clone()).await?);
+    let Opened {
+        cluster,
+        policy,
+        keeper,
+    } = opened?;
+    let validators = validators(&settings, policy.jwks, cluster, &daemon)?;
 
     let own = OwnCertificate {
         keeper: keeper.clone(),
@@ -112,6 +106,35 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     daemon.wait().await
 }
 
+/// What sentry works with, as far as it lies elsewhere.
+struct Opened {
+    cluster: Option<Cluster>,
+    policy: Policy,
+    keeper: Arc<Keeper>,
+}
+
+async fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Opened> {
+    let cluster = connect(settings).await?;
+    let policy = Policy::load(settings, cluster.as_ref()).await?;
+    let store = match cluster.clone() {
+        Some(cluster) => {
+            let namespace = settings.id.namespace().to_owned();
+            Store::Cluster {
+                cluster,
+                namespace,
+                paths: settings.paths.clone(),
+            }
+        }
+        None => Store::Files(settings.paths.clone()),
+    };
+    let keeper = Keeper::open(store, settings.clone(), policy.clone(), metrics.clone()).await?;
+    Ok(Opened {
+        cluster,
+        policy,
+        keeper: Arc::new(keeper),
+    })
+}
+
 async fn connect(settings: &Settings) -> anyhow::Result<Option<Cluster>> {
     if !settings.kubernetes {
         return Ok(None);
@@ -124,12 +147,12 @@ async fn connect(settings: &Settings) -> anyhow::Result<Option<Cluster>> {
 
 fn validators(
     settings: &Settings,
-    policy: &Policy,
+    jwks: Option<tokens::Options>,
     cluster: Option<Cluster>,
     daemon: &Daemon,
 ) -> anyhow::Result<Validators> {
     let kubernetes = cluster.map(|cluster| KubernetesValidator::new(cluster, &settings.id));
-    let Some(options) = policy.jwks.clone() else {
+    let Some(options) = jwks else {
         return Ok(Validators {
             kubernetes,
             jwks: None,

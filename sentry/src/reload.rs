@@ -28,14 +28,17 @@ pub struct Reload {
 impl Reload {
     /// Runs until shutdown.
     pub async fn run(self, watched: &[&Path], shutdown: CancellationToken) -> anyhow::Result<()> {
+        // The store may be an API server that is not there any more: at the end nobody waits for its answer.
+        shutdown.run_until_cancelled(self.follow(watched)).await;
+        Ok(())
+    }
+
+    async fn follow(&self, watched: &[&Path]) {
         let mut changes = watch(watched);
         // What changed between loading and watching has given no notice.
         self.once().await;
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = next(&mut changes) => {}
-            }
+            next(&mut changes).await;
             if changes.is_none() {
                 changes = watch(watched);
             }

@@ -24,7 +24,7 @@ pub struct Service {
     pub cluster_domain: String,
 }
 
-/// Most audiences in one request: each costs an RSA signature.
+/// Most audiences in one request: each costs an RSA signature. Q-sentry-jwt-audiences
 const MAX_AUDIENCES: usize = 32;
 /// Replicas of the scheduler that its certificate names.
 const SCHEDULERS: usize = 3;

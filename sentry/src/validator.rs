@@ -38,8 +38,18 @@ pub enum Refused {
     Identity(String),
     #[error("token review failed")]
     Review(#[source] crate::cluster::Error),
-    #[error("token validation failed: {0}")]
+    #[error("token validation failed: {}", said(.0))]
     Token(tokens::Error),
+}
+
+/// Compat: Q-sentry-refusals: a token that no key has signed is spoken of in the words of upstream's library.
+fn said(error: &tokens::Error) -> String {
+    match error {
+        tokens::Error::UnknownKey | tokens::Error::Signature => {
+            format!("could not verify message: {error}")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Longest app id.
@@ -48,9 +58,11 @@ const MAX_APP_ID: usize = 64;
 impl Validators {
     /// Checks a request with the validator it names, or the default one.
     pub async fn check(&self, request: &SignCertificateRequest) -> Result<Granted, Refused> {
-        let named = match request.token_validator() {
-            TokenValidator::Unknown => self.default(),
-            named => named,
+        let named = match TokenValidator::try_from(request.token_validator) {
+            Ok(TokenValidator::Unknown) => self.default(),
+            Ok(named) => named,
+            // A validator of a later version, which must not be taken for none.
+            Err(_) => return Err(Refused::NotEnabled),
         };
         match named {
             TokenValidator::Unknown => Err(Refused::NoValidator),
@@ -93,7 +105,8 @@ fn common(request: &SignCertificateRequest) -> Result<(), Refused> {
     } else if request.id.contains('.') {
         "the id has dots in it"
     } else if request.id.len() > MAX_APP_ID {
-        "the id is longer than 64 characters"
+        // Compat: Q-sentry-refusals
+        "app ID must be 64 characters or less"
     } else if request.certificate_signing_request.is_empty() {
         "CSR is required"
     } else if request.namespace.is_empty() {

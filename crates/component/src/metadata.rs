@@ -5,9 +5,16 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
 
 use crate::{Error, Result};
 
-/// The metadata of a component, keyed by lower-cased field name.
+/// The metadata of a component. Fields are found in any spelling, and keep the one they were written in.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Metadata(BTreeMap<String, String>);
+pub struct Metadata(BTreeMap<String, Field>);
+
+/// A field; what it is found by is its name in lower case.
+#[derive(Clone, PartialEq, Eq)]
+struct Field {
+    name: String,
+    value: String,
+}
 
 impl Metadata {
     /// The text of a field; an empty value counts as absent.
@@ -20,7 +27,7 @@ impl Metadata {
         fields
             .iter()
             .filter_map(|field| self.0.get(&field.to_ascii_lowercase()))
-            .map(String::as_str)
+            .map(|field| field.value.as_str())
             .find(|value| !value.is_empty())
     }
 
@@ -99,16 +106,20 @@ impl Metadata {
             .map_err(|error| Error::invalid_metadata(fields[0], format!("{value:?}: {error}")))
     }
 
-    /// All fields, lower-cased.
+    /// All fields as they are spelled, for those who hand them on: another program may tell `Host` from `host`.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        self.0.values().map(|field| (&*field.name, &*field.value))
     }
 
     /// Sets a field where it is absent.
     pub fn set_default(&mut self, field: &str, value: impl Into<String>) {
-        let slot = self.0.entry(field.to_ascii_lowercase()).or_default();
-        if slot.is_empty() {
-            *slot = value.into();
+        let slot = self.0.entry(field.to_ascii_lowercase());
+        let slot = slot.or_insert_with(|| Field {
+            name: field.to_owned(),
+            value: String::new(),
+        });
+        if slot.value.is_empty() {
+            slot.value = value.into();
         }
     }
 }
@@ -118,7 +129,13 @@ impl<K: AsRef<str>, V: Into<String>> FromIterator<(K, V)> for Metadata {
         Self(
             fields
                 .into_iter()
-                .map(|(key, value)| (key.as_ref().to_ascii_lowercase(), value.into()))
+                .map(|(name, value)| {
+                    let field = Field {
+                        name: name.as_ref().to_owned(),
+                        value: value.into(),
+                    };
+                    (field.name.to_ascii_lowercase(), field)
+                })
                 .collect(),
         )
     }
@@ -127,7 +144,8 @@ impl<K: AsRef<str>, V: Into<String>> FromIterator<(K, V)> for Metadata {
 /// Values may be secrets: only the names are shown.
 impl std::fmt::Debug for Metadata {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        let names = self.0.values().map(|field| &field.name);
+        f.debug_set().entries(names).finish()
     }
 }
 
@@ -182,6 +200,21 @@ mod tests {
         assert!(error.to_string().contains("bad"), "{error}");
         let error = sample().required(&["absent"]).unwrap_err();
         assert_eq!(error.to_string(), "metadata field absent: is required");
+    }
+
+    #[test]
+    fn spellings_are_kept() {
+        let mut metadata = Metadata::from_iter([("maxRetries", "1"), ("Host", "a"), ("host", "b")]);
+        metadata.set_default("consumerID", "me");
+        metadata.set_default("MAXRETRIES", "9");
+        let mut fields: Vec<_> = metadata.iter().collect();
+        fields.sort_unstable();
+        assert_eq!(
+            fields,
+            [("consumerID", "me"), ("host", "b"), ("maxRetries", "1")],
+            "the last of two spellings counts"
+        );
+        assert_eq!(metadata.text("CONSUMERID"), Some("me"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 mod address;
 mod arguments;
 mod build;
+mod descriptors;
 mod endpoints;
 mod exit;
 mod flags;

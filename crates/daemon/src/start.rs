@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Program;
 use crate::exit::Exit;
 use crate::tasks::{Daemon, Registries};
-use crate::{arguments, endpoints, log, panics, signals};
+use crate::{arguments, descriptors, endpoints, log, panics, signals};
 
 /// The whole life of a program: parses flags, installs the crypto provider, logger and panic hook,
 /// serves metrics and health, runs `run` to its end, stops what is left, and says how it went.
@@ -65,6 +65,7 @@ where
         crate::commit()
     );
     tracing::info!("log level set to: {}", program.log().level);
+    descriptors::raise();
     let runtime = runtime().context("the runtime cannot start")?;
     let result = runtime.block_on(live(program, run));
     // A blocking call that hangs (a name lookup, say) must not hold up the exit.

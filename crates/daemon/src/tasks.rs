@@ -126,8 +126,9 @@ impl Daemon {
     }
 
     /// A scope within the program for something that is restarted in the same process: own tasks, own
-    /// shutdown (also cancelled by the program's), a fresh registry in place of the old one, and no
-    /// health targets. Its failures stay with it and come out of its `wait`.
+    /// shutdown, a fresh registry in place of the old one, and no health targets. Its failures stay with
+    /// it and come out of its `wait`. The program's shutdown does not reach it: whoever has asked for the
+    /// scope ends it, because what it serves may have to go on for a while.
     #[must_use]
     pub fn renewed(&self, grace: Duration) -> Daemon {
         self.health.clear();
@@ -135,7 +136,7 @@ impl Daemon {
             registry: self.registries.renew(),
             registries: self.registries.clone(),
             health: self.health.clone(),
-            shutdown: self.shutdown.child_token(),
+            shutdown: CancellationToken::new(),
             tasks: Tasks::new(),
             reload: self.reload.clone(),
             grace,
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_renewed_scope_fails_alone() {
+    async fn a_renewed_scope_fails_and_ends_alone() {
         let daemon = daemon();
         let scope = daemon.renewed(Duration::from_secs(1));
         scope.spawn("part", async { Err(anyhow!("no")) });
@@ -315,7 +316,8 @@ mod tests {
         let scope = daemon.renewed(Duration::from_secs(1));
         assert!(daemon.unless_shutdown(async { 1 }).await.is_some());
         daemon.stop().await.unwrap();
-        assert!(scope.shutdown().is_cancelled());
+        assert!(!scope.shutdown().is_cancelled());
+        scope.stop().await.unwrap();
         assert!(
             daemon
                 .unless_shutdown(std::future::pending::<()>())

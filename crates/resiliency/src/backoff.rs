@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The shortest wait between two attempts: an endless retry without a delay would occupy a whole core.
+/// Q-resiliency-shortest-wait
 pub const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
 /// How the waiting time develops.

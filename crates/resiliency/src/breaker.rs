@@ -75,6 +75,7 @@ pub enum Verdict {
     /// The target failed.
     Failure,
     /// Nobody waited for the answer; it says nothing about the target, and its place is free again.
+    /// Q-resiliency-abandoned
     Abandoned,
 }
 

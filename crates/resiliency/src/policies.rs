@@ -125,7 +125,7 @@ impl Policies {
         }
     }
 
-    /// Like [`Policies::compile`], but leaves a bad resource out, whole, and says why.
+    /// Like [`Policies::compile`], but leaves a bad resource out, whole, and says why. Q-resiliency-whole
     pub fn load(resources: &[crds::Resiliency], meter: Meter) -> (Arc<Self>, Vec<Error>) {
         let instruments = Instruments::new(&meter);
         let mut book = Book::default();

@@ -107,3 +107,57 @@ pub fn channel(uri: Uri, connector: Connector, options: ChannelOptions) -> Chann
     }
     endpoint.connect_with_connector_lazy(connector)
 }
+
+/// What went wrong with a call, and why, as one text. Layers of the client that only say that a call failed are left out.
+#[must_use]
+pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        next = error.source();
+        let is_wrapper = error.is::<hyper_util::client::legacy::Error>()
+            || error.is::<tonic::transport::Error>()
+            || error.is::<tonic::Status>();
+        if is_wrapper && next.is_some() {
+            continue;
+        }
+        let said = match error.downcast_ref::<tonic::Status>() {
+            Some(status) => status.message().to_owned(),
+            None => error.to_string(),
+        };
+        // Some errors repeat their cause.
+        if !text.ends_with(&said) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&said);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_connection_says_so_and_nothing_else() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap()
+            .port();
+        let uri: Uri = format!("http://127.0.0.1:{port}/").parse().unwrap();
+        let client = client::<Empty<bytes::Bytes>>(Connector::plain(), ClientOptions::default());
+        let error = client.get(uri).await.unwrap_err();
+        let expected =
+            format!("cannot connect to 127.0.0.1:{port}: Connection refused (os error 111)");
+        assert_eq!(describe(&error), expected);
+        assert_eq!(
+            describe(&tonic::Status::from_error(Box::new(error))),
+            expected
+        );
+        assert_eq!(describe(&tonic::Status::unavailable("away")), "away");
+    }
+}

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tower::ServiceExt;
-use tower::util::Oneshot;
 
 use crate::{Peer, Stream};
 
@@ -131,74 +132,94 @@ impl Drop for InFlight {
     }
 }
 
-/// The program's service as hyper wants it: adds the `Peer`, counts the request.
+/// What a program answers with, whatever its service is called: one type, so that hyper's state machines are compiled
+/// once, here, and not for every listener of every program.
+type Answer = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
+type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A program's service, called once per request.
 #[derive(Clone)]
-pub(crate) struct Dispatch<S> {
-    pub(crate) service: S,
+pub(crate) struct Service(Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>);
+
+impl Service {
+    pub(crate) fn new<S, B>(service: S) -> Self
+    where
+        S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Self(Arc::new(move |request| {
+            let answer = service.clone().oneshot(request);
+            Box::pin(async {
+                let Ok(response) = answer.await;
+                response.map(|body| body.map_err(Into::into).boxed_unsync())
+            })
+        }))
+    }
+}
+
+/// The service as hyper wants it: adds the `Peer`, counts the request.
+#[derive(Clone)]
+pub(crate) struct Dispatch {
+    pub(crate) service: Service,
     pub(crate) peer: Peer,
     pub(crate) activity: Arc<Activity>,
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
-where
-    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
-{
-    type Response = Response<Counted<B>>;
+impl hyper::service::Service<Request<Incoming>> for Dispatch {
+    type Response = Response<Counted>;
     type Error = Infallible;
-    type Future = Respond<Oneshot<S, Request<Incoming>>>;
+    type Future = Respond;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
         Respond {
             in_flight: Some(InFlight::new(self.activity.clone())),
-            answer: self.service.clone().oneshot(request),
+            answer: (self.service.0)(request),
         }
     }
 }
 
-pin_project_lite::pin_project! {
-    /// The service's future; hands its guard over to the response body.
-    pub(crate) struct Respond<F> {
-        #[pin]
-        answer: F,
-        in_flight: Option<InFlight>,
+/// The service's future; hands its guard over to the response body.
+pub(crate) struct Respond {
+    answer: Answer,
+    in_flight: Option<InFlight>,
+}
+
+impl Future for Respond {
+    type Output = Result<Response<Counted>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.answer.as_mut().poll(cx));
+        let in_flight = self.in_flight.take();
+        Poll::Ready(Ok(response.map(|body| Counted {
+            body,
+            _in_flight: in_flight,
+        })))
     }
 }
 
-impl<F, B> Future for Respond<F>
-where
-    F: Future<Output = Result<Response<B>, Infallible>>,
-{
-    type Output = Result<Response<Counted<B>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Ok(response) = ready!(this.answer.poll(cx));
-        let in_flight = this.in_flight.take();
-        Poll::Ready(Ok(response.map(|body| Counted { body, in_flight })))
-    }
+/// A response body that keeps its connection from counting as idle.
+pub(crate) struct Counted {
+    body: AnswerBody,
+    _in_flight: Option<InFlight>,
 }
 
-pin_project_lite::pin_project! {
-    /// A response body that keeps its connection from counting as idle.
-    #[derive(Debug)]
-    pub struct Counted<B> {
-        #[pin]
-        body: B,
-        in_flight: Option<InFlight>,
-    }
-}
-
-impl<B: Body> Body for Counted<B> {
-    type Data = B::Data;
-    type Error = B::Error;
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     #[inline]
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     #[inline]

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::connection::{Activity, Dispatch, Quiet, Verdict, Watched};
+use crate::connection::{Activity, Dispatch, Quiet, Service, Verdict, Watched};
 use crate::{Error, KeepAlive, Listener, Peer, PeerIdentity, Stream};
 
 /// How a listener is served. `Default` suits a public HTTP and gRPC port.
@@ -95,12 +96,22 @@ where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
+        + Sync
         + 'static,
     S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    accept_all(listener, options, Service::new(service), shutdown).await;
+    Ok(())
+}
+
+async fn accept_all(
+    listener: Listener,
+    options: ServerOptions,
+    service: Service,
+    shutdown: CancellationToken,
+) {
     let streams = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(
         options.max_connections.min(Semaphore::MAX_PERMITS),
@@ -138,7 +149,6 @@ where
     connections.shutdown().await;
     streams.close();
     let _ = timeout_at(deadline, streams.wait()).await;
-    Ok(())
 }
 
 async fn accept(
@@ -224,17 +234,7 @@ struct Server {
 }
 
 impl Server {
-    async fn connection<S, B>(&self, stream: Stream, address: Option<SocketAddr>, service: S)
-    where
-        S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn connection(&self, stream: Stream, address: Option<SocketAddr>, service: Service) {
         // A token of its own: polling the shared one takes a lock that all connections would fight over.
         let shutdown = self.shutdown.child_token();
         let Some((stream, identity)) = self.handshake(stream, address, &shutdown).await else {

@@ -97,7 +97,7 @@ impl FromStr for Schedule {
             .strip_prefix("TZ=")
             .or_else(|| text.strip_prefix("CRON_TZ="))
         {
-            // The reference crashes on a zone without a schedule; here it is an error.
+            // Q-cron-zone-only: upstream crashes on a zone without a schedule; here it is an error.
             let (name, rest) = rest
                 .split_once(' ')
                 .ok_or_else(|| Error::ZoneOnly(text.to_owned()))?;

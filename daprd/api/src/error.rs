@@ -1,11 +1,16 @@
 //! What an operation answers when it fails, and its one way into an HTTP response and into a gRPC status.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use component::{Body, body, error::Presented};
 use http::{Response, StatusCode, header};
 use serde_json::{Value, json};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{
+    BadRequest, ErrorDetail, ErrorDetails, ErrorInfo, Help, ResourceInfo, StatusExt,
+};
 
 use crate::Reason;
 
@@ -63,7 +68,7 @@ impl ApiError {
         details.set_error_info(
             &presented.reason,
             &presented.domain,
-            std::collections::HashMap::<String, String>::new(),
+            HashMap::<String, String>::new(),
         );
         let code = tonic::Code::from_i32(presented.grpc);
         let status = tonic::Status::with_error_details(code, said, details);
@@ -82,7 +87,7 @@ impl ApiError {
         self
     }
 
-    /// Names the field of the request that is wrong.
+    /// Names the field of the request that is wrong; an empty name is left out.
     pub fn field(mut self, field: &str) -> Self {
         self.0.field = Some((field.to_owned(), self.0.message.clone()));
         self
@@ -195,9 +200,13 @@ impl ApiError {
         }
         let mut details = Vec::new();
         if let Some((field, description)) = &self.0.field {
+            let mut violation = json!({ "description": description });
+            if !field.is_empty() {
+                violation["field"] = field.as_str().into();
+            }
             details.push(json!({
                 "@type": type_url("BadRequest"),
-                "field_violations": [{ "field": field, "description": description }],
+                "field_violations": [violation],
             }));
         }
         if let Some((url, description)) = self.0.help {
@@ -230,28 +239,33 @@ impl ApiError {
         if let Some(status) = error.passed {
             return status;
         }
-        let mut details = ErrorDetails::new();
+        if !error.reason.detailed {
+            return tonic::Status::new(error.reason.grpc, error.message);
+        }
+        let mut details: Vec<ErrorDetail> = Vec::new();
         if let Some((field, description)) = &error.field {
-            details.add_bad_request_violation(field, description);
+            details.push(BadRequest::with_violation(field, description).into());
         }
         if let Some((url, description)) = error.help {
-            details.add_help_link(description, url);
+            details.push(Help::with_link(description, url).into());
         }
-        if let Some(resource) = &error.resource {
-            details.set_resource_info(resource.kind, &resource.name, "", &resource.description);
+        if let Some(Resource {
+            kind,
+            name,
+            description,
+        }) = error.resource
+        {
+            details.push(ResourceInfo::new(kind, name, "", description).into());
         }
         let reason = if error.reason.info.is_empty() {
             error.reason.code
         } else {
             error.reason.info
         };
-        let metadata = error
-            .metadata
-            .unwrap_or_default()
-            .into_iter()
-            .collect::<std::collections::HashMap<_, _>>();
-        details.set_error_info(reason, DOMAIN, metadata);
-        tonic::Status::with_error_details(error.reason.grpc, error.message, details)
+        let metadata = error.metadata.unwrap_or_default();
+        let metadata: HashMap<_, _> = metadata.into_iter().collect();
+        details.push(ErrorInfo::new(reason, DOMAIN, metadata).into());
+        tonic::Status::with_error_details_vec(error.reason.grpc, error.message, details)
     }
 }
 
@@ -361,10 +375,33 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_reasons_have_no_details_over_grpc() {
+        let status = ApiError::new(&reason::secrets::NOT_FOUND, "no store").into_status();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.details().is_empty());
+    }
+
+    #[test]
     fn grpc_carries_the_same_reason() {
         let status = ApiError::new(&reason::state::NOT_FOUND, "no store").into_status();
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         let info = status.get_error_details();
         assert_eq!(info.error_info().unwrap().reason, "DAPR_STATE_NOT_FOUND");
+
+        let error = ApiError::new(&reason::state::ILLEGAL_KEY, "bad key")
+            .field("a||b")
+            .resource("state", "store", "");
+        let details = error.into_status().get_error_details_vec();
+        assert!(
+            matches!(
+                details.as_slice(),
+                [
+                    ErrorDetail::BadRequest(_),
+                    ErrorDetail::ResourceInfo(_),
+                    ErrorDetail::ErrorInfo(_)
+                ]
+            ),
+            "{details:?}"
+        );
     }
 }

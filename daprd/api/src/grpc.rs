@@ -1,6 +1,7 @@
 //! The gRPC front end: the `Dapr` service from the operations table, reflection, and everything unknown proxied to another
 //! app. It decides nothing.
 
+pub mod invoke;
 mod server;
 pub mod subscribe;
 

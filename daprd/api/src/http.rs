@@ -2,7 +2,7 @@
 
 pub mod health;
 pub mod invoke;
-mod json;
+pub(crate) mod json;
 mod leftover;
 pub mod metadata;
 pub mod pubsub;

@@ -1,9 +1,11 @@
 //! What stands around every call, for both servers alike: access rules, the API token, logging, error counting.
 
 pub mod access;
+pub mod cors;
 pub mod log;
 pub mod token;
 
 pub use access::Access;
+pub use cors::Cors;
 pub use log::ApiLog;
 pub use token::ApiToken;

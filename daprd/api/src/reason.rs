@@ -22,6 +22,8 @@ pub struct Reason {
     pub grpc: Code,
     /// Label of the error code metric.
     pub category: &'static str,
+    /// Whether gRPC statuses carry details.
+    pub detailed: bool,
 }
 
 impl Reason {
@@ -33,6 +35,15 @@ impl Reason {
             http,
             grpc,
             category,
+            detailed: true,
+        }
+    }
+
+    /// A reason of the oldest kind: no details over gRPC either.
+    const fn bare(code: &'static str, http: u16, grpc: Code, category: &'static str) -> Self {
+        Self {
+            detailed: false,
+            ..Self::plain(code, http, grpc, category)
         }
     }
 
@@ -50,6 +61,7 @@ impl Reason {
             http,
             grpc,
             category,
+            detailed: true,
         }
     }
 

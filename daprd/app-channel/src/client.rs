@@ -1,4 +1,4 @@
-//! The pooled clients of the app's protocol.
+//! The clients of the app's protocol.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use transport::{ClientOptions, Connector};
+use transport::{ClientOptions, Connector, Multiplexed};
 
 use crate::Protocol;
 
 pub struct Clients {
     pub connector: Connector,
     pub http: Client<Connector, Body>,
-    pub grpc: Client<Connector, tonic::body::Body>,
+    pub grpc: Multiplexed<tonic::body::Body>,
 }
 
 impl Clients {
@@ -27,17 +27,18 @@ impl Clients {
         } else {
             Connector::plain()
         };
-        let http = ClientOptions {
-            http2_only: protocol == Protocol::H2c,
+        // No pings: a gRPC server that expects none takes them for an attack after half a minute, and cuts off every call.
+        let grpc = ClientOptions {
+            keep_alive: None,
             ..ClientOptions::default()
         };
-        let grpc = ClientOptions {
-            http2_only: true,
-            ..ClientOptions::default()
+        let http = ClientOptions {
+            http2_only: protocol == Protocol::H2c,
+            ..grpc.clone()
         };
         Self {
             http: transport::client(connector.clone(), http),
-            grpc: transport::client(connector.clone(), grpc),
+            grpc: Multiplexed::new(connector.clone(), grpc),
             connector,
         }
     }

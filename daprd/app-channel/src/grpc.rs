@@ -129,7 +129,7 @@ impl AppChannel {
         drop(place);
         match response {
             Ok(response) => Ok(response.map(body::streamed)),
-            Err(error) => Err(Error::Unreachable(component::error::chain(&error))),
+            Err(error) => Err(Error::Unreachable(transport::describe(&error))),
         }
     }
 
@@ -142,6 +142,18 @@ impl AppChannel {
     }
 }
 
+/// A status of the client itself, about a line that broke, is told in words of its causes.
 fn failed(status: Status) -> Error {
-    Error::Status(Box::new(status))
+    if std::error::Error::source(&status).is_none() {
+        return Error::Status(Box::new(status));
+    }
+    let code = match status.code() {
+        Code::Unknown => Code::Unavailable,
+        code => code,
+    };
+    let text = format!(
+        "error invoking app channel: {}",
+        transport::describe(&status)
+    );
+    Error::Status(Box::new(Status::new(code, text)))
 }

@@ -1,4 +1,5 @@
-//! Calls to an HTTP app: through the app pipeline, then over the pooled client. Bodies are streamed.
+//! Calls to an HTTP app: through the app pipeline, then over the pooled client. Bodies are streamed, and not looked into:
+//! Q-accept-encoding. One that breaks off is passed on broken: Q-short-body.
 
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery,
@@ -189,7 +190,7 @@ impl Endpoint for AppChannel {
             Err(error) => {
                 let mut response = Response::new(body::empty());
                 *response.status_mut() = ::http::StatusCode::INTERNAL_SERVER_ERROR;
-                let problem = component::error::chain(&error);
+                let problem = transport::describe(&error);
                 response.extensions_mut().insert(Failed(problem));
                 response
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use component::{Body, body};
 use futures::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use proto::{
     common::v1::{InvokeRequest, InvokeResponse, StreamPayload},
@@ -19,7 +19,14 @@ use tonic::{Status, Streaming};
 use tower::Service;
 use transport::Peer;
 
-use crate::{Invoker, access_control::Call, headers, method, remote};
+use crate::{
+    Invoker,
+    access_control::Call,
+    answer::{self, OfGrpc},
+    headers,
+    message::{self, Told},
+    method, remote,
+};
 
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
 const REFLECTION: &str = "/grpc.reflection.";
@@ -62,16 +69,23 @@ impl Internal {
     }
 }
 
-async fn reflection(request: Request<Body>) -> Response<tonic::body::Body> {
+/// Lists the services of our proto files, in either version of the protocol: Go's tools still ask by the older one.
+pub async fn reflection(request: Request<Body>) -> Response<tonic::body::Body> {
     let builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
-    match builder.build_v1() {
-        Ok(mut service) => {
-            let Ok(response) = service.call(request).await;
-            response
+    let answer = if request.uri().path().contains(".v1alpha.") {
+        match builder.build_v1alpha() {
+            Ok(mut service) => service.call(request).await,
+            Err(error) => return Status::internal(error.to_string()).into_http(),
         }
-        Err(error) => Status::internal(error.to_string()).into_http(),
-    }
+    } else {
+        match builder.build_v1() {
+            Ok(mut service) => service.call(request).await,
+            Err(error) => return Status::internal(error.to_string()).into_http(),
+        }
+    };
+    let Ok(response) = answer;
+    response
 }
 
 /// The identity that a connection proved, if it is one of mTLS.
@@ -104,16 +118,14 @@ impl ServiceInvocation for Callee {
             .as_mut()
             .and_then(|message| message.data.take());
         let data = data.unwrap_or_default().value;
-        let (response, _) = self.invoke(id.as_ref(), head, body::full(data)).await?;
+        let response = self.invoke(id.as_ref(), head, body::full(data)).await?;
         let (parts, body) = response.into_parts();
         let collected = body.collect().await;
         let collected = collected.map_err(|error| Status::internal(error.to_string()))?;
         let mut reply = reply_head(&parts);
         if let Some(message) = &mut reply.message {
-            message.data = Some(prost_types::Any {
-                type_url: String::new(),
-                value: collected.to_bytes().into(),
-            });
+            let data = message.data.get_or_insert_default();
+            data.value = collected.to_bytes().into();
         }
         Ok(tonic::Response::new(reply))
     }
@@ -136,7 +148,7 @@ impl ServiceInvocation for Callee {
             Ok(message.payload)
         });
         let body = remote::numbered(first.payload, rest);
-        let (response, _) = self.invoke(id.as_ref(), head, body).await?;
+        let response = self.invoke(id.as_ref(), head, body).await?;
         let (parts, body) = response.into_parts();
         Ok(tonic::Response::new(chunks(reply_head(&parts), body)))
     }
@@ -180,10 +192,10 @@ impl Callee {
         caller: Option<&SpiffeId>,
         head: InternalInvokeRequest,
         body: Body,
-    ) -> Result<(Response<Body>, Arc<str>), Status> {
+    ) -> Result<Response<Body>, Status> {
         let inner = &self.0.0;
         let message = head.message.ok_or_else(missing)?;
-        let name = method::normalise_decoded(&message.method)
+        let name = method::normalise_message(&message.method)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let verb = message.http_extension.clone().unwrap_or_default().verb();
         let source: Arc<str> = headers::caller_app_id(&head.metadata).into();
@@ -197,14 +209,20 @@ impl Callee {
         };
         self.0.authorize(caller, &name, call)?;
         inner.metrics.called(&source);
-        let request = http_request(&name, &message, &head.metadata, body)?;
+        if !is_grpc {
+            message::check_extension(message.http_extension.as_ref()).map_err(|error| {
+                Status::internal(format!("error invoking app channel: {error}"))
+            })?;
+        }
+        let request = http_request(message, &head.metadata, body)?;
+        // Q-sse-status: also where the caller accepts nothing but events, the app's own status is the answer.
         let answer = self.0.local(&name, request).await;
         let response = answer.map_err(|error| match error {
             crate::Error::Method(_) => Status::internal(error.to_string()),
             other => other.into_status(),
         })?;
         inner.metrics.answered(&source, response.status());
-        Ok((response, source))
+        Ok(response)
     }
 }
 
@@ -239,18 +257,15 @@ impl Invoker {
 
 /// The request that an HTTP app gets.
 fn http_request(
-    name: &str,
-    message: &InvokeRequest,
+    message: InvokeRequest,
     metadata: &std::collections::BTreeMap<String, proto::internals::v1::ListStringValue>,
     body: Body,
 ) -> Result<Request<Body>, Status> {
     let extension = message.http_extension.clone().unwrap_or_default();
     let mut request = Request::new(body);
-    *request.method_mut() = match extension.verb() {
-        proto::common::v1::http_extension::Verb::None => Method::POST,
-        verb => Method::from_bytes(verb.as_str_name().as_bytes()).unwrap_or(Method::POST),
-    };
-    *request.uri_mut() = method::uri(name, Some(&extension.querystring))
+    *request.method_mut() = message::verb(&extension);
+    // The path is the method's only for an HTTP app, which is asked last.
+    *request.uri_mut() = method::uri("", Some(&extension.querystring))
         .map_err(|error| Status::internal(error.to_string()))?;
     let mut all: HeaderMap = headers::from_metadata(metadata);
     headers::remove_hop_by_hop(&mut all);
@@ -261,6 +276,11 @@ fn http_request(
         all.insert(header::CONTENT_TYPE, content_type);
     }
     *request.headers_mut() = all;
+    request.extensions_mut().insert(Told {
+        http_extension: message.http_extension,
+        type_url: message.data.unwrap_or_default().type_url,
+        content_type: message.content_type,
+    });
     Ok(request)
 }
 
@@ -268,19 +288,37 @@ fn http_request(
 fn reply_head(parts: &http::response::Parts) -> InternalInvokeResponse {
     let mut all = parts.headers.clone();
     headers::remove_hop_by_hop(&mut all);
-    let content_type = all.get(header::CONTENT_TYPE);
+    let (status, message) = match parts.extensions.get::<OfGrpc>() {
+        Some(answer) => {
+            let data = prost_types::Any {
+                type_url: answer.type_url.clone(),
+                value: Vec::new(),
+            };
+            let message = InvokeResponse {
+                data: Some(data),
+                content_type: answer.content_type.clone(),
+            };
+            (answer::into_internal(&answer.status), message)
+        }
+        None => {
+            let status = HttpStatus {
+                code: i32::from(parts.status.as_u16()),
+                ..HttpStatus::default()
+            };
+            let content_type = all.get(header::CONTENT_TYPE);
+            let message = InvokeResponse {
+                data: None,
+                content_type: content_type
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default()
+                    .to_owned(),
+            };
+            (status, message)
+        }
+    };
     InternalInvokeResponse {
-        status: Some(HttpStatus {
-            code: i32::from(parts.status.as_u16()),
-            ..HttpStatus::default()
-        }),
-        message: Some(InvokeResponse {
-            data: None,
-            content_type: content_type
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-                .to_owned(),
-        }),
+        status: Some(status),
+        message: Some(message),
         headers: headers::from_headers(&all),
         ..InternalInvokeResponse::default()
     }

@@ -100,7 +100,7 @@ impl Endpoints {
         let response = outgoing
             .send()
             .await
-            .map_err(|error| unreachable(component::error::chain(&error)))?;
+            .map_err(|error| unreachable(transport::describe(&error)))?;
         Ok(http::Response::from(response).map(body::streamed))
     }
 }

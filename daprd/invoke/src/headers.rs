@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use proto::internals::v1::ListStringValue;
+use telemetry::trace::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE};
 
 /// Headers that concern one connection only (RFC 9110 7.6.1, contract 2.3).
 const HOP_BY_HOP: [&str; 10] = [
@@ -21,7 +22,7 @@ const HOP_BY_HOP: [&str; 10] = [
 
 const CALLER_APP_ID: HeaderName = HeaderName::from_static("dapr-caller-app-id");
 const CALLER_NAMESPACE: HeaderName = HeaderName::from_static("dapr-caller-namespace");
-const CALLEE_APP_ID: HeaderName = HeaderName::from_static("dapr-callee-app-id");
+pub const CALLEE_APP_ID: HeaderName = HeaderName::from_static("dapr-callee-app-id");
 const DESTINATION_APP_ID: &str = "destination-app-id";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -61,12 +62,16 @@ impl Own {
     }
 
     /// Says who calls whom; what the caller's app claims is overwritten.
-    pub fn add(&self, headers: &mut HeaderMap, callee: &str) {
+    pub fn identify(&self, headers: &mut HeaderMap, callee: &str) {
         headers.insert(CALLER_APP_ID, self.app_id.clone());
         headers.insert(CALLER_NAMESPACE, self.namespace.clone());
         if let Ok(callee) = HeaderValue::from_str(callee) {
             headers.insert(CALLEE_APP_ID, callee);
         }
+    }
+
+    /// Says through whom the call comes, where it leaves this sidecar for another.
+    pub fn forward(&self, headers: &mut HeaderMap) {
         for (name, value) in [
             (FORWARDED_FOR, &self.address),
             (FORWARDED_HOST, &self.host_name),
@@ -104,6 +109,89 @@ pub fn remove_connection(headers: &mut HeaderMap) {
         headers.insert(header::TE, te);
     }
 }
+
+/// Metadata of a gRPC call as headers of the invocation: what belongs to the call itself stays behind.
+pub fn from_call(mut metadata: HeaderMap) -> HeaderMap {
+    let own: Vec<HeaderName> = metadata
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            name.starts_with("grpc-") && name != GRPC_TRACE_BIN || OF_CALL.contains(&name)
+        })
+        .cloned()
+        .collect();
+    for name in own {
+        metadata.remove(name);
+    }
+    remove_hop_by_hop(&mut metadata);
+    metadata
+}
+
+/// Drops binary metadata, which HTTP has no place for.
+pub fn remove_binary(headers: &mut HeaderMap) {
+    let binary: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().ends_with("-bin"))
+        .cloned()
+        .collect();
+    for name in binary {
+        headers.remove(name);
+    }
+}
+
+/// Headers of an HTTP app's answer as metadata of a gRPC one. Names that HTTP itself gives a meaning to get a prefix.
+pub fn into_call(headers: &HeaderMap) -> HeaderMap {
+    let mut metadata = HeaderMap::with_capacity(headers.len() + 1);
+    for (name, value) in headers {
+        let text = name.as_str();
+        if text == "content-length" || text.starts_with("grpc-") || OF_TRACE.contains(&text) {
+            continue;
+        }
+        let name = if PERMANENT.contains(&text) {
+            HeaderName::from_bytes(format!("dapr-{text}").as_bytes()).unwrap_or(name.clone())
+        } else {
+            name.clone()
+        };
+        metadata.append(name, value.clone());
+    }
+    metadata
+}
+
+/// Metadata that says how a gRPC call travels.
+const OF_CALL: [&str; 6] = [
+    "content-type",
+    "content-length",
+    "te",
+    "host",
+    "user-agent",
+    "accept-encoding",
+];
+
+const OF_TRACE: [&str; 2] = [TRACEPARENT, TRACESTATE];
+
+/// Headers of the permanent registry that an app may answer with (contract 2.3).
+const PERMANENT: [&str; 20] = [
+    "accept",
+    "accept-charset",
+    "accept-language",
+    "accept-ranges",
+    "cache-control",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "referer",
+    "via",
+    "warning",
+];
 
 /// Headers as they travel inside a message; the body's length is known by its end.
 pub fn into_metadata(headers: &HeaderMap, callee: &str) -> BTreeMap<String, ListStringValue> {
@@ -173,7 +261,10 @@ mod tests {
     fn claims_of_the_app_are_overwritten() {
         let mut headers = HeaderMap::new();
         headers.insert(CALLER_APP_ID, HeaderValue::from_static("spoofed"));
-        Own::new("me", "ns", "10.0.0.1", "host").add(&mut headers, "you");
+        let own = Own::new("me", "ns", "10.0.0.1", "host");
+        own.identify(&mut headers, "you");
+        assert!(!headers.contains_key("forwarded"));
+        own.forward(&mut headers);
         assert_eq!(headers["dapr-caller-app-id"], "me");
         assert_eq!(headers["dapr-caller-namespace"], "ns");
         assert_eq!(headers["dapr-callee-app-id"], "you");
@@ -189,6 +280,32 @@ mod tests {
         headers.insert("te", HeaderValue::from_static("trailers"));
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-two"]);
+    }
+
+    #[test]
+    fn metadata_of_the_call_itself_is_no_header_of_the_invocation() {
+        let mut metadata = HeaderMap::new();
+        for name in ["grpc-timeout", "te", "user-agent", "content-type"] {
+            metadata.insert(name, HeaderValue::from_static("v"));
+        }
+        metadata.insert("x-app", HeaderValue::from_static("v"));
+        let mut headers = from_call(metadata);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-app"]);
+        headers.insert("x-bin", HeaderValue::from_static("v"));
+        remove_binary(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-app"]);
+    }
+
+    #[test]
+    fn an_answers_own_headers_are_told_from_those_of_grpc() {
+        let mut headers = HeaderMap::new();
+        for name in ["content-type", "content-length", "server", "traceparent"] {
+            headers.insert(name, HeaderValue::from_static("v"));
+        }
+        let metadata = into_call(&headers);
+        let mut names: Vec<_> = metadata.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["dapr-content-type", "server"]);
     }
 
     #[test]

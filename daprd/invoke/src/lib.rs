@@ -2,6 +2,7 @@
 //! over mTLS between sidecars. Contract 2.3, 10.3.
 
 pub mod access_control;
+mod answer;
 mod callee;
 mod endpoints;
 mod headers;
@@ -31,7 +32,8 @@ use headers::Own;
 use metrics::Metrics;
 use target::Target;
 
-pub use callee::Internal;
+pub use callee::{Internal, reflection};
+pub use message::Reply;
 
 /// Bodies of a known length up to this many bytes are kept, so that a call can be tried again.
 const MAX_REPLAY: u64 = 64 << 10;
@@ -39,18 +41,21 @@ const MAX_REPLAY: u64 = 64 << 10;
 /// The same where the platform has asked for retries of this app.
 const MAX_POLICY_REPLAY: u64 = 4 << 20;
 
-/// Why an invocation failed.
+/// Why an invocation failed. Callers see the texts.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The target is no app id.
     #[error("invalid app id {0}")]
     Target(String),
     /// The method holds what no path may hold.
-    #[error("invalid method: {0}")]
+    #[error("rpc error: code = InvalidArgument desc = invalid method: {0}")]
     Method(String),
+    /// The message lacks what an HTTP app has to be told.
+    #[error("rpc error: code = InvalidArgument desc = {0}")]
+    Message(&'static str),
     /// Nobody knows where the app listens.
-    #[error("couldn't find service {app_id}: {problem}")]
-    Resolve { app_id: String, problem: String },
+    #[error("{0}")]
+    Resolve(String),
     /// The other sidecar cannot be reached, or refused the identity.
     #[error("failed to invoke target {app_id}: {problem}")]
     Unreachable { app_id: String, problem: String },
@@ -66,8 +71,8 @@ pub enum Error {
     /// The own app.
     #[error(transparent)]
     App(#[from] app_channel::Error),
-    /// What the other sidecar answered.
-    #[error("rpc error: code = {:?} desc = {}", .0.code(), .0.message())]
+    /// What the other sidecar answered; never what an app did.
+    #[error("rpc error: code = {} desc = {}", component::error::code_name(.0.code() as i32), .0.message())]
     Status(Box<Status>),
 }
 
@@ -75,7 +80,7 @@ impl Error {
     /// The gRPC code that says the same.
     pub fn code(&self) -> Code {
         match self {
-            Self::Target(_) | Self::Method(_) => Code::InvalidArgument,
+            Self::Target(_) | Self::Method(_) | Self::Message(_) => Code::InvalidArgument,
             Self::Denied { .. } => Code::PermissionDenied,
             Self::Unreachable { .. } => Code::Unavailable,
             Self::Status(status) => status.code(),
@@ -93,6 +98,7 @@ impl Error {
     }
 
     fn from_status(app_id: &str, status: Status) -> Self {
+        let broke = std::error::Error::source(&status).is_some();
         match status.code() {
             Code::PermissionDenied => Self::Denied {
                 message: format!(
@@ -100,19 +106,19 @@ impl Error {
                     status.message()
                 ),
             },
-            Code::Unavailable => Self::unreachable(app_id, &status),
-            // The client reports a line that broke before any answer as an unknown status with its cause.
-            Code::Unknown if std::error::Error::source(&status).is_some() => {
-                Self::unreachable(app_id, &status)
+            // The client reports a line that broke before any answer as a status with its cause.
+            Code::Unavailable | Code::Unknown if broke => {
+                Self::unreachable(app_id, transport::describe(&status))
             }
+            Code::Unavailable => Self::unreachable(app_id, status.message().to_owned()),
             _ => Self::Status(Box::new(status)),
         }
     }
 
-    fn unreachable(app_id: &str, status: &Status) -> Self {
+    fn unreachable(app_id: &str, problem: String) -> Self {
         Self::Unreachable {
             app_id: app_id.to_owned(),
-            problem: component::error::chain(status),
+            problem,
         }
     }
 
@@ -160,9 +166,19 @@ struct Inner {
 }
 
 /// What one attempt came to: an answer that a policy may count as a failure, or no answer.
-enum Failure {
-    Answer(Box<Response<Body>>),
+enum Failure<A> {
+    Answer(Box<A>),
     Error(Error),
+}
+
+/// The outcome of all attempts: a failed answer is an answer all the same.
+fn settle<A>(outcome: Result<A, policy::Error<Failure<A>>>) -> Result<A, Error> {
+    match outcome {
+        Ok(answer) => Ok(answer),
+        Err(policy::Error::Inner(Failure::Answer(answer))) => Ok(*answer),
+        Err(policy::Error::Inner(Failure::Error(error))) => Err(error),
+        Err(other) => Err(Error::Policy(other.map(|_| Unseen).to_string())),
+    }
 }
 
 /// Stands for a failure that was matched away before: a policy's own errors are left to print.
@@ -220,7 +236,10 @@ impl Invoker {
             return Ok(response);
         }
         let method = method::normalise(method)?;
-        inner.own.add(request.headers_mut(), target.app_id());
+        inner.own.identify(request.headers_mut(), target.app_id());
+        if !self.is_own(&target) {
+            inner.own.forward(request.headers_mut());
+        }
         let policies = inner.options.policies.load_full();
         let named = policies.names_app(target.app_id());
         let policy = if named {
@@ -234,7 +253,7 @@ impl Invoker {
         } else {
             MAX_REPLAY
         };
-        let answer = match replayable(body, limit).await? {
+        let outcome = match replayable(body, limit).await? {
             Replay::Kept(bytes) => {
                 let attempt =
                     |_| self.attempt(&target, &method, &parts, body::full(bytes.clone()), named);
@@ -246,15 +265,12 @@ impl Invoker {
                     let body = body.take().unwrap_or_else(body::empty);
                     self.attempt(&target, &method, &parts, body, named)
                 };
-                policy.run(attempt, |_: &Failure| Outcome::Permanent).await
+                policy
+                    .run(attempt, |_: &Failure<_>| Outcome::Permanent)
+                    .await
             }
         };
-        let mut response = match answer {
-            Ok(response) => response,
-            Err(policy::Error::Inner(Failure::Answer(response))) => *response,
-            Err(policy::Error::Inner(Failure::Error(error))) => return Err(error),
-            Err(other) => return Err(Error::Policy(other.map(|_| Unseen).to_string())),
-        };
+        let mut response = answer::for_http_caller(settle(outcome)?);
         headers::remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
@@ -267,7 +283,7 @@ impl Invoker {
         parts: &Parts,
         body: Body,
         judged: bool,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<Body>, Failure<Response<Body>>> {
         let mut request = Request::new(body);
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = parts.uri.clone();
@@ -296,9 +312,10 @@ impl Invoker {
             let (message, metadata) =
                 message::from_http(method, request, self.0.options.max_message).await?;
             let reply = app.on_invoke(message, metadata).await;
-            return message::into_http(reply);
+            return answer::of_grpc_app(reply);
         }
-        let request = method::address(method, request)?;
+        let mut request = method::address(method, request)?;
+        headers::remove_binary(request.headers_mut());
         Ok(app.send(request).await?)
     }
 
@@ -310,14 +327,10 @@ impl Invoker {
     /// Where the app's sidecar listens.
     async fn resolve(&self, target: &Target) -> Result<String, Error> {
         let options = &self.0.options;
-        let failed = |problem: String| Error::Resolve {
-            app_id: target.app_id().to_owned(),
-            problem,
-        };
         let resolver = options
             .resolver
             .load_full()
-            .ok_or_else(|| failed("name resolver not initialized".to_owned()))?;
+            .ok_or_else(|| Error::Resolve("name resolver not initialized".to_owned()))?;
         let asked = component::names::Target {
             app_id: target.app_id().to_owned(),
             namespace: target.namespace().to_owned(),
@@ -326,7 +339,7 @@ impl Invoker {
         resolver
             .resolve(&asked)
             .await
-            .map_err(|error| failed(component::error::chain(&error)))
+            .map_err(|error| Error::Resolve(component::error::chain(&error)))
     }
 
     /// The sidecar of a target, ready to be called.
@@ -335,10 +348,7 @@ impl Invoker {
         let peers = &self.0.options.peers;
         peers
             .peer(&address, target.app_id(), target.namespace())
-            .map_err(|error| Error::Unreachable {
-                app_id: target.app_id().to_owned(),
-                problem: error.to_string(),
-            })
+            .map_err(|error| Error::unreachable(target.app_id(), error.to_string()))
     }
 }
 
@@ -347,7 +357,7 @@ fn is_success(status: http::StatusCode) -> bool {
 }
 
 /// Answers are judged by their status, which the policy may match; a broken line is always worth another try.
-fn classify(failure: &Failure) -> Outcome {
+fn classify(failure: &Failure<Response<Body>>) -> Outcome {
     match failure {
         Failure::Answer(response) => Outcome::Http(response.status().as_u16()),
         Failure::Error(error) if error.is_transport() => Outcome::Retryable,

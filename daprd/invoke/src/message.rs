@@ -3,50 +3,86 @@
 use app_channel::Error as AppError;
 use bytes::Bytes;
 use component::{Body, body};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use prost_types::Any;
 use proto::common::v1::{HttpExtension, InvokeRequest, InvokeResponse, http_extension::Verb};
-use resiliency::{Builtin, Outcome, policy};
+use resiliency::{Builtin, Outcome};
+use telemetry::trace::TraceContext;
 use tonic::{Code, Status};
 
-use crate::{Error, Invoker, headers, method, target::Target};
+use crate::{
+    Error, Failure, Invoker,
+    answer::{self, OfGrpc},
+    headers, method, settle,
+    target::Target,
+};
 
 /// Metadata in which the status of an HTTP app reaches a gRPC caller.
 const HTTP_STATUS: &str = "dapr-http-status";
 
+/// What a message says besides its method, query and bytes; kept in the extensions of the request that it becomes.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub http_extension: Option<HttpExtension>,
+    pub type_url: String,
+    pub content_type: String,
+}
+
+/// An app's answer to a message.
+#[derive(Debug)]
+pub struct Reply {
+    /// The error is the app's own.
+    pub result: Result<InvokeResponse, Status>,
+    /// Metadata of the answer, also of an error.
+    pub metadata: HeaderMap,
+}
+
 impl Invoker {
-    /// Invokes by message; the answer's metadata are its headers.
+    /// Invokes by message. `metadata` is that of the caller's call.
     ///
     /// # Errors
-    /// Where nobody answered, or the app answered with an error.
+    /// Where nobody answered; what the app answered, whatever its status, is no error.
     pub async fn message(
         &self,
         target: &str,
-        request: InvokeRequest,
-        mut metadata: HeaderMap,
-    ) -> Result<(InvokeResponse, HeaderMap), Error> {
+        mut request: InvokeRequest,
+        metadata: HeaderMap,
+    ) -> Result<Reply, Error> {
         let inner = &self.0;
         let target = Target::parse(target, &inner.options.namespace, &inner.endpoints)?;
-        let mut request = request;
-        request.method = method::normalise_decoded(&request.method)?;
-        inner.own.add(&mut metadata, target.app_id());
+        request.method = method::normalise_message(&request.method)?;
+        let mut metadata = headers::from_call(metadata);
+        if let Target::Url { url, endpoint } = &target {
+            let name = request.method.clone();
+            let http = into_http_request(request, metadata)?;
+            let answer = inner.endpoints.call(url, endpoint.as_deref(), &name, http);
+            return self.reply(answer.await?).await;
+        }
+        inner.own.identify(&mut metadata, target.app_id());
+        if !self.is_own(&target) {
+            inner.own.forward(&mut metadata);
+        }
         let policies = inner.options.policies.load_full();
-        let policy = if policies.names_app(target.app_id()) {
+        let named = policies.names_app(target.app_id());
+        let policy = if named {
             policies.app(target.app_id())
         } else {
             policies.builtin(Builtin::ServiceRetries)
         };
-        let attempt = |_| self.message_once(&target, request.clone(), metadata.clone());
-        let classify = |error: &Error| match error {
-            error if error.is_transport() => Outcome::Retryable,
-            Error::Status(status) => Outcome::Grpc(status.code() as i32),
-            _ => Outcome::Permanent,
+        let attempt = |_| {
+            let once = self.message_once(&target, request.clone(), metadata.clone());
+            async move {
+                match once.await {
+                    // Under a policy of the platform an error of the app counts as a failure.
+                    Ok(reply) if named && reply.result.is_err() => {
+                        Err(Failure::Answer(Box::new(reply)))
+                    }
+                    Ok(reply) => Ok(reply),
+                    Err(error) => Err(Failure::Error(error)),
+                }
+            }
         };
-        match policy.run(attempt, classify).await {
-            Ok(reply) => Ok(reply),
-            Err(policy::Error::Inner(error)) => Err(error),
-            Err(other) => Err(Error::Policy(other.to_string())),
-        }
+        settle(policy.run(attempt, classify).await)
     }
 
     async fn message_once(
@@ -54,36 +90,96 @@ impl Invoker {
         target: &Target,
         request: InvokeRequest,
         metadata: HeaderMap,
-    ) -> Result<(InvokeResponse, HeaderMap), Error> {
+    ) -> Result<Reply, Error> {
         let app = &self.0.options.app;
-        if self.is_own(target) && app.protocol().is_grpc() {
-            let reply = app.on_invoke(request, metadata).await?;
-            let headers = reply.metadata().clone().into_headers();
-            return Ok((reply.into_inner(), headers));
+        if !self.is_own(target) {
+            let name = request.method.clone();
+            let http = into_http_request(request, metadata)?;
+            return self.reply(self.remote(target, &name, http).await?).await;
         }
-        let name = request.method.clone();
-        let http = into_http_request(request, metadata)?;
-        let response = if self.is_own(target) {
-            self.local(&name, http).await?
+        if !app.protocol().is_grpc() {
+            check_extension(request.http_extension.as_ref())?;
+            let name = request.method.clone();
+            let http = into_http_request(request, metadata)?;
+            return self.reply(self.local(&name, http).await?).await;
+        }
+        match app.on_invoke(request, metadata).await {
+            Ok(reply) => Ok(Reply {
+                metadata: reply.metadata().clone().into_headers(),
+                result: Ok(reply.into_inner()),
+            }),
+            Err(AppError::Status(status)) => Ok(Reply {
+                metadata: status.metadata().clone().into_headers(),
+                result: Err(*status),
+            }),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// An answer as a message; anything but success of an HTTP app is an error with the code that fits.
+    async fn reply(&self, mut response: Response<Body>) -> Result<Reply, Error> {
+        let of_grpc: Option<OfGrpc> = response.extensions_mut().remove();
+        let (parts, body) = response.into_parts();
+        let data = body::read(body, self.0.options.max_message).await?;
+        if let Some(OfGrpc {
+            status,
+            type_url,
+            content_type,
+        }) = of_grpc
+        {
+            let result = match status.code() {
+                Code::Ok => Ok(answer::message(data, type_url, content_type)),
+                _ => Err(status),
+            };
+            return Ok(Reply {
+                result,
+                metadata: parts.headers,
+            });
+        }
+        let result = if parts.status.is_success() {
+            let content_type = text(parts.headers.get(header::CONTENT_TYPE));
+            Ok(answer::message(data, String::new(), content_type))
         } else {
-            self.remote(target, &name, http).await?
+            Err(answer::http_error(parts.status, &data))
         };
-        from_http_response(response, self.0.options.max_message).await
+        let mut metadata = headers::into_call(&parts.headers);
+        metadata.insert(HTTP_STATUS, HeaderValue::from(parts.status.as_u16()));
+        Ok(Reply { result, metadata })
     }
 }
 
-/// The method, query, type and bytes of a message as an HTTP request.
+/// Errors of the app are judged by their code, which the policy may match; a broken line is always worth another try.
+fn classify(failure: &Failure<Reply>) -> Outcome {
+    match failure {
+        Failure::Answer(reply) => match &reply.result {
+            Err(status) => Outcome::Grpc(status.code() as i32),
+            Ok(_) => Outcome::Permanent,
+        },
+        Failure::Error(error) if error.is_transport() => Outcome::Retryable,
+        Failure::Error(Error::Status(status)) => Outcome::Grpc(status.code() as i32),
+        Failure::Error(_) => Outcome::Permanent,
+    }
+}
+
+/// HTTP apps have to be told a method.
+///
+/// # Errors
+/// [`Error::Message`].
+pub fn check_extension(extension: Option<&HttpExtension>) -> Result<(), Error> {
+    match extension.map(HttpExtension::verb) {
+        None => Err(Error::Message("missing HTTP extension field")),
+        Some(Verb::None | Verb::Connect) => Err(Error::Message("invalid HTTP verb")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The verb, query, type and bytes of a message as an HTTP request; its path is left to who sends it.
 fn into_http_request(request: InvokeRequest, metadata: HeaderMap) -> Result<Request<Body>, Error> {
-    let extension = request.http_extension.unwrap_or_default();
-    let verb = match extension.verb() {
-        // Callers of gRPC apps say none.
-        Verb::None => Method::POST,
-        verb => Method::from_bytes(verb.as_str_name().as_bytes()).unwrap_or(Method::POST),
-    };
+    let extension = request.http_extension.clone().unwrap_or_default();
     let data = request.data.unwrap_or_default();
     let mut http = Request::new(body::full(Bytes::from(data.value)));
-    *http.method_mut() = verb;
-    *http.uri_mut() = method::uri(&request.method, Some(&extension.querystring))?;
+    *http.method_mut() = verb(&extension);
+    *http.uri_mut() = method::uri("", Some(&extension.querystring))?;
     *http.headers_mut() = metadata;
     let content_type = if request.content_type.is_empty() {
         "application/json"
@@ -93,36 +189,44 @@ fn into_http_request(request: InvokeRequest, metadata: HeaderMap) -> Result<Requ
     if let Ok(value) = HeaderValue::from_str(content_type) {
         http.headers_mut().insert(header::CONTENT_TYPE, value);
     }
+    http.extensions_mut().insert(Told {
+        http_extension: request.http_extension,
+        type_url: data.type_url,
+        content_type: request.content_type,
+    });
     Ok(http)
 }
 
-/// An HTTP answer as a message; anything but success is an error with the code that fits.
-async fn from_http_response(
-    response: Response<Body>,
-    limit: usize,
-) -> Result<(InvokeResponse, HeaderMap), Error> {
-    let (parts, body) = response.into_parts();
-    let data = body::read(body, limit).await?;
-    let content_type = parts.headers.get(header::CONTENT_TYPE);
-    let content_type = content_type
+/// Callers of gRPC apps name no method.
+pub fn verb(extension: &HttpExtension) -> Method {
+    match extension.verb() {
+        Verb::None => Method::POST,
+        verb => Method::from_bytes(verb.as_str_name().as_bytes()).unwrap_or(Method::POST),
+    }
+}
+
+/// What a request says of itself to a gRPC app; one that has been a message says it again.
+pub fn told(parts: &http::request::Parts) -> Told {
+    if let Some(told) = parts.extensions.get::<Told>() {
+        return told.clone();
+    }
+    Told {
+        http_extension: Some(HttpExtension {
+            verb: Verb::from_str_name(parts.method.as_str())
+                .unwrap_or(Verb::None)
+                .into(),
+            querystring: parts.uri.query().unwrap_or_default().to_owned(),
+        }),
+        type_url: String::new(),
+        content_type: text(parts.headers.get(header::CONTENT_TYPE)),
+    }
+}
+
+fn text(value: Option<&HeaderValue>) -> String {
+    value
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
-        .to_owned();
-    if !parts.status.is_success() {
-        let text = String::from_utf8_lossy(&data).into_owned();
-        let status = Status::new(code(parts.status), text);
-        return Err(Error::Status(Box::new(status)));
-    }
-    let mut headers = parts.headers;
-    headers.insert(HTTP_STATUS, HeaderValue::from(parts.status.as_u16()));
-    let reply = InvokeResponse {
-        data: Some(Any {
-            type_url: String::new(),
-            value: data.into(),
-        }),
-        content_type,
-    };
-    Ok((reply, headers))
+        .to_owned()
 }
 
 /// An HTTP request as the message a gRPC app gets.
@@ -133,116 +237,63 @@ pub async fn from_http(
 ) -> Result<(InvokeRequest, HeaderMap), Error> {
     let (parts, body) = request.into_parts();
     let data = body::read(body, limit).await?;
-    let content_type = parts.headers.get(header::CONTENT_TYPE);
+    let told = told(&parts);
     let message = InvokeRequest {
         method: method.to_owned(),
-        content_type: content_type
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned(),
+        content_type: told.content_type,
         data: Some(Any {
-            type_url: String::new(),
+            type_url: told.type_url,
             value: data.into(),
         }),
-        http_extension: Some(HttpExtension {
-            verb: Verb::from_str_name(parts.method.as_str())
-                .unwrap_or(Verb::None)
-                .into(),
-            querystring: parts.uri.query().unwrap_or_default().to_owned(),
-        }),
+        http_extension: told.http_extension,
     };
-    let mut metadata = parts.headers;
-    headers::remove_hop_by_hop(&mut metadata);
-    // The transport writes its own of these.
-    for name in [
-        "content-type",
-        "content-length",
-        "user-agent",
-        "host",
-        "accept-encoding",
-    ] {
-        metadata.remove(name);
+    // The transport writes its own of what belongs to the call.
+    let mut metadata = headers::from_call(parts.headers);
+    if let Some(trace) = TraceContext::from_headers(&metadata) {
+        trace.inject_grpc(&mut metadata);
     }
     Ok((message, metadata))
 }
 
-/// What a gRPC app answered, as HTTP: an error becomes its status as JSON, with the HTTP status that fits.
-pub fn into_http(
-    reply: Result<tonic::Response<InvokeResponse>, AppError>,
-) -> Result<Response<Body>, Error> {
-    let reply = match reply {
-        Ok(reply) => reply,
-        Err(AppError::Status(status)) => return Ok(status_response(&status)),
-        Err(other) => return Err(other.into()),
-    };
-    let headers = reply.metadata().clone().into_headers();
-    let message = reply.into_inner();
-    let data = message.data.unwrap_or_default();
-    let mut response = Response::new(body::full(Bytes::from(data.value)));
-    for (name, value) in &headers {
-        if !name.as_str().starts_with("grpc-") && name != header::CONTENT_TYPE {
-            response.headers_mut().append(name.clone(), value.clone());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extension(verb: Verb) -> HttpExtension {
+        HttpExtension {
+            verb: verb.into(),
+            querystring: String::new(),
         }
     }
-    let content_type = if message.content_type.is_empty() {
-        "application/json"
-    } else {
-        &message.content_type
-    };
-    if let Ok(value) = HeaderValue::from_str(content_type) {
-        response.headers_mut().insert(header::CONTENT_TYPE, value);
+
+    #[test]
+    fn an_http_app_has_to_be_told_a_method() {
+        let refused = |given: Option<HttpExtension>| check_extension(given.as_ref()).unwrap_err();
+        assert_eq!(
+            refused(None).to_string(),
+            "rpc error: code = InvalidArgument desc = missing HTTP extension field"
+        );
+        assert!(
+            refused(Some(extension(Verb::None)))
+                .to_string()
+                .ends_with("invalid HTTP verb")
+        );
+        assert!(check_extension(Some(&extension(Verb::Get))).is_ok());
     }
-    Ok(response)
-}
 
-fn status_response(status: &Status) -> Response<Body> {
-    let text = serde_json::json!({
-        "code": status.code() as i32,
-        "message": status.message(),
-        "details": [],
-    });
-    let mut response = Response::new(body::full(text.to_string()));
-    *response.status_mut() = http_status(status.code());
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
-}
-
-/// The HTTP status of a gRPC code (google.rpc.Code).
-fn http_status(code: Code) -> StatusCode {
-    let status = match code {
-        Code::Ok => 200,
-        Code::Cancelled => 499,
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
-        Code::DeadlineExceeded => 504,
-        Code::NotFound => 404,
-        Code::AlreadyExists | Code::Aborted => 409,
-        Code::PermissionDenied => 403,
-        Code::Unauthenticated => 401,
-        Code::ResourceExhausted => 429,
-        Code::Unimplemented => 501,
-        Code::Unavailable => 503,
-        Code::Unknown | Code::Internal | Code::DataLoss => 500,
-    };
-    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-/// The gRPC code of an HTTP status.
-fn code(status: StatusCode) -> Code {
-    match status.as_u16() {
-        400 => Code::InvalidArgument,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::NotFound,
-        408 | 504 => Code::DeadlineExceeded,
-        409 => Code::AlreadyExists,
-        429 => Code::ResourceExhausted,
-        499 => Code::Cancelled,
-        500 => Code::Internal,
-        501 => Code::Unimplemented,
-        503 => Code::Unavailable,
-        _ => Code::Unknown,
+    #[tokio::test]
+    async fn a_message_is_the_same_on_the_other_side() {
+        let request = InvokeRequest {
+            method: "m".into(),
+            data: Some(Any {
+                type_url: "type".into(),
+                value: b"data".to_vec(),
+            }),
+            content_type: "any text".into(),
+            http_extension: None,
+        };
+        let http = into_http_request(request.clone(), HeaderMap::new()).unwrap();
+        let (again, _) = from_http("m", http, 99).await.unwrap();
+        assert_eq!(again, request);
     }
 }

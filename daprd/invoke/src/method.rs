@@ -25,20 +25,35 @@ pub fn normalise(escaped: &str) -> Result<String, Error> {
     let decoded = percent_decode_str(escaped)
         .decode_utf8()
         .map_err(|_| Error::Method(format!("{escaped:?} is not UTF-8")))?;
-    normalise_decoded(&decoded)
+    // What dots take away does not matter any more.
+    let cleaned = clean(&decoded);
+    check(&cleaned)?;
+    Ok(cleaned)
 }
 
-/// The same for a path that is not escaped.
-pub fn normalise_decoded(path: &str) -> Result<String, Error> {
-    let cleaned = clean(path);
-    let forbidden = |c: char| matches!(c, '#' | '?' | '\u{7f}') || c < ' ';
-    match cleaned.chars().find(|c| forbidden(*c)) {
-        Some(c) => Err(Error::Method(format!("{c:?} is not allowed"))),
-        None => Ok(cleaned),
+/// The same for the method of a message, which is taken as it is: gRPC apps may call theirs what they like, and get the
+/// slash that it begins with.
+pub fn normalise_message(method: &str) -> Result<String, Error> {
+    check(method)?;
+    let root = if method.starts_with('/') { "/" } else { "" };
+    Ok(format!("{root}{}", clean(method)))
+}
+
+fn check(path: &str) -> Result<(), Error> {
+    if path.contains(['#', '?', '\0']) {
+        return Err(Error::Method(format!(
+            "method contains forbidden character: {path:?}"
+        )));
+    }
+    match path.find(|c: char| c < ' ' || c == '\u{7f}') {
+        Some(at) => Err(Error::Method(format!(
+            "method contains control character at position {at}: {path:?}"
+        ))),
+        None => Ok(()),
     }
 }
 
-/// Without leading slash; a slash at the end stays.
+/// Without slashes around it, dots and doubled slashes.
 fn clean(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -111,6 +126,31 @@ mod tests {
         for escaped in ["a%23", "a%3Fb", "a%00", "a%0D", "a%7F", "%ff"] {
             assert!(normalise(escaped).is_err(), "{escaped}");
         }
+    }
+
+    #[test]
+    fn methods_of_messages_are_not_decoded() {
+        for (method, normalised) in [
+            ("test%stream", "test%stream"),
+            ("admin%2F..%2Fpublic", "admin%2F..%2Fpublic"),
+            ("/admin%0D/../public/", "/public"),
+            ("admin/../../public", "public"),
+            ("", ""),
+        ] {
+            assert_eq!(normalise_message(method).unwrap(), normalised, "{method}");
+        }
+        assert!(normalise_message("/admin\r/../public").is_err());
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        let text = |escaped| normalise(escaped).unwrap_err().to_string();
+        assert_eq!(
+            text("echo%23x"),
+            "rpc error: code = InvalidArgument desc = invalid method: \
+             method contains forbidden character: \"echo#x\""
+        );
+        assert!(text("ab%0D").ends_with("control character at position 2: \"ab\\r\""));
     }
 
     #[test]

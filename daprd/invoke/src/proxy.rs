@@ -1,13 +1,13 @@
 //! gRPC proxying: methods that Dapr does not know go to the app that the metadata name, unread and streamed.
 
 use component::{Body, body};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tonic::Status;
 use transport::Peer;
 
 use crate::{Error, Invoker, access_control::Call, headers, target::Target};
 
-const APP_ID: &str = "dapr-app-id";
+const APP_ID: HeaderName = HeaderName::from_static("dapr-app-id");
 
 impl Invoker {
     /// Passes a request of the own app on to the app it names.
@@ -20,16 +20,16 @@ impl Invoker {
 
     async fn proxy_to_target(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
         let inner = &self.0;
-        let Some(named) = request.headers().get(APP_ID) else {
-            let status = Status::invalid_argument(
-                "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found",
+        let Some(named) = named(request.headers()) else {
+            let status = Status::unknown(
+                "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata",
             );
             return Err(Error::Status(Box::new(status)));
         };
         let named = named.to_str().unwrap_or_default().to_owned();
         let target = Target::parse(&named, &inner.options.namespace, &inner.endpoints)?;
         headers::remove_connection(request.headers_mut());
-        inner.own.add(request.headers_mut(), target.app_id());
+        inner.own.identify(request.headers_mut(), target.app_id());
         if let Some(trace) = request
             .extensions()
             .get::<telemetry::trace::TraceContext>()
@@ -41,12 +41,16 @@ impl Invoker {
             request.headers_mut().remove(APP_ID);
             return Ok(inner.options.app.pass(request).await?);
         }
-        let peer = self.peer(&target).await?;
+        let peer = match self.peer(&target).await {
+            Ok(peer) => peer,
+            Err(Error::Resolve(problem)) => {
+                return Err(Error::Status(Box::new(Status::unknown(problem))));
+            }
+            Err(other) => return Err(other),
+        };
         let response = peer.pass(request.map(tonic::body::Body::new)).await;
-        let response = response.map_err(|error| Error::Unreachable {
-            app_id: target.app_id().to_owned(),
-            problem: component::error::chain(&error),
-        })?;
+        let response = response
+            .map_err(|error| Error::unreachable(target.app_id(), transport::describe(&error)))?;
         Ok(response.map(body::streamed))
     }
 
@@ -71,5 +75,26 @@ impl Invoker {
             Ok(response) => response.map(tonic::body::Body::new),
             Err(error) => Error::from(error).into_status().into_http(),
         }
+    }
+}
+
+/// The app that metadata name, by the name that sidecars use among themselves first.
+fn named(metadata: &HeaderMap) -> Option<&HeaderValue> {
+    let by_callee = metadata.get(headers::CALLEE_APP_ID);
+    by_callee.or_else(|| metadata.get(APP_ID))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_name_says_who_is_called_and_the_longer_one_first() {
+        let mut metadata = HeaderMap::new();
+        assert_eq!(named(&metadata), None);
+        metadata.insert("dapr-app-id", HeaderValue::from_static("a"));
+        assert_eq!(named(&metadata).unwrap(), "a");
+        metadata.insert("dapr-callee-app-id", HeaderValue::from_static("b"));
+        assert_eq!(named(&metadata).unwrap(), "b");
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use proto::{
-    common::v1::{HttpExtension, InvokeRequest, StreamPayload, http_extension::Verb},
+    common::v1::{InvokeRequest, StreamPayload},
     internals::v1::{
         ApiVersion, InternalInvokeRequest, InternalInvokeRequestStream, InternalInvokeResponse,
         InternalInvokeResponseStream, service_invocation_client::ServiceInvocationClient,
@@ -15,7 +15,15 @@ use proto::{
 };
 use tonic::{Status, Streaming};
 
-use crate::{Error, Invoker, headers, target::Target};
+use crate::{
+    Error, Invoker,
+    answer::{self, OfGrpc},
+    headers, message,
+    target::Target,
+};
+
+/// Codes below are those of gRPC.
+const FIRST_HTTP_STATUS: i32 = 100;
 
 impl Invoker {
     /// Invokes a method of another app; the answer begins as soon as its head is there.
@@ -46,7 +54,7 @@ impl Invoker {
         let first = first
             .map_err(|status| Error::from_status(app_id, status))?
             .unwrap_or_default();
-        let response = answer(first, reply.into_inner())?;
+        let response = answered(first, reply.into_inner())?;
         self.0.metrics.received(app_id, response.status(), began);
         Ok(response)
     }
@@ -54,22 +62,18 @@ impl Invoker {
 
 /// The first message: everything but the body.
 fn head(method: &str, app_id: &str, parts: &http::request::Parts) -> InternalInvokeRequest {
-    let content_type = parts.headers.get(header::CONTENT_TYPE);
-    let verb = Verb::from_str_name(parts.method.as_str()).unwrap_or(Verb::None);
+    let told = message::told(parts);
     InternalInvokeRequest {
         ver: ApiVersion::V1.into(),
         metadata: headers::into_metadata(&parts.headers, app_id),
         message: Some(InvokeRequest {
             method: method.to_owned(),
-            data: Some(prost_types::Any::default()),
-            content_type: content_type
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-                .to_owned(),
-            http_extension: Some(HttpExtension {
-                verb: verb.into(),
-                querystring: parts.uri.query().unwrap_or_default().to_owned(),
+            data: Some(prost_types::Any {
+                type_url: told.type_url,
+                value: Vec::new(),
             }),
+            content_type: told.content_type,
+            http_extension: told.http_extension,
         }),
         actor: None,
     }
@@ -132,7 +136,7 @@ async fn next_data(body: &mut Body) -> Option<Bytes> {
 }
 
 /// The head of the answer is in the first message; the rest streams.
-fn answer(
+fn answered(
     first: InternalInvokeResponseStream,
     rest: Streaming<InternalInvokeResponseStream>,
 ) -> Result<Response<Body>, Error> {
@@ -140,17 +144,29 @@ fn answer(
         Error::Body("response does not contain the required fields in the leading chunk".to_owned())
     };
     let head: InternalInvokeResponse = first.response.ok_or_else(missing)?;
-    let status = head.status.as_ref().ok_or_else(missing)?.code;
-    let status = u16::try_from(status)
-        .ok()
-        .and_then(|code| StatusCode::from_u16(code).ok())
-        .ok_or_else(|| Error::Body(format!("{status} is no status of an HTTP response")))?;
+    let status = head.status.ok_or_else(missing)?;
+    let message = head.message.unwrap_or_default();
     let mut response = Response::new(data(first.payload, rest));
-    *response.status_mut() = status;
     *response.headers_mut() = headers::from_metadata(&head.headers);
-    let content_type = head.message.map(|message| message.content_type);
-    if let Some(content_type) = content_type.filter(|it| !it.is_empty())
-        && let Ok(value) = HeaderValue::from_str(&content_type)
+    if (0..FIRST_HTTP_STATUS).contains(&status.code) {
+        // A gRPC app: its own code.
+        let status = answer::from_internal(status);
+        *response.status_mut() = answer::http_status(status.code());
+        response.extensions_mut().insert(OfGrpc {
+            status,
+            type_url: message.data.unwrap_or_default().type_url,
+            content_type: message.content_type.clone(),
+        });
+    } else {
+        let code = u16::try_from(status.code).ok();
+        *response.status_mut() = code
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .ok_or_else(|| {
+                Error::Body(format!("{} is no status of an HTTP response", status.code))
+            })?;
+    }
+    if !message.content_type.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&message.content_type)
     {
         response.headers_mut().insert(header::CONTENT_TYPE, value);
     }

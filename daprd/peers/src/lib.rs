@@ -1,5 +1,5 @@
-//! The pool of connections to other sidecars: HTTP/2 over mTLS, one client per sidecar dialled. A callee whose identity is
-//! not the one dialled is refused in the handshake.
+//! The pool of connections to other sidecars: HTTP/2 over mTLS, one client per sidecar dialled, which opens further connections
+//! when there are too many calls for one. A callee whose identity is not the one dialled is refused in the handshake.
 
 use std::{
     sync::{
@@ -11,17 +11,15 @@ use std::{
 
 use dashmap::DashMap;
 use http::{Request, Response, Uri, uri::PathAndQuery};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
 use security::{Expect, Security};
 use tokio_util::sync::CancellationToken;
-use transport::{ClientOptions, Connector};
+use transport::{Answer, ClientOptions, Connector, Multiplexed};
 
 /// Most sidecars that are remembered; beyond it the one unused longest is forgotten.
 pub const MAX_PEERS: usize = 4096;
 
 /// A client to one sidecar: a tower service that generated gRPC clients take.
-pub type PeerClient = Client<Connector, tonic::body::Body>;
+pub type PeerClient = Multiplexed<tonic::body::Body>;
 
 /// Why a sidecar could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -138,10 +136,9 @@ impl Pool {
             namespace: key.namespace.to_string(),
         };
         let connector = Connector::maybe_tls(options.security.client(expect));
-        let client = transport::client(
+        let client = Multiplexed::new(
             connector,
             ClientOptions {
-                http2_only: true,
                 idle_timeout: options.max_idle,
                 max_header_bytes: options.max_header_bytes,
                 ..ClientOptions::default()
@@ -163,9 +160,13 @@ impl Pool {
         let idle = u64::try_from(self.0.options.max_idle.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.now().saturating_sub(idle);
         let before = self.0.peers.len();
-        // A peer in use is held by its calls; only the pool's own reference counts as idle.
+        let now = self.now();
         self.0.peers.retain(|_, known| {
-            Arc::strong_count(known) > 1 || known.last_used.load(Ordering::Relaxed) >= oldest
+            // A peer in use is held, or has calls under way: what it answers may stream for as long as it likes.
+            if Arc::strong_count(known) > 1 || known.client.calls() > 0 {
+                known.last_used.store(now, Ordering::Relaxed);
+            }
+            known.last_used.load(Ordering::Relaxed) >= oldest
         });
         let expired = before.saturating_sub(self.0.peers.len());
         if expired > 0 {
@@ -203,7 +204,7 @@ impl Peer {
     pub async fn pass(
         &self,
         mut request: Request<tonic::body::Body>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Answer>, Error> {
         let mut parts = self.known.origin.clone().into_parts();
         let path = request.uri().path_and_query().cloned();
         parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));

@@ -15,6 +15,7 @@ pub fn first_value(text: &str) -> Result<&RawValue, String> {
         .next()
     {
         Some(Ok(value)) => Ok(value),
+        Some(Err(error)) if error.is_eof() => Err("unexpected EOF".to_owned()),
         Some(Err(error)) => Err(error.to_string()),
         None => Err("EOF".to_owned()),
     }

@@ -7,7 +7,7 @@ mod book;
 mod brokers;
 mod bulk;
 mod cloud_event;
-mod content_type;
+pub mod content_type;
 mod delivery;
 mod engine;
 mod error;

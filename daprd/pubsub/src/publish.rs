@@ -31,6 +31,8 @@ pub struct Publish {
     pub metadata: BTreeMap<String, String>,
     /// The trace that the envelope carries on.
     pub trace: Option<TraceContext>,
+    /// Whether the metadata of a message without an envelope carry the trace.
+    pub trace_raw: bool,
 }
 
 /// One of several events.
@@ -79,8 +81,10 @@ impl Engine {
         let (trace_parent, trace_state) = trace_texts(publish.trace.as_ref());
         let mut metadata = publish.metadata;
         let data = if raw {
-            metadata.insert(field::TRACE_ID.to_owned(), trace_parent);
-            metadata.insert(field::TRACE_STATE.to_owned(), trace_state);
+            if publish.trace_raw {
+                metadata.insert(field::TRACE_ID.to_owned(), trace_parent);
+                metadata.insert(field::TRACE_STATE.to_owned(), trace_state);
+            }
             publish.data
         } else {
             let parts = Parts {

@@ -79,7 +79,7 @@ impl Runtime<'_> {
             configuration::compile(&configuration, &settings.app.id, settings.api_logging)?;
         let meter = Meter::new(self.daemon.registry(), compiled.metrics.clone())?;
         let (tracer, export) = Tracer::new(&compiled.tracing)?;
-        self.spawn("trace export", export.run(self.serving.clone()));
+        self.spawn("trace export", export.run(self.daemon.shutdown()));
         let resources = source.list().await?;
         let (policies, problems) = Policies::load(&resources.resiliencies, meter.clone());
         for problem in problems {

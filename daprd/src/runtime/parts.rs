@@ -98,7 +98,7 @@ impl Runtime<'_> {
             collect_interval: settings.tuning.grpc_conn_collector_interval,
             max_header_bytes: MAX_PEER_HEADERS,
         });
-        self.spawn("peers", peers.clone().run(self.serving.clone()));
+        self.spawn("peers", peers.clone().run(self.daemon.shutdown()));
         let access = ground.configuration.spec.access_control.as_ref();
         Ok(Invoker::new(::invoke::Options {
             app_id: settings.app.id.clone(),

@@ -24,7 +24,7 @@ impl Runtime<'_> {
         let internal = invoker.internal();
         let metrics = GrpcMetrics::new(&ground.meter);
         for listener in std::mem::take(&mut ground.internal) {
-            let mut options = servers::options(self.settings, self.settings.graceful_shutdown);
+            let mut options = servers::options(self.settings);
             options.tls = ground.security.server();
             options.http1 = false;
             options.max_header_bytes = options.max_header_bytes.max(MAX_PEER_HEADERS);
@@ -35,15 +35,8 @@ impl Runtime<'_> {
             });
             let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
             let service = layer.layer(service);
-            let stop = self.serving.clone();
-            servers::spawn(
-                self.daemon,
-                "internal gRPC server",
-                listener,
-                options,
-                service,
-                stop,
-            );
+            self.servers
+                .spawn("internal gRPC server", listener, options, service);
         }
         ready.ready();
     }
@@ -84,7 +77,7 @@ impl Runtime<'_> {
             listeners.extend(public.into_iter().map(|listener| (listener, true)));
         }
         for (listener, public) in listeners {
-            let mut options = servers::options(settings, settings.graceful_shutdown);
+            let mut options = servers::options(settings);
             options.http2 = settings.h2c;
             let server = server(public);
             let service = tower::service_fn(move |request| {
@@ -92,8 +85,8 @@ impl Runtime<'_> {
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
             let service = metrics.server_layer().layer(service);
-            let stop = self.serving.clone();
-            servers::spawn(self.daemon, "HTTP server", listener, options, service, stop);
+            self.servers
+                .spawn("HTTP server", listener, options, service);
         }
         Ok(())
     }
@@ -111,7 +104,7 @@ impl Runtime<'_> {
         });
         let metrics = GrpcMetrics::new(&ground.meter);
         for listener in servers::listen_api(settings, settings.grpc_port, "gRPC").await? {
-            let mut options = servers::options(settings, settings.graceful_shutdown);
+            let mut options = servers::options(settings);
             // gRPC metadata carry more than HTTP heads do (contract 1.2).
             options.max_header_bytes = options.max_header_bytes.max(MAX_PEER_HEADERS);
             let handler = server.clone();
@@ -121,8 +114,8 @@ impl Runtime<'_> {
             });
             let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
             let service = layer.layer(service);
-            let stop = self.serving.clone();
-            servers::spawn(self.daemon, "gRPC server", listener, options, service, stop);
+            self.servers
+                .spawn("gRPC server", listener, options, service);
         }
         ready.ready();
         Ok(())

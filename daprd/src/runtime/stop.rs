@@ -1,16 +1,81 @@
-//! How a life ends: intake first, then the servers, then the components.
+//! How a life ends: intake first, then the servers, then everything that calls under way have needed.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use ::pubsub::Engine;
 use anyhow::{Result, anyhow, bail};
 use api::operations::shutdown::Trigger;
 use app_channel::{AppChannel, Probe};
+use daemon::Daemon;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use values::GoDuration;
 
 use super::{Running, Runtime};
+
+/// What says that a life ends, and what its end goes through.
+pub struct Ending {
+    /// The program's shutdown. It does not end the life by itself, since that may go on serving.
+    signal: CancellationToken,
+    /// The tasks of the life; cancelled early where one of them has failed.
+    tasks: CancellationToken,
+    /// The API wants an end.
+    asked: CancellationToken,
+    /// It wants it at once.
+    forced: CancellationToken,
+    /// Nothing is taken from brokers any more once this is cancelled, and it stays so.
+    intake: CancellationToken,
+    /// What had been taken has been delivered.
+    drained: CancellationToken,
+}
+
+impl Ending {
+    pub fn new(signal: CancellationToken, daemon: &Daemon) -> Self {
+        let tasks = daemon.shutdown();
+        Self {
+            signal,
+            asked: CancellationToken::new(),
+            forced: CancellationToken::new(),
+            intake: tasks.child_token(),
+            drained: CancellationToken::new(),
+            tasks,
+        }
+    }
+
+    /// Waits for the program's shutdown.
+    pub async fn signal(&self) {
+        self.signal.cancelled().await;
+    }
+
+    /// Waits until the API wants an end, or a task has failed.
+    pub async fn asked(&self) {
+        tokio::select! {
+            () = self.asked.cancelled() => {}
+            () = self.tasks.cancelled() => {}
+        }
+    }
+
+    /// What the shutdown operation sets off.
+    pub fn trigger(&self) -> Trigger {
+        let (asked, forced) = (self.asked.clone(), self.forced.clone());
+        Arc::new(move |force| {
+            tracing::info!("Shutdown requested via API");
+            if force {
+                forced.cancel();
+            }
+            asked.cancel();
+        })
+    }
+
+    /// For the task of the subscriptions: the token that ends intake, and a guard to drop when everything is delivered.
+    pub fn intake(&self) -> (CancellationToken, DropGuard) {
+        (self.intake.clone(), self.drained.clone().drop_guard())
+    }
+
+    async fn close_intake(&self) {
+        self.intake.cancel();
+        self.drained.cancelled().await;
+    }
+}
 
 impl Running {
     /// Why the sidecar has to start anew; never, where nothing is watched.
@@ -26,27 +91,22 @@ impl Running {
 }
 
 impl Runtime<'_> {
-    /// What the shutdown operation sets off.
-    pub(super) fn trigger(&self, forced: &Arc<AtomicBool>) -> Trigger {
-        let (shutdown, forced) = (self.daemon.shutdown(), Arc::clone(forced));
-        Arc::new(move |force| {
-            if force {
-                forced.store(true, Ordering::Release);
-            }
-            tracing::info!("Shutdown requested via API");
-            shutdown.cancel();
-        })
-    }
-
     /// Keeps the app's health, and the subscriptions open while it is healthy.
     pub(super) fn follow_app(&self, app: &AppChannel, probe: Probe, pubsub: &Engine) {
         self.spawn("app health", probe.run(self.daemon.shutdown()));
         let (mut health, pubsub, app) = (app.health(), pubsub.clone(), app.clone());
-        let (shutdown, ask_config) = (self.daemon.shutdown(), self.settings.app.ask_config);
+        let (intake, ask_config) = (self.ending.intake.clone(), self.settings.app.ask_config);
         self.spawn("app", async move {
             let follow = async {
-                if health.wait_for(|healthy| *healthy).await.is_ok() && ask_config {
+                if health.wait_for(|healthy| *healthy).await.is_err() {
+                    return;
+                }
+                if ask_config {
                     app.ask_config().await;
+                } else {
+                    tracing::warn!(
+                        "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)"
+                    );
                 }
                 while health.wait_for(|healthy| *healthy).await.is_ok() {
                     pubsub.start().await;
@@ -59,27 +119,40 @@ impl Runtime<'_> {
                     pubsub.stop().await;
                 }
             };
-            shutdown.run_until_cancelled(follow).await;
+            intake.run_until_cancelled(follow).await;
         });
     }
 
-    /// Goes on serving after the signal for as long as the platform asks, or until the app is away (contract 9.4).
+    /// Goes on serving after the signal, without taking in anything, for as long as the platform asks or until the app is
+    /// away (contract 9.4).
     pub(super) async fn block_shutdown(&self, running: &Running) {
-        let Some(duration) = self.settings.block_shutdown else {
+        let Some(period) = self.settings.block_shutdown else {
             return;
         };
         tracing::info!(
-            "Blocking graceful shutdown for {duration:?} or until app reports unhealthy..."
+            "Blocking graceful shutdown for {} or until app reports unhealthy...",
+            GoDuration::from(period)
         );
-        running.pubsub.stop().await;
         let mut health = running.app.health();
+        let period = async {
+            tokio::select! {
+                () = tokio::time::sleep(period) => {
+                    tracing::info!("Block shutdown period expired, entering shutdown...");
+                }
+                _ = health.wait_for(|healthy| !*healthy), if running.app.is_configured() => {
+                    tracing::info!("App reported unhealthy, entering shutdown...");
+                }
+                () = self.ending.asked() => {}
+            }
+        };
+        // What is being delivered may take as long as all of the period.
+        let intake = async {
+            self.ending.close_intake().await;
+            std::future::pending().await
+        };
         tokio::select! {
-            () = tokio::time::sleep(duration) => {
-                tracing::info!("Block shutdown period expired, entering shutdown...");
-            }
-            _ = health.wait_for(|healthy| !*healthy), if running.app.is_configured() => {
-                tracing::info!("App reported unhealthy, entering shutdown...");
-            }
+            () = period => {}
+            () = intake => {}
         }
     }
 
@@ -88,17 +161,10 @@ impl Runtime<'_> {
     /// # Errors
     /// Where it takes longer than the graceful period, a task has failed, or the exit was forced.
     pub(super) async fn stop(&self, running: Running) -> Result<()> {
-        if running.forced.load(Ordering::Acquire) {
-            tracing::info!(
-                "Force shutdown requested, exiting immediately without graceful shutdown"
-            );
-            bail!("shutdown was forced");
-        }
-        let limit = self.settings.graceful_shutdown;
-        tracing::info!("dapr shutting down.");
         let ordered = async {
-            running.pubsub.stop().await;
-            self.serving.cancel();
+            tracing::info!("dapr shutting down.");
+            self.ending.close_intake().await;
+            self.servers.stop().await;
             let tasks = self.daemon.stop().await;
             if let Some(resolver) = running.resolver.swap(None) {
                 resolver.close().await;
@@ -106,14 +172,24 @@ impl Runtime<'_> {
             running.loader.close().await;
             tasks
         };
-        match tokio::time::timeout(limit, ordered).await {
-            Ok(result) => {
-                tracing::info!("Daprd shutdown gracefully");
-                result
+        let limit = self.settings.graceful_shutdown;
+        tokio::select! {
+            biased;
+            () = self.ending.forced.cancelled() => {
+                tracing::info!(
+                    "Force shutdown requested, exiting immediately without graceful shutdown"
+                );
+                bail!("shutdown was forced");
             }
-            Err(_) => Err(anyhow!(
-                "graceful shutdown timeout exceeded after {limit:?}, forcing shutdown"
-            )),
+            result = ordered => {
+                result?;
+                tracing::info!("Daprd shutdown gracefully");
+                Ok(())
+            }
+            () = tokio::time::sleep(limit), if !limit.is_zero() => {
+                tracing::error!("Graceful shutdown timeout exceeded, forcing shutdown");
+                Err(anyhow!("shutdown took longer than {}", GoDuration::from(limit)))
+            }
         }
     }
 }

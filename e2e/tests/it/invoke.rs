@@ -9,6 +9,7 @@ use proto::runtime::v1::InvokeServiceRequest;
 use proto::runtime::v1::app_callback_client::AppCallbackClient;
 use serde_json::json;
 use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
 
 /// Version and id of the trace that the caller's app sends.
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c";
@@ -161,7 +162,33 @@ async fn an_app_that_is_not_there() {
     let daprd = Daprd::builder("app").app(&app).start().await;
     let reply = daprd.http().get("/v1.0/invoke/nobody/method/echo").await;
     let reply = reply.expect_error(500, "ERR_DIRECT_INVOKE");
-    assert!(reply.text().contains("nobody"), "{}", reply.text());
+    let expected = "failed to invoke, id: nobody, err: couldn't find service: nobody";
+    assert_eq!(reply.json()["message"], expected);
+    let mut request = invocation("echo", "");
+    request.id = "nobody".into();
+    let error = daprd.grpc().invoke_service(request).await;
+    let error = error.expect_err("nobody is there");
+    assert_eq!((error.code(), error.message()), (Code::Internal, expected));
+    assert!(error.details().is_empty(), "{error:?}");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn why_nobody_answers_is_told_in_words() {
+    let app = echo().await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
+    let closed = e2e::ports::reserve().release();
+    let path = format!("/v1.0/invoke/http://127.0.0.1:{closed}/method/x");
+    let reply = daprd.http().get(&path).await;
+    let text = reply.expect_error(500, "ERR_DIRECT_INVOKE").text();
+    assert!(text.contains("Connection refused"), "{text}");
+    assert!(!text.contains("(Connect"), "{text}");
+
+    drop(app);
+    let reply = daprd.http().get("/v1.0/invoke/app/method/echo").await;
+    let text = reply.expect_error(500, "ERR_DIRECT_INVOKE").text();
+    assert!(text.contains("Connection refused"), "{text}");
+    assert!(!text.contains("(Connect"), "{text}");
     daprd.stop().await;
 }
 
@@ -234,13 +261,147 @@ async fn grpc_caller_and_http_app() {
     assert_eq!(reply.data.expect("a body").value, b"hello");
     assert_eq!(reply.content_type, "text/plain");
     assert_eq!(app.calls("/echo")[0].query, "q=1");
+    let mut request = Request::new(invocation("echo", "hello"));
+    request
+        .metadata_mut()
+        .insert("x-caller", "kept".parse().expect("ASCII"));
+    let reply = daprd.grpc().invoke_service(request).await.expect("called");
+    for (name, value) in [
+        ("dapr-http-status", "201"),
+        ("dapr-content-type", "text/plain"),
+        ("x-app", "yes"),
+    ] {
+        let given = reply.metadata().get(name);
+        assert_eq!(given.expect(name), value);
+    }
+    let call = &app.calls("/echo")[1];
+    assert_eq!(call.header("x-caller"), "kept");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn errors_of_an_http_app_reach_grpc_callers() {
+    let app = echo().await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
     let error = daprd
         .grpc()
         .invoke_service(invocation("unknown", ""))
         .await
         .expect_err("the app has no such path");
-    assert_eq!(error.code(), Code::NotFound, "{error}");
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::NotFound, "Not Found")
+    );
+    let error = daprd
+        .grpc()
+        .invoke_service(invocation("teapot", ""))
+        .await
+        .expect_err("it is a teapot");
+    assert_eq!(error.code(), Code::Unknown, "{error}");
+    let status = error.metadata().get("dapr-http-status");
+    assert_eq!(status.expect("the app's status"), "418");
+    let info = error.get_details_error_info().expect("details");
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        ("I'm a teapot", "dapr.io")
+    );
+    assert_eq!(info.metadata["http.code"], "418");
+    assert_eq!(info.metadata["http.error_message"], "short and stout");
+
+    let mut request = invocation("echo", "");
+    let message = request.message.as_mut().expect("there is one");
+    message.http_extension = None;
+    for (request, problem) in [
+        (request, "missing HTTP extension field"),
+        (
+            invocation("echo#x", ""),
+            "invalid method: method contains forbidden character: \"echo#x\"",
+        ),
+    ] {
+        let error = daprd.grpc().invoke_service(request).await;
+        let error = error.expect_err(problem);
+        let expected = format!(
+            "failed to invoke, id: app, err: rpc error: code = InvalidArgument desc = {problem}"
+        );
+        assert_eq!(
+            (error.code(), error.message()),
+            (Code::Internal, &*expected)
+        );
+    }
     daprd.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_grpc_app_says_passes_through_two_sidecars() {
+    let _alone = wait::alone().await;
+    let callbacks = Callbacks::default();
+    let app = App::builder().callbacks(callbacks.clone()).start().await;
+    let callee = Daprd::builder("callee").grpc_app(&app).start().await;
+    let caller = Daprd::builder("caller").start().await;
+    let request = |method: &str| {
+        let mut request = invocation(method, "hello");
+        request.id = "callee".into();
+        let message = request.message.as_mut().expect("there is one");
+        message.content_type = "any text".into();
+        let data = message.data.as_mut().expect("there is some");
+        data.type_url = "a.type".into();
+        message.http_extension = None;
+        request
+    };
+    let reply = caller.grpc().invoke_service(request("m")).await;
+    let reply = reply.expect("called");
+    let header = reply.metadata().get("x-app");
+    assert_eq!(header.expect("headers of the app pass"), "called");
+    let reply = reply.into_inner();
+    let data = reply.data.expect("there is some");
+    assert_eq!(
+        (data.type_url.as_str(), &data.value[..]),
+        ("a.type", &b"hello"[..])
+    );
+    assert_eq!(reply.content_type, "any text");
+    assert_eq!(callbacks.invocations()[0].1.http_extension, None);
+
+    let error = caller.grpc().invoke_service(request("refuse")).await;
+    let error = error.expect_err("the app refuses");
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::FailedPrecondition, "refused by the app")
+    );
+    let reply = caller.http().get("/v1.0/invoke/callee/method/refuse").await;
+    let reply = reply.expect_status(400);
+    assert_eq!(
+        reply.json(),
+        json!({"code": 9, "message": "refused by the app"})
+    );
+    caller.stop().await;
+    callee.stop().await;
+}
+
+#[tokio::test]
+async fn thousands_of_calls_at_a_time() {
+    let _alone = wait::alone().await;
+    let app = App::builder().callbacks(Callbacks::default()).start().await;
+    let callee = Daprd::builder("app").grpc_app(&app).start().await;
+    let caller = Daprd::builder("caller").start().await;
+    caller
+        .grpc()
+        .invoke_service(invocation("m", "x"))
+        .await
+        .expect("they have found each other");
+    for sidecar in [&callee, &caller] {
+        let grpc = sidecar.grpc();
+        let calls: tokio::task::JoinSet<_> = (0..3000)
+            .map(|_| {
+                let mut grpc = grpc.clone();
+                async move { grpc.invoke_service(invocation("m", "x")).await.map(drop) }
+            })
+            .collect();
+        for answer in calls.join_all().await {
+            answer.expect("every call is answered");
+        }
+    }
+    caller.stop().await;
+    callee.stop().await;
 }
 
 #[tokio::test]
@@ -314,6 +475,13 @@ async fn grpc_calls_are_proxied() {
         "kept"
     );
 
+    let mut by_callee = Request::new(InvokeRequest::default());
+    let callee_id = "callee".parse().expect("ASCII");
+    by_callee
+        .metadata_mut()
+        .insert("dapr-callee-app-id", callee_id);
+    client.on_invoke(by_callee).await.expect("proxied");
+
     let refuse = InvokeRequest {
         method: "refuse".into(),
         ..Default::default()
@@ -331,7 +499,15 @@ async fn grpc_calls_are_proxied() {
         .on_invoke(InvokeRequest::default())
         .await
         .expect_err("no target");
-    assert_ne!(error.code(), Code::Ok);
+    assert_eq!(error.code(), Code::Unknown, "{error}");
+    let error = client
+        .on_invoke(to("nobody", InvokeRequest::default()))
+        .await
+        .expect_err("nobody is there");
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::Unknown, "couldn't find service: nobody")
+    );
     caller.stop().await;
     callee.stop().await;
 }

@@ -225,3 +225,64 @@ async fn app_health_gates_the_app() {
     );
     daprd.stop().await;
 }
+
+#[tokio::test]
+async fn sidecars_list_their_services_to_each_other_in_either_version() {
+    let daprd = Daprd::builder("app").start().await;
+    // `list_services` with an empty argument, as a gRPC frame.
+    let list = b"\x00\x00\x00\x00\x02\x3a\x00".to_vec();
+    for port in [daprd.internal_port(), daprd.grpc_port()] {
+        let client = e2e::http::Client::h2c(format!("http://127.0.0.1:{port}"));
+        for version in ["v1", "v1alpha"] {
+            let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+            let reply = client
+                .request(Method::POST, &path)
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(list.clone())
+                .send()
+                .await
+                .expect_status(200);
+            let text = reply.text();
+            assert!(
+                text.contains("dapr.proto.runtime.v1.Dapr"),
+                "{version}: {text}"
+            );
+        }
+    }
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn browsers_ask_beforehand_and_without_the_token() {
+    let page = "https://example.com";
+    let daprd = Daprd::builder("app")
+        .env("DAPR_API_TOKEN", "secret")
+        .flag("allowed-origins", page)
+        .start()
+        .await;
+    let ask = |origin: &str| {
+        daprd
+            .http()
+            .request(Method::OPTIONS, "/v1.0/metadata")
+            .header("origin", origin)
+            .header("access-control-request-method", "GET")
+    };
+    let reply = ask(page).send().await.expect_status(200);
+    assert_eq!(reply.header("access-control-allow-origin"), page);
+    assert!(!reply.header("vary").is_empty());
+    let reply = ask("https://elsewhere.com").send().await.expect_status(200);
+    assert_eq!(reply.header("access-control-allow-origin"), "");
+    assert!(!reply.header("vary").is_empty());
+    let get = daprd.http().request(Method::GET, "/v1.0/metadata");
+    get.header("origin", page).send().await.expect_status(401);
+    daprd.stop().await;
+
+    let daprd = Daprd::builder("app").start().await;
+    let ask = daprd.http().request(Method::OPTIONS, "/v1.0/metadata");
+    let ask = ask.header("origin", page);
+    let ask = ask.header("access-control-request-method", "GET");
+    let reply = ask.send().await.expect_status(404);
+    assert_eq!(reply.header("vary"), "");
+    daprd.stop().await;
+}

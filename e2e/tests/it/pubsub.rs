@@ -128,6 +128,46 @@ async fn raw_payloads() {
         .expect_status(204);
     let event = app.called("/orders", 1).await[0].json();
     assert_eq!(event["data_base64"], json!("cmF3"), "{event}");
+    // Raw over HTTP, it carries no trace, not even an empty one.
+    assert_eq!(event.get("traceid"), None, "{event}");
+    let call = &app.calls("/orders")[0];
+    assert!(
+        !call.headers.contains_key("traceparent"),
+        "{:?}",
+        call.headers
+    );
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn a_trace_arrives_as_it_was_given() {
+    let (app, daprd) = subscriber(orders()).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02";
+    let publish = daprd.http().request(Method::POST, PUBLISH);
+    let publish = publish.header("traceparent", trace).body("x");
+    publish.send().await.expect_status(204);
+    let call = &app.called("/orders", 1).await[0];
+    assert_eq!(call.header("traceparent"), trace);
+    assert_eq!(call.json()["traceparent"], trace);
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn bulk_entries_have_to_be_what_they_say() {
+    let (app, daprd) = subscriber(orders()).await;
+    let path = "/v1.0/publish/bulk/pubsub/orders";
+    let entry = json!([{"entryId": "1", "event": 5, "contentType": "text/plain"}]);
+    let reply = daprd.http().post(path, &entry).await;
+    let reply = reply.expect_error(400, "ERR_PUBSUB_EVENTS_SER").json();
+    assert_eq!(
+        reply["message"],
+        "error when marshalling cloud event envelope for topic orders pubsub pubsub: \
+         error: mismatch between contentType and event"
+    );
+    let reply = daprd.http().post(path, &json!({})).await;
+    let reply = reply.expect_error(400, "ERR_PUBSUB_EVENTS_SER").json();
+    assert_eq!(reply["details"][1]["metadata"], json!({"appID": "app"}));
+    assert!(app.calls("/orders").is_empty());
     daprd.stop().await;
 }
 

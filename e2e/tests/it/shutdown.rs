@@ -131,8 +131,35 @@ async fn a_call_that_never_ends_cannot_hold_it() {
         daprd.signal(Signal::Interrupt).await;
         daprd.process().exit_code(END).await
     };
-    let (_, code) = futures::join!(call, end);
-    assert!(code == 0 || code == 1, "{code}");
+    let (reply, code) = futures::join!(call, end);
+    assert_eq!((reply.is_err(), code), (true, 1));
+    let line = "Graceful shutdown timeout exceeded, forcing shutdown";
+    assert!(daprd.log().contains(line), "{}", daprd.log());
+}
+
+#[tokio::test]
+async fn force_waits_for_no_call() {
+    let (app, _gate) = gated().await;
+    let mut daprd = Daprd::builder("app")
+        .app(&app)
+        .flag("dapr-graceful-shutdown-seconds", "300")
+        .start()
+        .await;
+    let client = daprd.http();
+    let call = client
+        .request(Method::GET, "/v1.0/invoke/app/method/slow")
+        .attempt();
+    let end = async {
+        app.called("/slow", 1).await;
+        let force = daprd
+            .http()
+            .request(Method::POST, "/v1.0/shutdown")
+            .header("dapr-force-shutdown", "true");
+        force.attempt().await.ok();
+        daprd.process().exit_code(END).await
+    };
+    let (reply, code) = futures::join!(call, end);
+    assert_eq!((reply.is_err(), code), (true, 1));
 }
 
 #[tokio::test]
@@ -166,25 +193,77 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(code, 1);
 }
 
-#[tokio::test]
-async fn a_blocked_shutdown_serves_on() {
+/// A subscribed app whose health the test decides on, and a sidecar that would block its shutdown for three minutes.
+async fn blocking(period: &str) -> (App, watch::Sender<bool>, Daprd) {
+    let (health, told) = watch::channel(true);
     let app = App::builder()
         .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
         .route("/orders", Answer::status(200))
+        .respond("/healthz", move |_| {
+            let healthy = *told.borrow();
+            async move { Answer::status(if healthy { 200 } else { 503 }) }
+        })
         .start()
         .await;
-    let mut daprd = Daprd::builder("app")
+    let daprd = Daprd::builder("app")
         .resources(PUBSUB)
+        .resources(STATE)
         .app(&app)
-        .flag("dapr-block-shutdown-duration", "2s")
+        .flag("dapr-block-shutdown-duration", period)
+        .flag("enable-app-health-check", "true")
+        .flag("app-health-probe-interval", "1")
+        .flag("app-health-threshold", "1")
         .start()
         .await;
     daprd.subscribed("orders").await;
+    (app, health, daprd)
+}
+
+async fn publish(daprd: &Daprd) {
+    let client = daprd.http();
+    let event = json!({"n": 1});
+    client
+        .post("/v1.0/publish/pubsub/orders", &event)
+        .await
+        .expect_status(204);
+}
+
+#[tokio::test]
+async fn a_blocked_shutdown_serves_on_until_the_app_is_away() {
+    let (app, health, mut daprd) = blocking("180s").await;
+    publish(&daprd).await;
+    app.called("/orders", 1).await;
+    daprd.signal(Signal::Interrupt).await;
+    daprd
+        .logged("Blocking graceful shutdown for 3m0s or until app reports unhealthy...")
+        .await;
+    // The app goes on being asked for its health, but is sent nothing that is published.
+    publish(&daprd).await;
+    let probes = app.calls("/healthz").len();
+    app.called("/healthz", probes + 2).await;
+    daprd
+        .http()
+        .post("/v1.0/state/statestore", &json!([{"key": "a", "value": 1}]))
+        .await
+        .expect_status(204);
+    assert_eq!(app.calls("/orders").len(), 1);
+    health.send_replace(false);
+    assert_eq!(daprd.process().exit_code(END).await, 0);
+    for line in [
+        "App reported unhealthy, entering shutdown...",
+        "Daprd shutdown gracefully",
+    ] {
+        assert!(daprd.log().contains(line), "{}", daprd.log());
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_shutdown_ends_by_itself() {
+    let (_app, _health, mut daprd) = blocking("2s").await;
     daprd.signal(Signal::Interrupt).await;
     daprd
         .logged("Blocking graceful shutdown for 2s or until app reports unhealthy...")
         .await;
-    // Not healthy any more, which tells others to stay away, but serving.
     daprd.http().get("/v1.0/metadata").await.expect_status(200);
     assert_eq!(daprd.process().exit_code(END).await, 0);
     assert!(
@@ -194,6 +273,54 @@ async fn a_blocked_shutdown_serves_on() {
         "{}",
         daprd.log()
     );
+}
+
+#[tokio::test]
+async fn the_api_does_not_wait_for_the_platform() {
+    let (_app, _health, mut daprd) = blocking("180s").await;
+    daprd
+        .http()
+        .request(Method::POST, "/v1.0/shutdown")
+        .send()
+        .await
+        .expect_status(204);
+    assert_eq!(daprd.process().exit_code(END).await, 0);
+}
+
+#[tokio::test]
+async fn a_delivery_in_flight_is_finished_while_it_blocks() {
+    let (gate, opened) = watch::channel(false);
+    let app = App::builder()
+        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .respond("/orders", move |_| {
+            let mut opened = opened.clone();
+            async move {
+                opened.wait_for(|open| *open).await.ok();
+                Answer::status(200)
+            }
+        })
+        .start()
+        .await;
+    let mut daprd = Daprd::builder("app")
+        .resources(PUBSUB)
+        .app(&app)
+        .flag("dapr-block-shutdown-duration", "3s")
+        .start()
+        .await;
+    daprd.subscribed("orders").await;
+    publish(&daprd).await;
+    app.called("/orders", 1).await;
+    daprd.signal(Signal::Interrupt).await;
+    daprd.logged("Blocking graceful shutdown for 3s").await;
+    gate.send_replace(true);
+    let delivered = "dapr_component_pubsub_ingress_count";
+    wait::eventually("the delivery to be counted", wait::DEADLINE, || async {
+        let page = daprd.metrics().get("/metrics").await.text();
+        let mut lines = page.lines();
+        lines.any(|line| line.starts_with(delivered) && line.contains("process_status=\"success\""))
+    })
+    .await;
+    assert_eq!(daprd.process().exit_code(END).await, 0);
 }
 
 #[tokio::test]

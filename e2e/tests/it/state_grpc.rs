@@ -136,10 +136,40 @@ async fn etags_guard_writes_and_deletes() {
         .await
         .expect_err("the tag is old");
     assert_eq!(error.code(), Code::Aborted, "{error}");
+    let several = DeleteBulkStateRequest {
+        store_name: STORE.into(),
+        states: vec![guarded("old"), item("none", "")],
+    };
+    let error = grpc
+        .delete_bulk_state(several)
+        .await
+        .expect_err("the tag is old");
+    reason(&error, Code::Aborted, "ERR_STATE_BULK_DELETE");
     let etag = get(&mut grpc, "k").await.etag;
     grpc.delete_state(delete("k", Some(&etag)))
         .await
         .expect("the tag fits");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn what_says_that_it_is_json_has_to_be() {
+    let daprd = Daprd::builder("app").resources(STATE).start().await;
+    let mut grpc = daprd.grpc();
+    let json = |value| {
+        let mut item = item("k", value);
+        let metadata = &mut item.metadata;
+        metadata.insert("contentType".into(), "application/json".into());
+        item
+    };
+    save(&mut grpc, vec![json(r#"{"b": 1, "a": 2}"#)])
+        .await
+        .expect("it is JSON");
+    assert_eq!(get(&mut grpc, "k").await.data, r#"{"a":2,"b":1}"#);
+    let error = save(&mut grpc, vec![json("{bad")])
+        .await
+        .expect_err("it is no JSON");
+    assert_eq!(error.code(), Code::Unknown, "{error}");
     daprd.stop().await;
 }
 

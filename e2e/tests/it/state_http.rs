@@ -292,6 +292,73 @@ async fn errors_as_clients_know_them() {
 }
 
 #[tokio::test]
+async fn words_that_nobody_knows_are_refused() {
+    let daprd = sidecar().await;
+    let http = daprd.http();
+    http.post(PATH, &json!([{"key": "k", "value": 1}]))
+        .await
+        .expect_status(204);
+    for (model, word) in [("concurrency", "bad"), ("consistency", "weak")] {
+        let problem = format!("unrecognized {model} model '{word}'");
+        let item = json!([{"key": "k", "value": 2, "options": {model: word}}]);
+        let reply = http.post(PATH, &item).await;
+        let reply = reply.expect_error(500, "ERR_STATE_SAVE");
+        assert_eq!(
+            reply.json()["message"],
+            format!("failed saving state in state store statestore: {problem}")
+        );
+        let reply = http.delete(&format!("{PATH}/k?{model}={word}")).await;
+        let reply = reply.expect_error(500, "ERR_STATE_DELETE");
+        assert_eq!(
+            reply.json()["message"],
+            format!("failed deleting state with key k: {problem}")
+        );
+    }
+    assert_eq!(http.get(&format!("{PATH}/k")).await.text(), "1");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_writer_does_not_delete_what_it_has_not_seen() {
+    let daprd = sidecar().await;
+    let http = daprd.http();
+    let path = format!("{PATH}/k?concurrency=first-write");
+    http.delete(&path).await.expect_status(204);
+    http.post(PATH, &json!([{"key": "k", "value": 1}]))
+        .await
+        .expect_status(204);
+    let reply = http.delete(&path).await;
+    let reply = reply.expect_error(409, "ERR_STATE_DELETE");
+    let text = reply.text();
+    assert!(
+        text.contains("item already exists and no etag was passed"),
+        "{text}"
+    );
+    let request = http
+        .request(Method::DELETE, &format!("{PATH}/k"))
+        .header("if-match", "old");
+    let text = request.send().await.expect_status(409).text();
+    assert!(
+        text.contains("key=app||k") && text.contains("expect=old"),
+        "{text}"
+    );
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_is_no_bulk_request() {
+    let daprd = sidecar().await;
+    let http = daprd.http();
+    for path in ["bulk", "transaction"] {
+        let reply = http.post(&format!("{PATH}/{path}"), &json!([])).await;
+        reply.expect_error(400, "ERR_MALFORMED_REQUEST");
+    }
+    let reply = http.post(&format!("{PATH}/bulk"), &json!({})).await;
+    assert_eq!(reply.expect_status(200).text(), "[]");
+    daprd.stop().await;
+}
+
+#[tokio::test]
 async fn the_sqlite_store_survives_a_restart() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("state.db").display().to_string();

@@ -48,7 +48,7 @@ pub struct Entry {
     pub json: Bytes,
 }
 
-/// Members of `metadata` that change without a change, or are of no use to a sidecar.
+/// Members of `metadata` that change without a change, or are of no use to a sidecar. Q-operator-json
 const SERVER_SIDE: [&str; 3] = ["resourceVersion", "uid", "managedFields"];
 
 /// A copy of the whole object that kubectl leaves in an annotation.

@@ -1,5 +1,6 @@
 //! What one sidecar has yet to be told, without I/O. A slow sidecar holds nobody up and loses nothing: beyond
 //! [`BUFFER`] events, what happens to one resource is folded into the event that is already waiting.
+//! Q-operator-slow-sidecar
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -134,6 +134,8 @@ struct State {
     config_map: Value,
     version: u64,
     writes: usize,
+    /// Does not answer any more, and says when it is asked.
+    silent: Option<Arc<tokio::sync::Notify>>,
 }
 
 impl Api {
@@ -180,6 +182,11 @@ impl Api {
                 let body = body.collect_bytes().await.unwrap();
                 // Everyone gets a turn between reading and writing, so that replicas do collide.
                 tokio::task::yield_now().await;
+                let silent = api.0.lock().unwrap().silent.clone();
+                if let Some(asked) = silent {
+                    asked.notify_one();
+                    std::future::pending::<()>().await;
+                }
                 let (status, answer) = api.answer(&parts.method, parts.uri.path(), &body);
                 let body = Body::from(answer.to_string().into_bytes());
                 Ok::<_, std::convert::Infallible>(
@@ -240,4 +247,34 @@ async fn the_secret_wins_over_the_config_map() {
     let writes = api.0.lock().unwrap().writes;
     open().await.unwrap();
     assert_eq!(api.0.lock().unwrap().writes, writes, "nothing to write");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_holds_up_no_shutdown() {
+    let api = Api::new();
+    let settings = settings(Path::new("/nowhere"), false);
+    let sentry = settings.id.clone();
+    let keeper = Arc::new(keeper(api.store(), settings).await.unwrap());
+    let asked = Arc::new(tokio::sync::Notify::new());
+    api.0.lock().unwrap().silent = Some(asked.clone());
+    let own = crate::service::OwnCertificate {
+        keeper: keeper.clone(),
+        metrics: keeper.metrics.clone(),
+        sentry,
+    };
+    let (security, _runner) =
+        security::Security::from_source(Box::new(own), security::KeyKind::Ed25519);
+    let reload = crate::reload::Reload {
+        keeper,
+        security,
+        oidc: None,
+    };
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let stop = async {
+        asked.notified().await;
+        shutdown.cancel();
+    };
+    let both = async { tokio::join!(reload.run(&[], shutdown.clone()), stop) };
+    let ended = tokio::time::timeout(Duration::from_secs(20), both).await;
+    assert!(ended.expect("at once").0.is_ok());
 }

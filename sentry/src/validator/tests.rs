@@ -226,6 +226,41 @@ async fn tokens_must_be_those_of_the_pods_account() {
 }
 
 #[tokio::test]
+async fn a_token_may_be_bare_claims() {
+    let ours = pod(json!({"dapr.io/app-id": "app"}));
+    for (token, granted) in [
+        (r#" {"kubernetes.io":{"pod":{"name":"pod-1"}}}"#, true),
+        (r#"{"kubernetes.io":{"pod":{"name":"pod-2"}}}"#, false),
+        (r#"{"kubernetes.io":{"pod":{"name":"pod-1"}}"#, false),
+        ("{}", false),
+    ] {
+        let request = SignCertificateRequest {
+            token: token.into(),
+            ..request("app", "default")
+        };
+        let validators = validators(cluster(known("default"), ours.clone(), "x"));
+        assert_eq!(validators.check(&request).await.is_ok(), granted, "{token}");
+    }
+}
+
+#[test]
+fn unverified_tokens_are_told_from_wrong_claims() {
+    for (error, expected) in [
+        (tokens::Error::UnknownKey, true),
+        (tokens::Error::Signature, true),
+        (tokens::Error::NotReady, false),
+    ] {
+        let text = Refused::Token(error).to_string();
+        assert!(text.starts_with("token validation failed: "), "{text}");
+        assert_eq!(
+            text.contains("could not verify message"),
+            expected,
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn images_of_the_pod_are_listed() {
     let pod = json!({
         "metadata": {"annotations": {"dapr.io/app-id": "app"}},
@@ -317,6 +352,14 @@ async fn requests_need_their_parts_and_an_enabled_validator() {
         let refused = ask(broken).await.unwrap_err();
         assert!(refused.contains(reason), "{refused}");
     }
+    let strange = SignCertificateRequest {
+        token_validator: -1,
+        ..good()
+    };
+    assert!(matches!(
+        open.check(&strange).await,
+        Err(Refused::NotEnabled)
+    ));
     assert!(ask(request(&"a".repeat(64), "default")).await.is_ok());
     let clustered = validators(cluster(known("default"), pod(json!({})), "x"));
     let insecure = SignCertificateRequest {

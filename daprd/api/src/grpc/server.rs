@@ -6,7 +6,6 @@ use component::{Body, body};
 use invoke::Invoker;
 use telemetry::trace::{Kind, TraceContext};
 use tonic::{Code, Status};
-use tower::Service;
 
 use super::{DAPR_SERVICE, Response};
 use crate::{
@@ -76,7 +75,7 @@ impl Server {
         }
         // Q-reflection: whatever `dapr-app-id` says; an app's own reflection is not reached through its sidecar.
         if path.starts_with("/grpc.reflection.") {
-            return reflection(request).await;
+            return ::invoke::reflection(request).await;
         }
         self.0.invoker.proxy(request).await
     }
@@ -92,25 +91,6 @@ impl Server {
             None => Status::unimplemented(format!("unknown method {rpc}")).into_http(),
         }
     }
-}
-
-/// Lists the services, for tools and for SDKs that ask.
-async fn reflection(request: http::Request<Body>) -> Response {
-    let version = request.uri().path().contains(".v1alpha.");
-    let builder = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
-    let response = if version {
-        match builder.build_v1alpha() {
-            Ok(mut service) => service.call(request).await,
-            Err(error) => return Status::internal(error.to_string()).into_http(),
-        }
-    } else {
-        match builder.build_v1() {
-            Ok(mut service) => service.call(request).await,
-            Err(error) => return Status::internal(error.to_string()).into_http(),
-        }
-    };
-    response.unwrap_or_else(|never| match never {})
 }
 
 /// The status as far as it is known with the head: streams end with theirs in the trailers.

@@ -13,8 +13,8 @@ use crate::{
     reason::{general, invoke as reason},
 };
 
-/// Paths that name the callee.
-pub const PREFIX: &str = "/v1.0/invoke/";
+/// Segments that the path of an invocation begins with.
+const PREFIX: [&str; 2] = ["v1.0", "invoke"];
 
 const METHOD: &str = "/method/";
 const APP_ID_HEADER: &str = "dapr-app-id";
@@ -32,7 +32,7 @@ pub struct Target {
 /// The callee of a request that no route matches.
 pub fn target(request: &Request<Body>) -> Option<Target> {
     let path = request.uri().path();
-    if let Some(target) = path.strip_prefix(PREFIX).and_then(from_path) {
+    if let Some(target) = named(path).and_then(from_path) {
         return Some(target);
     }
     let app_id = from_headers(request.headers())?;
@@ -42,8 +42,19 @@ pub fn target(request: &Request<Body>) -> Option<Target> {
     })
 }
 
+/// What follows the prefix of an invocation. Slashes in a row count once there, and not behind it: a URL may follow.
+pub fn named(path: &str) -> Option<&str> {
+    let mut rest = path;
+    for segment in PREFIX {
+        let begun = rest.strip_prefix('/')?.trim_start_matches('/');
+        rest = begun.strip_prefix(segment)?;
+    }
+    Some(rest.strip_prefix('/')?.trim_start_matches('/'))
+}
+
 fn from_path(rest: &str) -> Option<Target> {
     let (app_id, method) = rest.split_once(METHOD)?;
+    let app_id = app_id.trim_end_matches('/');
     let app_id = unescape(app_id).filter(|app_id| !app_id.is_empty())?;
     Some(Target {
         app_id,
@@ -125,7 +136,9 @@ mod tests {
         let url = pair("http://host:80", "m");
         assert_eq!(from("/v1.0/invoke/http%3A%2F%2Fhost%3A80/method/m"), url);
         assert_eq!(from("/v1.0/invoke/http://host:80/method/m"), url);
+        assert_eq!(from("//v1.0///invoke//app/method//m"), pair("app", "/m"));
         assert_eq!(from("/v1.0/invoke//method/m"), None);
+        assert_eq!(from("/v1.0/invoked/app/method/m"), None);
     }
 
     #[test]

@@ -32,6 +32,11 @@ pub fn first_value(bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
+/// Reads one JSON value and nothing behind it.
+pub fn value(bytes: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
 /// A member of an object; names are matched without regard to case.
 pub fn member<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
     let map = object.as_object()?;

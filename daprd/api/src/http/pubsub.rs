@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::pubsub::content_type;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use component::Body;
@@ -63,8 +64,9 @@ pub async fn bulk_publish(api: &Api, mut call: Call) -> Result<Response<Body>, A
     let entries = entries
         .into_iter()
         .map(|entry| {
+            let event = event_bytes(entry.event, &entry.content_type);
             let event =
-                event_bytes(entry.event, &entry.content_type).map_err(|c| unreadable(&c))?;
+                event.map_err(|cause| api.mismatched_event(&pubsub_name, &topic, &cause))?;
             Ok(BulkPublishRequestEntry {
                 entry_id: entry.entry_id,
                 event,
@@ -94,17 +96,22 @@ pub async fn bulk_publish(api: &Api, mut call: Call) -> Result<Response<Body>, A
     Ok(response)
 }
 
-/// The bytes of an event: base64 for binary types, the text of a string, the JSON of anything else.
+/// The bytes of an event: its JSON for JSON types, its text for texts, base64 decoded for binary types.
+///
+/// # Errors
+/// Where the event is not what its content type says.
 fn event_bytes(event: Value, content_type: &str) -> Result<Bytes, String> {
-    let binary = content_type.starts_with("application/octet-stream");
-    let is_json = content_type.contains("json");
+    if content_type::is_json(content_type) || content_type::is_cloud_event(content_type) {
+        return Ok(go_json::to_bytes(&event).into());
+    }
     match event {
-        Value::String(text) if binary => STANDARD
-            .decode(text)
-            .map(Bytes::from)
-            .map_err(|error| error.to_string()),
-        Value::String(text) if !is_json => Ok(text.into()),
-        other => Ok(go_json::to_bytes(&other).into()),
+        Value::String(text) if content_type::is_text(content_type) => Ok(text.into()),
+        Value::String(text) if content_type::is_binary(content_type) => {
+            STANDARD.decode(text).map(Bytes::from).map_err(|problem| {
+                format!("error: unable to decode base64 {content_type} data: {problem}")
+            })
+        }
+        _ => Err("error: mismatch between contentType and event".to_owned()),
     }
 }
 
@@ -119,6 +126,12 @@ mod tests {
         assert_eq!(bytes(json!("aGk="), "application/octet-stream"), "hi");
         assert_eq!(bytes(json!("hi"), "application/json"), "\"hi\"");
         assert_eq!(bytes(json!({"a": 1}), "application/json"), "{\"a\":1}");
-        assert!(event_bytes(json!("!"), "application/octet-stream").is_err());
+        for (event, content_type) in [
+            (json!("!"), "application/octet-stream"),
+            (json!(5), "text/plain"),
+            (json!("text"), ""),
+        ] {
+            assert!(event_bytes(event, content_type).is_err(), "{content_type}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Serves HTTP requests of one listener, in the order of contract 2.1: trace, metrics, CORS, token, pipeline, log, routes;
-//! what no route matches is service invocation.
+//! what no route matches is service invocation. Q-h2c-upgrade: HTTP/2 is spoken with prior knowledge only.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -9,14 +9,14 @@ use component::{
     Body, HttpMiddleware, body,
     middleware::{Endpoint, Next},
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use telemetry::trace::{Baggage, Kind, Status, TraceContext};
 
 use super::{Call, Matched, Routes, invoke, leftover, parse_query, status, unescape};
 use crate::{
     Api, ApiError, CallContext, Transport,
     error::Recorded,
-    layers::{Access, ApiLog, ApiToken, log::Line},
+    layers::{Access, ApiLog, ApiToken, Cors, cors::is_preflight, log::Line},
     operations,
     reason::general,
 };
@@ -44,6 +44,7 @@ pub struct Options {
 pub struct Server(Arc<Inner>);
 
 struct Inner {
+    cors: Cors,
     options: Options,
     routes: Routes,
 }
@@ -66,7 +67,11 @@ impl Server {
                 route.path,
             )
         });
-        Self(Arc::new(Inner { options, routes }))
+        Self(Arc::new(Inner {
+            cors: Cors::new(&options.origins),
+            options,
+            routes,
+        }))
     }
 
     /// Answers one request.
@@ -135,9 +140,10 @@ impl Inner {
             return self.call(request).await;
         }
         let origin = text(&request, header::ORIGIN);
-        let allowed = self.allows_origin(&origin);
-        if allowed && is_preflight(&request) {
-            return preflight(&origin);
+        let cors = &self.cors;
+        // Browsers ask beforehand, and they ask without the token.
+        if cors.is_on() && is_preflight(&request) {
+            return cors.preflight(&request, &origin);
         }
         let open = is_health_check(request.uri().path());
         let mut response = if self.options.token.admit(request.headers_mut()) || open {
@@ -146,22 +152,17 @@ impl Inner {
         } else {
             unauthorized()
         };
-        if allowed {
-            allow_origin(&mut response, &origin);
+        if cors.is_on() {
+            cors.label(response.headers_mut(), &origin);
         }
         response
-    }
-
-    fn allows_origin(&self, origin: &str) -> bool {
-        let origins = &self.options.origins;
-        !origin.is_empty() && origins.iter().any(|one| one == "*" || one == origin)
     }
 
     /// Finds the operation and answers by it; what has no route is service invocation.
     async fn call(&self, request: Request<Body>) -> Response<Body> {
         let raw = request.uri().path().to_owned();
         let path = clean(&raw);
-        let invoked = raw.starts_with(invoke::PREFIX);
+        let invoked = invoke::named(&raw).is_some();
         if !invoked && let Some(matched) = self.routes.find(request.method().as_str(), &path) {
             let served = Served {
                 name: matched.operation.name.into(),
@@ -214,7 +215,7 @@ impl Inner {
         let call = Call {
             context: CallContext {
                 transport: Transport::Http,
-                trace: parts.extensions.get().cloned().unwrap_or_default(),
+                trace: parts.extensions.get::<TraceContext>().cloned(),
             },
             params,
             query: parse_query(parts.uri.query()),
@@ -265,36 +266,6 @@ fn unauthorized() -> Response<Body> {
     let mut response = Response::new(body::full("invalid api token"));
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     response
-}
-
-fn is_preflight(request: &Request<Body>) -> bool {
-    request.method() == Method::OPTIONS
-        && request
-            .headers()
-            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-fn preflight(origin: &str) -> Response<Body> {
-    let mut response = status(StatusCode::OK);
-    allow_origin(&mut response, origin);
-    let headers = response.headers_mut();
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("HEAD, GET, POST, PUT, PATCH, DELETE"),
-    );
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("*"),
-    );
-    response
-}
-
-fn allow_origin(response: &mut Response<Body>, origin: &str) {
-    if let Ok(origin) = HeaderValue::from_str(origin) {
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    }
 }
 
 fn text(request: &Request<Body>, name: header::HeaderName) -> String {

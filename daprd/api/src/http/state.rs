@@ -14,7 +14,10 @@ use proto::{
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{Call, add_metadata, json as go_json, json_reply as respond, no_content};
-use crate::{Api, ApiError, reason::general};
+use crate::{
+    Api, ApiError,
+    reason::{general, state as reason},
+};
 
 /// GET `/v1.0/state/{store}/{key}`
 pub async fn get(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
@@ -54,10 +57,19 @@ pub async fn save(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError>
         }
     };
     let metadata = call.metadata();
-    let states = items
+    let states: Vec<StateItem> = items
         .iter()
         .map(|item| state_item(item, &metadata).map_err(malformed))
         .collect::<Result<_, _>>()?;
+    // Items without a key are refused first: what else they say does not matter.
+    if states.iter().all(|item| !item.key.is_empty())
+        && let Err(problem) = items.iter().try_for_each(check_options)
+    {
+        return Err(ApiError::new(
+            &reason::SAVE,
+            format!("failed saving state in state store {store_name}: {problem}"),
+        ));
+    }
     let request = SaveStateRequest { store_name, states };
     api.save_state(&call.context, request).await?;
     Ok(no_content())
@@ -65,10 +77,14 @@ pub async fn save(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError>
 
 /// DELETE `/v1.0/state/{store}/{key}`
 pub async fn delete(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
-    let options = StateOptions {
-        concurrency: concurrency(call.query("concurrency")).into(),
-        consistency: consistency(call.query("consistency")).into(),
-    };
+    api.check_state_store(&call.context, call.param("store"))?;
+    let (concurrency, consistency) = (call.query("concurrency"), call.query("consistency"));
+    check_words(concurrency, consistency).map_err(|problem| {
+        let key = call.param("key");
+        let message = format!("failed deleting state with key {key}: {problem}");
+        ApiError::new(&reason::DELETE, message)
+    })?;
+    let options = options(concurrency, consistency);
     let request = DeleteStateRequest {
         store_name: call.param("store").to_owned(),
         key: call.param("key").to_owned(),
@@ -88,6 +104,7 @@ pub async fn bulk_get(api: &Api, mut call: Call) -> Result<Response<Body>, ApiEr
     api.check_state_store(&call.context, &store_name)?;
     let body = call.bytes().await?;
     let value = go_json::first_value(&body).map_err(undecodable)?;
+    check_object(&value)?;
     let keys = match go_json::member(&value, "keys") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(keys)) => keys
@@ -130,6 +147,7 @@ pub async fn transact(api: &Api, mut call: Call) -> Result<Response<Body>, ApiEr
     api.check_transactions(&call.context, &store_name)?;
     let body = call.bytes().await?;
     let value = go_json::first_value(&body).map_err(undecodable)?;
+    check_object(&value)?;
     let empty = Vec::new();
     let steps = match go_json::member(&value, "operations") {
         None | Some(Value::Null) => &empty,
@@ -144,6 +162,10 @@ pub async fn transact(api: &Api, mut call: Call) -> Result<Response<Body>, ApiEr
     for step in steps {
         let operation_type = go_json::text(step, "operation").map_err(undecodable)?;
         let item = go_json::member(step, "request").unwrap_or(&Value::Null);
+        check_options(item).map_err(|problem| {
+            let message = format!("error while executing state transaction: {problem}");
+            ApiError::new(&reason::TRANSACTION, message)
+        })?;
         operations.push(TransactionalStateOperation {
             operation_type: operation_type.unwrap_or_default(),
             request: Some(state_item(item, &query).map_err(undecodable)?),
@@ -209,12 +231,9 @@ fn state_item(item: &Value, query: &BTreeMap<String, String>) -> Result<StateIte
         }
     };
     let value = go_json::member(item, "value").unwrap_or(&Value::Null);
-    let options = go_json::member(item, "options").map(|options| {
-        let option = |name| go_json::member(options, name).and_then(Value::as_str);
-        StateOptions {
-            concurrency: concurrency(option("concurrency")).into(),
-            consistency: consistency(option("consistency")).into(),
-        }
+    let options = go_json::member(item, "options").map(|_| {
+        let (concurrency, consistency) = words(item);
+        options(concurrency, consistency)
     });
     Ok(StateItem {
         key,
@@ -245,6 +264,41 @@ fn merged(
     }
     metadata.extend(query.clone());
     Ok(metadata)
+}
+
+/// What an item says of concurrency and consistency.
+fn words(item: &Value) -> (Option<&str>, Option<&str>) {
+    let options = go_json::member(item, "options").unwrap_or(&Value::Null);
+    let word = |name| go_json::member(options, name).and_then(Value::as_str);
+    (word("concurrency"), word("consistency"))
+}
+
+fn check_options(item: &Value) -> Result<(), String> {
+    let (concurrency, consistency) = words(item);
+    check_words(concurrency, consistency)
+}
+
+/// The messages of the gRPC API have no place for words that nobody knows; here they are refused.
+fn check_words(concurrency: Option<&str>, consistency: Option<&str>) -> Result<(), String> {
+    for (what, word, known) in [
+        ("concurrency", concurrency, ["first-write", "last-write"]),
+        ("consistency", consistency, ["strong", "eventual"]),
+    ] {
+        if let Some(word) = word
+            && !word.is_empty()
+            && !known.contains(&word)
+        {
+            return Err(format!("unrecognized {what} model '{word}'"));
+        }
+    }
+    Ok(())
+}
+
+fn options(concurrency_word: Option<&str>, consistency_word: Option<&str>) -> StateOptions {
+    StateOptions {
+        concurrency: concurrency(concurrency_word).into(),
+        consistency: consistency(consistency_word).into(),
+    }
 }
 
 fn concurrency(text: Option<&str>) -> state_options::StateConcurrency {
@@ -292,6 +346,17 @@ fn malformed(problem: String) -> ApiError {
     ApiError::new(&general::MALFORMED_REQUEST, problem)
 }
 
+/// Null counts as an object without members.
+fn check_object(value: &Value) -> Result<(), ApiError> {
+    if value.is_object() || value.is_null() {
+        return Ok(());
+    }
+    Err(undecodable(format!(
+        "an object is expected, not {}",
+        go_json::kind(value)
+    )))
+}
+
 fn undecodable(problem: String) -> ApiError {
     malformed(format!("failed deserializing HTTP body: {problem}"))
 }
@@ -334,6 +399,28 @@ mod tests {
         );
         assert!(item(r#"{"key": 1}"#).unwrap_err().contains("key"));
         assert!(item("[]").is_err());
+    }
+
+    #[test]
+    fn unknown_words_are_refused() {
+        assert_eq!(check_words(Some("first-write"), Some("strong")), Ok(()));
+        assert_eq!(check_words(None, Some("")), Ok(()));
+        let problem = |text: &str| check_options(&serde_json::from_str(text).unwrap()).unwrap_err();
+        assert_eq!(
+            problem(r#"{"options": {"concurrency": "bad"}}"#),
+            "unrecognized concurrency model 'bad'"
+        );
+        assert_eq!(
+            problem(r#"{"options": {"consistency": "bad"}}"#),
+            "unrecognized consistency model 'bad'"
+        );
+    }
+
+    #[test]
+    fn only_an_object_has_members() {
+        assert!(check_object(&json!({})).is_ok());
+        assert!(check_object(&Value::Null).is_ok());
+        assert_eq!(check_object(&json!([])).unwrap_err().reason().http, 400);
     }
 
     #[test]

@@ -1,37 +1,41 @@
 //! Service invocation operations.
 
 use component::Body;
-use http::{Request, Response};
-use invoke::Error;
-use proto::{common::v1::InvokeResponse, runtime::v1::InvokeServiceRequest};
+use http::{HeaderMap, Request, Response};
+use invoke::{Error, Reply};
+use proto::runtime::v1::InvokeServiceRequest;
 
-use super::{Api, Operation, rpc};
+use super::{Api, Operation, Rpc};
 use crate::{ApiError, CallContext, reason::invoke as reason};
 
 /// HTTP invocation has no row of routes: whatever no route matches is one (contract 2.1).
 pub static ROWS: &[Operation] = &[Operation::new(
     "InvokeService",
     "invoke",
-    &[rpc!("InvokeService", "v1", invoke_service)],
+    &[Rpc {
+        name: "InvokeService",
+        version: "v1",
+        codec: |api, request| Box::pin(crate::grpc::invoke::serve(api, request)),
+    }],
     &[],
 )];
 
 impl Api {
-    /// Calls another app over gRPC, by message.
+    /// Calls another app over gRPC, by message. `metadata` is that of the caller's call. The app's own error is a reply.
     pub async fn invoke_service(
         &self,
         call: &CallContext,
         request: InvokeServiceRequest,
-    ) -> Result<InvokeResponse, ApiError> {
+        mut metadata: HeaderMap,
+    ) -> Result<Reply, ApiError> {
         let id = request.id;
         let message = request.message.unwrap_or_default();
-        let mut headers = http::HeaderMap::new();
         if let Some(trace) = &call.trace {
-            trace.inject_grpc(&mut headers);
+            trace.inject_grpc(&mut metadata);
         }
-        let reply = self.options.invoker.message(&id, message, headers).await;
-        let (response, _headers) = reply.map_err(|error| invoke_error(&id, error))?;
-        Ok(response)
+        let invoker = &self.options.invoker;
+        let reply = invoker.message(&id, message, metadata).await;
+        reply.map_err(|error| invoke_error(&id, &error))
     }
 
     /// Calls another app over HTTP; both bodies are streamed.
@@ -45,20 +49,14 @@ impl Api {
             .invoker
             .http(target, method, request)
             .await
-            .map_err(|error| invoke_error(target, error))
+            .map_err(|error| invoke_error(target, &error))
     }
 }
 
-fn invoke_error(id: &str, error: Error) -> ApiError {
-    let row = match &error {
+fn invoke_error(id: &str, error: &Error) -> ApiError {
+    let row = match error {
         Error::Denied { .. } => &reason::DENIED,
         _ => &reason::FAILED,
     };
-    let failed = ApiError::new(row, format!("failed to invoke, id: {id}, err: {error}"));
-    match error {
-        Error::Status(_) | Error::App(_) | Error::Denied { .. } => {
-            failed.passing(error.into_status())
-        }
-        _ => failed,
-    }
+    ApiError::new(row, format!("failed to invoke, id: {id}, err: {error}"))
 }

@@ -70,6 +70,8 @@ impl Api {
             content_type: request.data_content_type,
             metadata: request.metadata,
             trace: call.trace.clone(),
+            // Compat: Q-raw-trace: what is published raw over HTTP travels without its trace.
+            trace_raw: call.transport == Transport::Grpc,
         };
         self.options
             .pubsub
@@ -129,6 +131,16 @@ impl Api {
             .bulk_publish(publish)
             .await
             .map_err(|error| self.pubsub_error(call, &about, error))?;
+        // Compat: Q-bulk-failures: over gRPC one failure fails the call, and the entries are not listed.
+        if call.transport == Transport::Grpc
+            && let Some(first) = failed.first()
+        {
+            let (topic, pubsub) = (&about.topic, &about.pubsub);
+            let cause = &first.error;
+            let message =
+                format!("error when publishing to topic {topic} in pubsub {pubsub}: {cause}");
+            return Err(with_topic(&about, &reason::PUBLISH, message, cause));
+        }
         let failed_entries = failed
             .into_iter()
             .map(|failed| BulkPublishResponseFailedEntry {
@@ -156,11 +168,21 @@ impl Api {
 
     /// A body of bulk entries that cannot be read.
     pub(crate) fn unreadable_events(&self, pubsub: &str, topic: &str, cause: &str) -> ApiError {
-        let about = About::of(pubsub, topic, &BTreeMap::new());
         let message = format!(
             "error when unmarshaling the request for topic {topic} pubsub {pubsub}: {cause}"
         );
-        self.with_cause(&about, &reason::UNMARSHAL_EVENTS, message, cause)
+        ApiError::new(&reason::UNMARSHAL_EVENTS, message.clone())
+            .resource("pubsub", pubsub, &message)
+            .metadata([("appID", self.options.app_id.as_str())])
+    }
+
+    /// An event of a bulk publish that its content type does not describe.
+    pub(crate) fn mismatched_event(&self, pubsub: &str, topic: &str, cause: &str) -> ApiError {
+        let about = About::of(pubsub, topic, &BTreeMap::new());
+        let message = format!(
+            "error when marshalling cloud event envelope for topic {topic} pubsub {pubsub}: {cause}"
+        );
+        self.with_cause(&about, &reason::ENVELOPE, message, cause)
     }
 
     pub(crate) fn pubsub_error(&self, call: &CallContext, about: &About, error: Error) -> ApiError {
@@ -173,11 +195,6 @@ impl Api {
             } else {
                 error.metadata(about.metadata.clone())
             }
-        };
-        let with_topic = |row: &'static Reason, message: String| {
-            ApiError::new(row, message.clone())
-                .resource("pubsub", pubsub, &message)
-                .metadata([("topic", topic.clone()), ("error", text.clone())])
         };
         match &error {
             Error::NameEmpty => plain(&reason::NAME_EMPTY, "pubsub name is empty".to_owned()),
@@ -205,17 +222,16 @@ impl Api {
                 "cannot create cloudevent".to_owned(),
                 &text,
             ),
-            Error::Forbidden { .. } => with_topic(
-                &reason::FORBIDDEN,
-                format!(
-                    "topic {topic} is not allowed for app id {}",
-                    self.options.app_id
-                ),
-            ),
-            _ => with_topic(
-                &reason::PUBLISH,
-                format!("error when publishing to topic {topic} in pubsub {pubsub}: {text}"),
-            ),
+            Error::Forbidden { .. } => {
+                let app_id = &self.options.app_id;
+                let message = format!("topic {topic} is not allowed for app id {app_id}");
+                with_topic(about, &reason::FORBIDDEN, message, &text)
+            }
+            _ => {
+                let message =
+                    format!("error when publishing to topic {topic} in pubsub {pubsub}: {text}");
+                with_topic(about, &reason::PUBLISH, message, &text)
+            }
         }
     }
 
@@ -230,6 +246,12 @@ impl Api {
             .resource("pubsub", &about.pubsub, &message)
             .metadata([("appID", self.options.app_id.as_str()), ("error", cause)])
     }
+}
+
+fn with_topic(about: &About, row: &'static Reason, message: String, cause: &str) -> ApiError {
+    ApiError::new(row, message.clone())
+        .resource("pubsub", &about.pubsub, &message)
+        .metadata([("topic", about.topic.as_str()), ("error", cause)])
 }
 
 /// What an error is about.

@@ -21,8 +21,12 @@ use proto::{
 
 use super::{Api, Operation, Route, rpc};
 use crate::{
-    ApiError, CallContext, Reason, Transport, http::state as codec, reason::state as reason,
+    ApiError, CallContext, Reason, Transport,
+    http::{json as go_json, state as codec},
+    reason::state as reason,
 };
+
+const JSON: &str = "application/json";
 
 pub static ROWS: &[Operation] = &[
     Operation::new(
@@ -187,7 +191,7 @@ impl Api {
         let items = request.states.into_iter();
         let requests = items
             .map(|item| self.set_request(call, &store, item))
-            .collect();
+            .collect::<Result<_, _>>()?;
         self.options
             .state
             .save(&store, requests)
@@ -256,7 +260,13 @@ impl Api {
             .bulk_delete(&store, requests)
             .await
             .map_err(|error| {
-                self.state_error(call, error, &reason::BULK_DELETE, |cause| {
+                let row = etag_reason(
+                    &error,
+                    &reason::BULK_DELETE_ETAG_MISMATCH,
+                    &reason::BULK_DELETE_ETAG_INVALID,
+                    &reason::BULK_DELETE,
+                );
+                self.state_error(call, error, row, |cause| {
                     format!("failed deleting state in state store {store}: {cause}")
                 })
             })
@@ -274,7 +284,7 @@ impl Api {
         for operation in request.operations {
             let item = operation.request.unwrap_or_default();
             steps.push(match operation.operation_type.as_str() {
-                "upsert" => Step::Upsert(self.set_request(call, &store, item)),
+                "upsert" => Step::Upsert(self.set_request(call, &store, item)?),
                 "delete" => Step::Delete(delete_request(item)),
                 other => {
                     return Err(ApiError::new(
@@ -303,11 +313,15 @@ impl Api {
     ) -> Result<QueryStateResponse, ApiError> {
         let store = request.store_name;
         let failed = |cause: String| format!("state store {store} query failed: {cause}");
-        let queryable = self
-            .options
-            .state
-            .has(&store, Capability::QueryApi)
-            .map_err(|error| self.state_error(call, error, &reason::QUERY, failed))?;
+        let queryable = self.options.state.has(&store, Capability::QueryApi);
+        // Compat: Q-state-missing-store: the query alone does not name the app.
+        let queryable = queryable.map_err(|error| {
+            let grpc = CallContext {
+                transport: Transport::Grpc,
+                ..call.clone()
+            };
+            self.state_error(&grpc, error, &reason::QUERY, failed)
+        })?;
         if !queryable {
             let error = Error::QueriesUnsupported {
                 store: store.clone(),
@@ -384,9 +398,24 @@ impl Api {
         match &error {
             Error::NotConfigured { .. } => self.store_missing(call, &reason::NOT_CONFIGURED, text),
             Error::NotFound { .. } => self.store_missing(call, &reason::NOT_FOUND, text),
-            Error::IllegalKey { store, key } => ApiError::new(&reason::ILLEGAL_KEY, text.clone())
-                .field(key)
-                .resource("state", store, ""),
+            Error::IllegalKey { store, key } => {
+                // Compat: Q-state-illegal-key: the HTTP API tells the error as the gRPC one would print it, and does not name
+                // the key of a transaction's operation.
+                let (text, field) = match call.transport {
+                    Transport::Grpc => (text, key.as_str()),
+                    Transport::Http => (
+                        format!("api error: code = InvalidArgument desc = {text}"),
+                        if failed == &reason::TRANSACTION {
+                            ""
+                        } else {
+                            key
+                        },
+                    ),
+                };
+                ApiError::new(&reason::ILLEGAL_KEY, text)
+                    .field(field)
+                    .resource("state", store, "")
+            }
             Error::TransactionsUnsupported { store } => {
                 about(&reason::TRANSACTIONS_UNSUPPORTED, store).help(
                     "https://docs.dapr.io/reference/components-reference/supported-state-stores/",
@@ -409,7 +438,12 @@ impl Api {
         }
     }
 
-    fn set_request(&self, call: &CallContext, store: &str, item: StateItem) -> SetRequest {
+    fn set_request(
+        &self,
+        call: &CallContext,
+        store: &str,
+        item: StateItem,
+    ) -> Result<SetRequest, ApiError> {
         let (concurrency, consistency) = options(item.options);
         let mut request = SetRequest {
             content_type: item.metadata.get("contentType").cloned(),
@@ -420,18 +454,28 @@ impl Api {
             concurrency,
             consistency,
         };
+        let is_json = request.content_type.as_deref() == Some(JSON);
+        if call.transport == Transport::Grpc && is_json {
+            // Compat: Q-state-grpc-json: what says that it is JSON has to be, and is stored in the form of the HTTP API.
+            let value = go_json::value(&request.value)
+                .map_err(|problem| ApiError::new(&reason::VALUE, problem))?;
+            if !self.options.state.is_encrypted(store) {
+                request.value = go_json::to_bytes(&value).into();
+            }
+        }
         if call.transport == Transport::Http {
             // Values of the HTTP API are JSON; bytes that came over gRPC may be anything.
             let content_type = &mut request.content_type;
-            content_type.get_or_insert_with(|| "application/json".to_owned());
-            // Compat: Q-state-encrypted-text: encrypted stores keep the text of a JSON string without its quotes.
+            content_type.get_or_insert_with(|| JSON.to_owned());
+            // Compat: Q-state-encrypted-text: encrypted stores keep the text of a JSON string without its quotes. Other values
+            // keep their JSON.
             if self.options.state.is_encrypted(store)
                 && let Ok(text) = serde_json::from_slice::<String>(&request.value)
             {
                 request.value = text.into();
             }
         }
-        request
+        Ok(request)
     }
 
     fn store_missing(&self, call: &CallContext, row: &'static Reason, text: String) -> ApiError {

@@ -55,6 +55,7 @@ pub static QUERY: Reason = Reason::rich(
     Code::Internal,
     CATEGORY,
 );
+pub static VALUE: Reason = Reason::bare("ERR_MALFORMED_REQUEST", 400, Code::Unknown, CATEGORY);
 pub static GET: Reason = Reason::plain("ERR_STATE_GET", 500, Code::Internal, CATEGORY);
 pub static SAVE: Reason = Reason::plain("ERR_STATE_SAVE", 500, Code::Internal, CATEGORY);
 pub static SAVE_EMPTY_KEY: Reason =
@@ -71,6 +72,14 @@ pub static DELETE_ETAG_INVALID: Reason =
 pub static BULK_GET: Reason = Reason::plain("ERR_STATE_BULK_GET", 500, Code::Internal, CATEGORY);
 pub static BULK_DELETE: Reason =
     Reason::plain("ERR_STATE_BULK_DELETE", 500, Code::Internal, CATEGORY);
+pub static BULK_DELETE_ETAG_MISMATCH: Reason =
+    Reason::plain("ERR_STATE_BULK_DELETE", 409, Code::Aborted, CATEGORY);
+pub static BULK_DELETE_ETAG_INVALID: Reason = Reason::plain(
+    "ERR_STATE_BULK_DELETE",
+    400,
+    Code::InvalidArgument,
+    CATEGORY,
+);
 pub static TRANSACTION: Reason =
     Reason::plain("ERR_STATE_TRANSACTION", 500, Code::Internal, CATEGORY);
 pub static UNSUPPORTED_OPERATION: Reason = Reason::plain(
@@ -88,6 +97,7 @@ pub static ALL: &[&Reason] = &[
     &TOO_MANY_OPERATIONS,
     &QUERIES_UNSUPPORTED,
     &QUERY,
+    &VALUE,
     &GET,
     &SAVE,
     &SAVE_EMPTY_KEY,
@@ -98,6 +108,8 @@ pub static ALL: &[&Reason] = &[
     &DELETE_ETAG_INVALID,
     &BULK_GET,
     &BULK_DELETE,
+    &BULK_DELETE_ETAG_MISMATCH,
+    &BULK_DELETE_ETAG_INVALID,
     &TRANSACTION,
     &UNSUPPORTED_OPERATION,
 ];

@@ -105,7 +105,8 @@ impl PubSub for InMemory {
         let message = Message {
             topic: request.topic,
             data: request.data,
-            content_type: request.content_type,
+            // It is no part of the message: what the data is, its envelope says.
+            content_type: None,
             metadata: request.metadata,
         };
         for subscription in self.matching(&message.topic) {

@@ -102,6 +102,7 @@ fn change(
     match operation {
         Operation::Upsert(request) => {
             check(
+                &request.key,
                 live(&request.key),
                 request.etag.as_deref(),
                 request.concurrency,
@@ -115,28 +116,39 @@ fn change(
         }
         Operation::Delete(request) => {
             let entry = live(&request.key);
-            let concurrency = match request.concurrency {
-                // Deleting without a tag always succeeds: there is nothing to lose against.
-                Concurrency::FirstWrite if request.etag.is_none() => Concurrency::LastWrite,
-                other => other,
-            };
-            check(entry, request.etag.as_deref(), concurrency)?;
+            check(
+                &request.key,
+                entry,
+                request.etag.as_deref(),
+                request.concurrency,
+            )?;
             Ok(Change::Remove(request.key.clone()))
         }
     }
 }
 
-/// A given tag must be the current one; first-write without a tag only creates.
-fn check(entry: Option<&Entry>, etag: Option<&str>, concurrency: Concurrency) -> Result<()> {
-    match (entry, etag) {
-        (Some(entry), Some(etag)) if entry.etag == etag => Ok(()),
-        (None, None) => Ok(()),
-        (Some(_), None) if concurrency != Concurrency::FirstWrite => Ok(()),
-        _ => Err(Error::new(
-            ErrorKind::EtagMismatch,
-            "possible etag mismatch. error from state store: the entity tag is not the current one",
-        )),
-    }
+/// A given tag must be the current one; first-write without a tag is for keys that are not there.
+fn check(
+    key: &str,
+    entry: Option<&Entry>,
+    etag: Option<&str>,
+    concurrency: Concurrency,
+) -> Result<()> {
+    let problem = match (entry, etag) {
+        (Some(entry), Some(etag)) if entry.etag != etag => format!(
+            "state etag not match for key={key}: current={}, expect={etag}",
+            entry.etag
+        ),
+        (None, Some(_)) => format!("state not exist or expired for key={key}"),
+        (Some(_), None) if concurrency == Concurrency::FirstWrite => {
+            "item already exists and no etag was passed".to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(
+        ErrorKind::EtagMismatch,
+        format!("possible etag mismatch. error from state store: {problem}"),
+    ))
 }
 
 fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {

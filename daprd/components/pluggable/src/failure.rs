@@ -59,6 +59,14 @@ pub fn bulk_delete(status: Status) -> Error {
     write(status)
 }
 
+/// An error of a transaction, which has no form of its own and says nothing of entity tags.
+///
+/// Compat: Q-pluggable-transaction: callers get a failed transaction, whatever status the component has chosen.
+pub fn transaction(status: Status) -> Error {
+    let error = plain(status);
+    Error::new(error.kind(), error.to_string())
+}
+
 fn number(info: &ErrorInfo, field: &str) -> Option<i64> {
     info.metadata.get(field)?.parse().ok()
 }
@@ -172,6 +180,25 @@ mod tests {
         assert_eq!(invalid.kind(), ErrorKind::EtagInvalid);
         let other = told(Code::InvalidArgument, "key");
         assert_eq!(other.kind(), ErrorKind::InvalidRequest);
+    }
+
+    #[test]
+    fn transactions_just_fail() {
+        let full = [("kit_error", "true"), ("http_code", "506"), ("tag", "t")];
+        let error = transaction(kit(&full));
+        assert_eq!(error.presented(), None);
+        assert_eq!(
+            error.to_string(),
+            "api error: code = DataLoss desc = get-error"
+        );
+        let details = ErrorDetails::with_bad_request_violation("etag", "it moved");
+        let status = Status::with_error_details(Code::FailedPrecondition, "no", details);
+        let error = transaction(status);
+        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+        assert_eq!(
+            error.to_string(),
+            "rpc error: code = FailedPrecondition desc = no"
+        );
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl StateStore for Pluggable {
         };
         let mut client = TransactionalStateStoreClient::new(self.caller.clone());
         let answer = client.transact(request).await;
-        answer.map(drop).map_err(failure::write)
+        answer.map(drop).map_err(failure::transaction)
     }
 
     async fn max_transaction_operations(&self) -> Option<usize> {

@@ -365,7 +365,8 @@ fn sentinel(settings: &Settings) -> RedisResult<Link> {
     }))))
 }
 
-/// Whether the same request may succeed on a new connection.
+/// Whether the same request may succeed on a new connection. One that was not answered in time may have been carried out,
+/// so it is not sent again. Q-redis-timeouts
 fn is_passing(error: &RedisError) -> bool {
     use redis::ErrorKind::{ClusterConnectionNotFound, Io, Server};
     match error.kind() {

@@ -1,6 +1,6 @@
 //! The metadata that every Redis component shares: where the servers are, how to reach them, how long to wait
 //! (component-metadata.md). Fields of a connection pool are accepted and have no effect: one connection carries all
-//! requests at once.
+//! requests at once. Q-redis-pool
 
 use std::time::Duration;
 

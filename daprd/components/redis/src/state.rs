@@ -55,6 +55,7 @@ impl Redis {
     pub async fn open(open: Open) -> Result<Self> {
         let settings = Settings::read(&open.metadata)?;
         let lifetime = open.metadata.parse(&["ttlInSeconds"])?;
+        // Q-redis-json: values are kept in hashes, also where the server knows JSON.
         if open.metadata.text("queryIndexes").is_some() {
             tracing::warn!(
                 target: "dapr.contrib",

@@ -128,7 +128,7 @@ impl Connection {
                 "_pragma" => pragmas.push(pragma(&value)?),
                 // One memory database per process and name, whatever the string asks for.
                 "cache" if in_memory => {}
-                // Transactions here always begin immediate, which is the only setting without deadlocks.
+                // Q-sqlite-txlock: transactions always begin immediate, which is the only setting without deadlocks.
                 "_txlock" => {}
                 _ => {
                     read_only |= matches!((&*name, &*value), ("mode", "ro") | ("immutable", "1"));

@@ -26,7 +26,7 @@ impl Spawn for NoTasks {
 fn open(name: &str) -> Open {
     Open {
         name: name.to_owned(),
-        metadata: Metadata::from_iter([("host", "there")]),
+        metadata: Metadata::from_iter([("redisHost", "there")]),
         instance: Arc::new(Instance::default()),
         tasks: Arc::new(NoTasks),
     }
@@ -76,7 +76,7 @@ async fn the_socket_names_the_type_and_the_component_the_instance() {
         [Capability::Etag, Capability::QueryApi]
     );
     let seen = served.seen.lock().unwrap().clone();
-    assert_eq!(seen.properties["host"], "there");
+    assert_eq!(seen.properties["redisHost"], "there");
     assert_eq!(seen.instances, ["mystore"]);
 }
 
@@ -128,7 +128,11 @@ async fn several_keys_at_once() {
 async fn transactions_and_their_size() {
     let served = serve(&["TRANSACTIONAL"]).await;
     let store = store(&served).await;
-    assert_eq!(store.max_transaction_operations().await, Some(2));
+    assert_eq!(served.seen.lock().unwrap().size_questions, 0);
+    for _ in 0..2 {
+        assert_eq!(store.max_transaction_operations().await, Some(2));
+    }
+    assert_eq!(served.seen.lock().unwrap().size_questions, 1);
     let steps = vec![
         Operation::Upsert(set("a", "1", None)),
         Operation::Delete(delete("b")),

@@ -28,6 +28,7 @@ type Answer<T> = Result<Response<T>, Status>;
 pub struct Seen {
     pub properties: BTreeMap<String, String>,
     pub instances: Vec<String>,
+    pub size_questions: usize,
 }
 
 /// A running server; dropping it ends it.
@@ -223,6 +224,7 @@ impl TransactionalStoreMultiMaxSize for Memory {
         &self,
         _: Request<MultiMaxSizeRequest>,
     ) -> Answer<MultiMaxSizeResponse> {
+        self.seen.lock().unwrap().size_questions += 1;
         Ok(Response::new(MultiMaxSizeResponse { max_size: 2 }))
     }
 }

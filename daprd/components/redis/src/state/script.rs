@@ -1,4 +1,5 @@
 //! The script that writes: checks every step against the versions as they will then be, and only then applies them all.
+//! Upstream applies what comes before the step that loses. Q-redis-transactions
 
 use component::{
     Error, ErrorKind, Result,
@@ -23,6 +24,7 @@ for i, key in ipairs(KEYS) do
     if not version then version = '' end
   end
   local want = ARGV[i * 5 - 3]
+  -- A version is wanted of a key that is there: Q-redis-absent-etag
   if want == 'absent' then
     if version ~= '' then return i end
   elseif want ~= '' and want ~= version then
@@ -81,6 +83,7 @@ impl<'a> Step<'a> {
                     // Compat: Q-redis-last-write: whoever asks for the last write to win need not know the version.
                     (_, Concurrency::LastWrite) => ANY.to_owned(),
                     (Some(etag), _) if !etag.is_empty() => version(etag)?,
+                    // Whether the key is there decides, not how it was written before. Q-redis-first-write
                     (_, Concurrency::FirstWrite) => ABSENT.to_owned(),
                     _ => ANY.to_owned(),
                 };
@@ -137,6 +140,8 @@ fn version(etag: &str) -> Result<String> {
 }
 
 /// Seconds that a key lives; 0 or below for ever, nothing for as it is.
+///
+/// Compat: Q-redis-ttl-kept: a write that says nothing of a lifetime leaves the one that the key has.
 fn own_lifetime(key: &str, metadata: &RequestMetadata) -> Result<Option<i64>> {
     let Some(text) = metadata.get(TTL).filter(|text| !text.is_empty()) else {
         return Ok(None);

@@ -1,0 +1,108 @@
+//! What happens at the start: limits that programs set for themselves, and what a sidecar asks its app for, and when
+//! (contract 2.4, 2.5).
+
+use e2e::app::Answer;
+use e2e::{App, Daprd, Placement, wait};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::resources::PUBSUB;
+
+#[tokio::test]
+async fn what_is_switched_off_is_not_asked() {
+    let app = App::builder()
+        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .start()
+        .await;
+    let daprd = Daprd::builder("app")
+        .resources(PUBSUB)
+        .app(&app)
+        .flag("disable-init-endpoints", "config,subscribe")
+        .start()
+        .await;
+    for line in [
+        "Skipping programmatic dapr configuration loading",
+        "Skipping programmatic subscription loading",
+    ] {
+        daprd.logged(line).await;
+    }
+    assert!(app.calls("/dapr/config").is_empty());
+    assert!(app.calls("/dapr/subscribe").is_empty());
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn an_app_that_is_healthy_late_is_asked_then() {
+    let (health, told) = watch::channel(false);
+    let app = App::builder()
+        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .route("/orders", Answer::status(200))
+        .respond("/healthz", move |_| {
+            let healthy = *told.borrow();
+            async move { Answer::status(if healthy { 200 } else { 503 }) }
+        })
+        .start()
+        .await;
+    let daprd = Daprd::builder("app")
+        .resources(PUBSUB)
+        .app(&app)
+        .flag("enable-app-health-check", "true")
+        .flag("app-health-probe-interval", "1")
+        .flag("app-health-threshold", "1")
+        .start()
+        .await;
+    app.called("/healthz", 2).await;
+    assert!(app.calls("/dapr/config").is_empty());
+    assert!(app.calls("/dapr/subscribe").is_empty());
+    let publish = || async {
+        let event = json!({"n": 1});
+        let reply = daprd
+            .http()
+            .post("/v1.0/publish/pubsub/orders", &event)
+            .await;
+        reply.expect_status(204);
+    };
+    publish().await;
+
+    health.send_replace(true);
+    daprd.subscribed("orders").await;
+    assert_eq!(app.called("/dapr/config", 1).await.len(), 1);
+    wait::eventually("a delivery", wait::DEADLINE, || async {
+        publish().await;
+        !app.calls("/orders").is_empty()
+    })
+    .await;
+
+    health.send_replace(false);
+    daprd.logged("its subscriptions are closed").await;
+    daprd.logged("the app is unhealthy").await;
+    wait::eventually("invocations to be refused", wait::DEADLINE, || async {
+        daprd.http().get("/v1.0/invoke/app/method/x").await.status == 500
+    })
+    .await;
+    let before = app.calls("/orders").len();
+    publish().await;
+    let probes = app.calls("/healthz").len();
+    app.called("/healthz", probes + 2).await;
+    assert_eq!(app.calls("/orders").len(), before);
+    assert_eq!(app.calls("/dapr/subscribe").len(), 1);
+    daprd.stop().await;
+}
+
+/// Shells and container engines start programs with a soft limit far below the hard one.
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised() {
+    let mut placement = Placement::builder().start().await;
+    let mut daprd = Daprd::builder("app").start().await;
+    for process in [placement.process(), daprd.process()] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id()));
+        let limits = limits.expect("the kernel tells");
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let words: Vec<&str> = line.expect("one line").split_whitespace().collect();
+        assert_eq!(words[3], words[4], "soft and hard");
+    }
+    daprd.stop().await;
+    placement.stop().await;
+}

@@ -1,13 +1,14 @@
 //! One life of the sidecar, from its settings to its end: the parts in the order in which they need each other, then the
 //! servers, then the app; and all of it in reverse.
 
+mod app;
 mod ground;
 mod load;
 mod parts;
 mod serve;
 mod stop;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use ::pubsub::Engine;
 use anyhow::Result;
@@ -52,6 +53,8 @@ struct Running {
     resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
     restart: Option<Restart>,
     app: AppChannel,
+    /// Cancelled once the sidecar may be called ready.
+    settled: CancellationToken,
 }
 
 impl<'s> Runtime<'s> {
@@ -82,9 +85,15 @@ impl<'s> Runtime<'s> {
             }
             None => return self.daemon.stop().await.map(|()| End::Stopped),
         };
-        ready.ready();
-        tracing::info!("dapr initialized. Status: Running.");
+        let settled = running.settled.clone();
+        let initialized = async {
+            settled.cancelled().await;
+            ready.ready();
+            tracing::info!("dapr initialized. Status: Running.");
+            std::future::pending::<Infallible>().await
+        };
         let restart = tokio::select! {
+            never = initialized => match never {},
             () = self.ending.signal() => {
                 self.block_shutdown(&running).await;
                 false
@@ -178,13 +187,14 @@ impl<'s> Runtime<'s> {
         }));
         self.serve_api(&ground, &api, &invoker, &middleware).await?;
         self.readiness.set_outbound();
-        self.follow_app(&app, probe, &pubsub);
+        let settled = self.follow_app(&app, probe, &pubsub);
         let restart = self.watch_resources(ground, &loader, &pubsub);
         Ok(Running {
             loader,
             resolver,
             restart,
             app,
+            settled,
         })
     }
 

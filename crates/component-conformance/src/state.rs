@@ -202,6 +202,23 @@ impl Suite<'_> {
             "tags: nothing to update any more",
         );
         assert_eq!(self.value("t").await, None, "tags: stays deleted");
+        let mut loser = self.set("t", "5");
+        loser.etag = first;
+        let several = vec![loser, self.set("t2", "6")];
+        refused(
+            self.store.bulk_set(several).await,
+            LOST,
+            "tags: one of several loses",
+        );
+        assert_eq!(
+            self.value("t2").await.as_deref(),
+            Some(&b"6"[..]),
+            "tags: and the others are written"
+        );
+        self.store
+            .delete(self.remove("t2", None))
+            .await
+            .expect("tags: t2 is deleted");
     }
 
     async fn first_write(&self, supported: bool) {

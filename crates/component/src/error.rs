@@ -141,6 +141,20 @@ impl Error {
     }
 }
 
+/// The outcome of several calls that do not depend on each other, as one: all their errors, a line each. The kind is that
+/// of the first about an entity tag, which a caller can act on, else that of the first.
+pub fn all_of(outcomes: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut errors: Vec<Error> = outcomes.into_iter().filter_map(Result::err).collect();
+    if errors.len() < 2 {
+        return errors.pop().map_or(Ok(()), Err);
+    }
+    let about_tag =
+        |error: &&Error| matches!(error.kind, ErrorKind::EtagMismatch | ErrorKind::EtagInvalid);
+    let first = errors.iter().find(about_tag).unwrap_or(&errors[0]);
+    let texts: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+    Err(Error::new(first.kind, texts.join("\n")))
+}
+
 /// The message alone: the cause is reached through `source`, and [`chain`] writes both. A presented error also names
 /// its gRPC code.
 impl fmt::Display for Error {
@@ -201,6 +215,23 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_errors_are_told_together() {
+        let error = |kind, text: &str| Err(Error::new(kind, text));
+        assert!(all_of([Ok(()), Ok(())]).is_ok());
+        let one = all_of([Ok(()), error(ErrorKind::Internal, "a")]).unwrap_err();
+        assert_eq!((one.kind(), one.message()), (ErrorKind::Internal, "a"));
+        let two = all_of([
+            error(ErrorKind::Unavailable, "a"),
+            error(ErrorKind::EtagMismatch, "b"),
+        ]);
+        let two = two.unwrap_err();
+        assert_eq!(
+            (two.kind(), two.message()),
+            (ErrorKind::EtagMismatch, "a\nb")
+        );
+    }
 
     #[test]
     fn a_presented_error_names_its_code() {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::all_of};
 
 /// What a state store can do; the metadata API shows these names (contract 2.6, 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,26 +222,28 @@ pub trait StateStore: Send + Sync + 'static {
         Ok(rows)
     }
 
-    /// Writes several keys, each on its own; the first failure ends it.
+    /// Writes several keys, each on its own: one that fails does not keep the others from being written.
     ///
     /// # Errors
-    /// As [`StateStore::set`].
+    /// As [`StateStore::set`], all of them (see [`all_of`]).
     async fn bulk_set(&self, requests: Vec<SetRequest>) -> Result<()> {
+        let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
-            self.set(request).await?;
+            outcomes.push(self.set(request).await);
         }
-        Ok(())
+        all_of(outcomes)
     }
 
-    /// Deletes several keys, each on its own; the first failure ends it.
+    /// Deletes several keys, each on its own: one that fails does not keep the others from being deleted.
     ///
     /// # Errors
-    /// As [`StateStore::set`].
+    /// As [`StateStore::delete`], all of them (see [`all_of`]).
     async fn bulk_delete(&self, requests: Vec<DeleteRequest>) -> Result<()> {
+        let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
-            self.delete(request).await?;
+            outcomes.push(self.delete(request).await);
         }
-        Ok(())
+        all_of(outcomes)
     }
 
     /// Applies all operations or none, in order.

@@ -64,15 +64,23 @@ impl Probe {
         Self { channel, options }
     }
 
-    /// Waits until the app's port is open, then probes until shutdown. Without probes the app is healthy from then on.
-    pub async fn run(self, shutdown: CancellationToken) {
+    /// Whether the app is asked for its health again and again, and not only waited for.
+    pub fn is_lasting(&self) -> bool {
+        self.options.is_some()
+    }
+
+    /// Waits until the app's port is open and cancels `found`, then probes until shutdown. Without probes the app is
+    /// healthy from then on.
+    pub async fn run(self, found: CancellationToken, shutdown: CancellationToken) {
         if !self.channel.is_configured() {
+            found.cancel();
             return;
         }
         let waited = shutdown.run_until_cancelled(self.wait_for_port()).await;
         if waited.is_none() {
             return;
         }
+        found.cancel();
         match &self.options {
             None => self.publish(true),
             Some(options) => {

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use ::pubsub::Engine;
 use anyhow::{Result, anyhow, bail};
 use api::operations::shutdown::Trigger;
-use app_channel::{AppChannel, Probe};
 use daemon::Daemon;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use values::GoDuration;
@@ -71,6 +69,11 @@ impl Ending {
         (self.intake.clone(), self.drained.clone().drop_guard())
     }
 
+    /// Cancelled once nothing is to be taken in any more.
+    pub fn intake_end(&self) -> CancellationToken {
+        self.intake.clone()
+    }
+
     async fn close_intake(&self) {
         self.intake.cancel();
         self.drained.cancelled().await;
@@ -91,38 +94,6 @@ impl Running {
 }
 
 impl Runtime<'_> {
-    /// Keeps the app's health, and the subscriptions open while it is healthy.
-    pub(super) fn follow_app(&self, app: &AppChannel, probe: Probe, pubsub: &Engine) {
-        self.spawn("app health", probe.run(self.daemon.shutdown()));
-        let (mut health, pubsub, app) = (app.health(), pubsub.clone(), app.clone());
-        let (intake, ask_config) = (self.ending.intake.clone(), self.settings.app.ask_config);
-        self.spawn("app", async move {
-            let follow = async {
-                if health.wait_for(|healthy| *healthy).await.is_err() {
-                    return;
-                }
-                if ask_config {
-                    app.ask_config().await;
-                } else {
-                    tracing::warn!(
-                        "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)"
-                    );
-                }
-                while health.wait_for(|healthy| *healthy).await.is_ok() {
-                    pubsub.start().await;
-                    if health.wait_for(|healthy| !*healthy).await.is_err() {
-                        return;
-                    }
-                    tracing::warn!(
-                        "the app is not healthy: its subscriptions are closed until it is"
-                    );
-                    pubsub.stop().await;
-                }
-            };
-            intake.run_until_cancelled(follow).await;
-        });
-    }
-
     /// Goes on serving after the signal, without taking in anything, for as long as the platform asks or until the app is
     /// away (contract 9.4).
     pub(super) async fn block_shutdown(&self, running: &Running) {

@@ -89,6 +89,43 @@ async fn an_app_that_is_healthy_late_is_asked_then() {
     daprd.stop().await;
 }
 
+#[tokio::test]
+async fn ready_means_that_the_app_is_there_and_its_subscriptions_are_open() {
+    let port = App::reserve_port();
+    let mut daprd = Daprd::builder("app")
+        .resources(PUBSUB)
+        .app_port(port)
+        .spawn();
+    daprd
+        .logged("waiting for application to listen on port")
+        .await;
+    wait::eventually("calls to be possible", wait::DEADLINE, || async {
+        let asked = daprd
+            .http()
+            .request(http::Method::GET, "/v1.0/healthz/outbound");
+        let reply = asked.attempt().await;
+        reply.is_ok_and(|reply| reply.status == 204)
+    })
+    .await;
+    daprd.http().get("/v1.0/healthz").await.expect_status(500);
+
+    let app = App::builder()
+        .port(port)
+        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .route("/orders", Answer::status(200))
+        .start()
+        .await;
+    daprd.ready().await;
+    let event = json!({"n": 1});
+    let reply = daprd
+        .http()
+        .post("/v1.0/publish/pubsub/orders", &event)
+        .await;
+    reply.expect_status(204);
+    app.called("/orders", 1).await;
+    daprd.stop().await;
+}
+
 /// Shells and container engines start programs with a soft limit far below the hard one.
 #[tokio::test]
 async fn the_limit_of_open_files_is_raised() {

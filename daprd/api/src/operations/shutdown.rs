@@ -2,15 +2,30 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use proto::runtime::v1::ShutdownRequest;
 
-use super::{Api, Operation, Route, rpc};
-use crate::{ApiError, CallContext, http::shutdown as codec};
+use super::{Api, Operation, Route, Rpc};
+use crate::{grpc, http::shutdown as codec};
 
 pub static ROWS: &[Operation] = &[Operation::new(
     "Shutdown",
     "shutdown",
-    &[rpc!("Shutdown", "v1", shutdown_rpc)],
+    &[Rpc {
+        name: "Shutdown",
+        version: "v1",
+        codec: |api, request| {
+            let force = is_forced(request.headers());
+            Box::pin(grpc::unary(
+                api,
+                request,
+                move |api, _, _: ShutdownRequest| async move {
+                    api.shutdown(force);
+                    Ok(())
+                },
+            ))
+        },
+    }],
     &[Route {
         methods: &["POST"],
         path: "/v1.0/shutdown",
@@ -26,14 +41,12 @@ impl Api {
     pub fn shutdown(&self, force: bool) {
         (self.options.shutdown)(force);
     }
+}
 
-    /// The same over gRPC, which cannot force it.
-    pub async fn shutdown_rpc(
-        &self,
-        _call: &CallContext,
-        _request: ShutdownRequest,
-    ) -> Result<(), ApiError> {
-        self.shutdown(false);
-        Ok(())
-    }
+/// Whether the headers of a request ask for an exit at once.
+pub(crate) fn is_forced(headers: &HeaderMap) -> bool {
+    headers
+        .get("dapr-force-shutdown")
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(values::is_truthy)
 }

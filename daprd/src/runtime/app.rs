@@ -1,0 +1,57 @@
+//! The app beside the sidecar: waiting for it, and what is open to it while it is healthy.
+
+use ::pubsub::Engine;
+use app_channel::{AppChannel, Probe};
+use tokio_util::sync::CancellationToken;
+
+use super::Runtime;
+
+impl Runtime<'_> {
+    /// Keeps the app's health, and the subscriptions open while it is healthy. The token that it answers is cancelled once
+    /// the sidecar has done what it can to be ready: the app is found, and unless it is still to be asked for its health,
+    /// its subscriptions are open.
+    pub(super) fn follow_app(
+        &self,
+        app: &AppChannel,
+        probe: Probe,
+        pubsub: &Engine,
+    ) -> CancellationToken {
+        let settled = CancellationToken::new();
+        let found = if probe.is_lasting() || !app.is_configured() {
+            settled.clone()
+        } else {
+            CancellationToken::new()
+        };
+        self.spawn("app health", probe.run(found, self.daemon.shutdown()));
+        let (mut health, pubsub, app) = (app.health(), pubsub.clone(), app.clone());
+        let begun = settled.clone();
+        let (intake, ask_config) = (self.ending.intake_end(), self.settings.app.ask_config);
+        self.spawn("app", async move {
+            let follow = async {
+                if health.wait_for(|healthy| *healthy).await.is_err() {
+                    return;
+                }
+                if ask_config {
+                    app.ask_config().await;
+                } else {
+                    tracing::warn!(
+                        "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)"
+                    );
+                }
+                while health.wait_for(|healthy| *healthy).await.is_ok() {
+                    pubsub.start().await;
+                    begun.cancel();
+                    if health.wait_for(|healthy| !*healthy).await.is_err() {
+                        return;
+                    }
+                    tracing::warn!(
+                        "the app is not healthy: its subscriptions are closed until it is"
+                    );
+                    pubsub.stop().await;
+                }
+            };
+            intake.run_until_cancelled(follow).await;
+        });
+        settled
+    }
+}

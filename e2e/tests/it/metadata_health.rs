@@ -13,6 +13,17 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use crate::resources::{PUBSUB, STATE};
 
+/// A component without capabilities.
+const SECRETS: &str = "
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: secrets
+spec:
+  type: secretstores.local.env
+  version: v1
+";
+
 #[tokio::test]
 async fn health() {
     let daprd = Daprd::builder("app").start().await;
@@ -40,6 +51,7 @@ async fn metadata_as_clients_know_it() {
     let daprd = Daprd::builder("app")
         .resources(STATE)
         .resources(PUBSUB)
+        .resources(SECRETS)
         .app(&app)
         .start()
         .await;

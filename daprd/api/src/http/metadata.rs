@@ -105,12 +105,15 @@ fn body(reply: GetMetadataResponse) -> Value {
 }
 
 fn component(component: RegisteredComponents) -> Value {
-    json!({
+    let mut object = json!({
         "name": component.name,
         "type": component.r#type,
         "version": component.version,
-        "capabilities": component.capabilities,
-    })
+    });
+    if !component.capabilities.is_empty() {
+        object["capabilities"] = json!(component.capabilities);
+    }
+    object
 }
 
 fn subscription(subscription: PubsubSubscription) -> Value {

@@ -61,7 +61,7 @@ impl World {
             max_message: 4 << 20,
             health: None,
         });
-        tasks.spawn(probe.run(shutdown.clone()));
+        tasks.spawn(probe.run(CancellationToken::new(), shutdown.clone()));
         let policies = Policies::compile(resiliency, meter.clone()).unwrap();
         let (engine, run) = Engine::new(Options {
             catalog: Arc::new(catalog),

@@ -41,10 +41,3 @@ impl Spec {
         self.component_type.split('.').next().unwrap_or_default()
     }
 }
-
-/// Where the secrets of a resource are kept.
-#[apply(object)]
-pub struct Auth {
-    /// Name of the secret store component that resolves `secretKeyRef`s.
-    pub secret_store: String,
-}

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::name_value::{DynamicValue, NameValuePair, SecretKeyRef};
-use crate::{lenient, object::object, resource::resource};
+use crate::{object::object, resource::resource};
 
 resource! {
     /// An HTTP address that apps invoke by the resource's name.
@@ -45,7 +45,6 @@ pub struct TlsDocument {
     /// The document in plain text.
     pub value: Option<DynamicValue>,
     /// The secret that holds the document.
-    #[serde(deserialize_with = "lenient::secret_key_ref")]
     pub secret_key_ref: Option<SecretKeyRef>,
 }
 

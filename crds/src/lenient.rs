@@ -3,8 +3,6 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::name_value::SecretKeyRef;
-
 /// Reads `null` as the zero value of the field's type.
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -26,13 +24,6 @@ where
     T: Default + PartialEq + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.filter(|count| *count != T::default()))
-}
-
-/// Reads a secret reference; one without a name, as Go prints an unset one, means "not given".
-pub(crate) fn secret_key_ref<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SecretKeyRef>, D::Error> {
-    Ok(Option::<SecretKeyRef>::deserialize(deserializer)?.filter(|secret| !secret.name.is_empty()))
 }
 
 /// Tells serde to leave out a switch that is off.

@@ -23,13 +23,13 @@ pub mod schema;
 pub mod subscription;
 pub mod workflow_access_policy;
 
-pub use component::{Auth, Component};
+pub use component::Component;
 pub use configuration::Configuration;
 pub use files::Resource;
 pub use http_endpoint::HttpEndpoint;
 pub use mcp_server::McpServer;
 pub use name_value::{DynamicValue, NameValuePair, SecretKeyRef};
 pub use resiliency::Resiliency;
-pub use resource::{GROUP, Kind};
+pub use resource::{Auth, GROUP, Kind};
 pub use subscription::Subscription;
 pub use workflow_access_policy::WorkflowAccessPolicy;

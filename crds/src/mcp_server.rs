@@ -83,7 +83,6 @@ pub struct OAuth2 {
     /// Scopes to ask for.
     pub scopes: Vec<String>,
     /// The secret that holds the client secret.
-    #[serde(deserialize_with = "lenient::secret_key_ref")]
     pub secret_key_ref: Option<SecretKeyRef>,
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use macro_rules_attribute::apply;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Number, Value};
 
 use crate::{lenient, object::object};
@@ -18,7 +18,6 @@ pub struct NameValuePair {
     /// Plain value of the property: any JSON scalar.
     pub value: Option<DynamicValue>,
     /// The secret that holds the value.
-    #[serde(deserialize_with = "lenient::secret_key_ref")]
     pub secret_key_ref: Option<SecretKeyRef>,
     /// The environment variable of the sidecar that holds the value.
     pub env_ref: Option<String>,
@@ -53,6 +52,13 @@ pub struct SecretKeyRef {
         deserialize_with = "lenient::or_default"
     )]
     pub key: String,
+}
+
+/// Reads a secret reference; one without a name, as Go prints an unset one, means "not given".
+pub(crate) fn secret_key_ref<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretKeyRef>, D::Error> {
+    Ok(Option::<SecretKeyRef>::deserialize(deserializer)?.filter(|secret| !secret.name.is_empty()))
 }
 
 impl SecretKeyRef {

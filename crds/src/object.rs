@@ -9,6 +9,7 @@ macro_rules! object {
             crate = "serde_with_macros",
             Option => #[serde(skip_serializing_if = "Option::is_none")],
             Option<String> => #[serde(deserialize_with = "crate::lenient::text")],
+            Option<SecretKeyRef> => #[serde(deserialize_with = "crate::name_value::secret_key_ref")],
             Vec => #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::lenient::or_default")],
             BTreeMap => #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::lenient::or_default")],
             bool => #[serde(skip_serializing_if = "crate::lenient::is_off", deserialize_with = "crate::lenient::or_default")],

@@ -4,9 +4,12 @@
 //! beside `spec`; so the roots come from the small macro below.
 
 use k8s_openapi::NamespaceResourceScope;
+use macro_rules_attribute::apply;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::object::object;
 
 /// The API group of every resource.
 pub const GROUP: &str = "dapr.io";
@@ -59,6 +62,13 @@ pub trait Kind:
     }
 }
 
+/// Where the secrets of a resource are kept.
+#[apply(object)]
+pub struct Auth {
+    /// Name of the secret store component that resolves `secretKeyRef`s.
+    pub secret_store: String,
+}
+
 /// Defines a root type, its JSON and its place in the Kubernetes API. The words in brackets name the
 /// siblings of `spec` that the kind has: `auth`, `scopes`.
 macro_rules! resource {
@@ -79,7 +89,7 @@ macro_rules! resource {
             pub spec: $spec,
             $(
                 /// Where secrets that the resource refers to are kept.
-                pub $auth: Option<crate::component::Auth>,
+                pub $auth: Option<crate::resource::Auth>,
             )?
             $(
                 /// App IDs that load the resource; empty means all.

@@ -2,6 +2,7 @@
 
 # Outside the repository, so that fresh clones and a CI cache share what was compiled.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dapr-rust/target
+$(if $(shell CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) .ci/own-target 2>&1 || echo failed),$(error .ci/own-target failed))
 
 SHELL := /bin/bash
 xtask := cargo run --quiet --release -p xtask --
@@ -34,7 +35,7 @@ e2e: build ## the programs as black boxes
 lint: ## formatting, clippy, syntax of scripts
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets --features e2e/cluster,daprd/allcomponents -- -D warnings
-	@for script in .ci/run .ci/packages demo/up demo/down e2e/cluster/cluster e2e/cluster/suite e2e/cluster/*.sh e2e/cluster/*/*.sh; do bash -n "$$script" || exit 1; done
+	@for script in .ci/own-target .ci/packages .ci/run demo/up demo/down e2e/cluster/cluster e2e/cluster/suite e2e/cluster/*.sh e2e/cluster/*/*.sh; do bash -n "$$script" || exit 1; done
 
 tidy: ## floors, names, file lengths, quirks, printed files
 	$(xtask) tidy

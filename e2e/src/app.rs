@@ -13,6 +13,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::serve::{Served, serve, serve_at};
 use crate::{ports, wait};
@@ -150,6 +151,15 @@ impl Builder {
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
+    }
+
+    /// Answers health checks with 200 while `healthy` holds true, and else with 503.
+    #[must_use]
+    pub fn health(self, healthy: watch::Receiver<bool>) -> Self {
+        self.respond("/healthz", move |_| {
+            let status = if *healthy.borrow() { 200 } else { 503 };
+            async move { Answer::status(status) }
+        })
     }
 
     /// Starts listening.

@@ -55,6 +55,14 @@ impl Builder {
         self.flag("app-port", &port.to_string())
     }
 
+    /// Asks the app for its health every second; one failure is enough.
+    #[must_use]
+    pub fn app_health_checks(self) -> Self {
+        self.flag("enable-app-health-check", "true")
+            .flag("app-health-probe-interval", "1")
+            .flag("app-health-threshold", "1")
+    }
+
     /// Turns mTLS on, with identities from this sentry.
     #[must_use]
     pub fn sentry(self, sentry: &Sentry) -> Self {
@@ -249,6 +257,15 @@ impl Daprd {
     /// A channel to the gRPC API.
     pub fn channel(&self) -> Channel {
         mesh::plain(self.ports.grpc)
+    }
+
+    /// Waits until the HTTP API takes no connections any more.
+    pub async fn closed(&self) {
+        wait::eventually("the port to close", wait::DEADLINE, || async {
+            let asked = self.http().request(http::Method::GET, "/v1.0/healthz");
+            asked.attempt().await.is_err()
+        })
+        .await;
     }
 
     /// Port of the HTTP API.

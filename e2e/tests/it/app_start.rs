@@ -6,14 +6,11 @@ use e2e::{App, Daprd, Placement, wait};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::resources::PUBSUB;
+use crate::resources::{PUBSUB, orders};
 
 #[tokio::test]
 async fn what_is_switched_off_is_not_asked() {
-    let app = App::builder()
-        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
-        .start()
-        .await;
+    let app = App::builder().subscriptions(&orders()).start().await;
     let daprd = Daprd::builder("app")
         .resources(PUBSUB)
         .app(&app)
@@ -35,20 +32,15 @@ async fn what_is_switched_off_is_not_asked() {
 async fn an_app_that_is_healthy_late_is_asked_then() {
     let (health, told) = watch::channel(false);
     let app = App::builder()
-        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .subscriptions(&orders())
         .route("/orders", Answer::status(200))
-        .respond("/healthz", move |_| {
-            let healthy = *told.borrow();
-            async move { Answer::status(if healthy { 200 } else { 503 }) }
-        })
+        .health(told)
         .start()
         .await;
     let daprd = Daprd::builder("app")
         .resources(PUBSUB)
         .app(&app)
-        .flag("enable-app-health-check", "true")
-        .flag("app-health-probe-interval", "1")
-        .flag("app-health-threshold", "1")
+        .app_health_checks()
         .start()
         .await;
     app.called("/healthz", 2).await;
@@ -111,7 +103,7 @@ async fn ready_means_that_the_app_is_there_and_its_subscriptions_are_open() {
 
     let app = App::builder()
         .port(port)
-        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .subscriptions(&orders())
         .route("/orders", Answer::status(200))
         .start()
         .await;

@@ -381,19 +381,24 @@ async fn what_a_grpc_app_says_passes_through_two_sidecars() {
 async fn thousands_of_calls_at_a_time() {
     let _alone = wait::alone().await;
     let app = App::builder().callbacks(Callbacks::default()).start().await;
-    let callee = Daprd::builder("app").grpc_app(&app).start().await;
+    // Other suites have sidecars named `app`, which mDNS finds as well.
+    let callee = Daprd::builder("callee").grpc_app(&app).start().await;
     let caller = Daprd::builder("caller").start().await;
+    let request = || InvokeServiceRequest {
+        id: "callee".into(),
+        ..invocation("m", "x")
+    };
     caller
         .grpc()
-        .invoke_service(invocation("m", "x"))
+        .invoke_service(request())
         .await
         .expect("they have found each other");
     for sidecar in [&callee, &caller] {
         let grpc = sidecar.grpc();
         let calls: tokio::task::JoinSet<_> = (0..3000)
             .map(|_| {
-                let mut grpc = grpc.clone();
-                async move { grpc.invoke_service(invocation("m", "x")).await.map(drop) }
+                let (mut grpc, request) = (grpc.clone(), request());
+                async move { grpc.invoke_service(request).await.map(drop) }
             })
             .collect();
         for answer in calls.join_all().await {

@@ -222,9 +222,7 @@ async fn app_health_gates_the_app() {
     let app = App::builder().start().await; // answers 404 to its health check
     let daprd = Daprd::builder("app")
         .app(&app)
-        .flag("enable-app-health-check", "true")
-        .flag("app-health-probe-interval", "1")
-        .flag("app-health-threshold", "1")
+        .app_health_checks()
         .start()
         .await;
     app.called("/healthz", 1).await;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 /// An in-memory state store named `statestore`.
 pub const STATE: &str = "
 apiVersion: dapr.io/v1alpha1
@@ -23,6 +25,11 @@ spec:
   type: pubsub.in-memory
   version: v1
 ";
+
+/// What an app answers that wants the topic `orders` of that pub/sub at `/orders`.
+pub fn orders() -> Value {
+    json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}])
+}
 
 /// A component with metadata.
 pub fn component(name: &str, kind: &str, metadata: &[(&str, &str)]) -> String {

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::resources::{PUBSUB, STATE};
+use crate::resources::{PUBSUB, STATE, orders};
 
 const END: Duration = Duration::from_secs(15);
 
@@ -98,15 +98,7 @@ async fn calls_in_flight_are_finished() {
         app.called("/slow", 1).await;
         daprd.signal(Signal::Interrupt).await;
         // New connections are refused while the old call goes on.
-        wait::eventually("the port to close", wait::DEADLINE, || async {
-            daprd
-                .http()
-                .request(Method::GET, "/v1.0/healthz")
-                .attempt()
-                .await
-                .is_err()
-        })
-        .await;
+        daprd.closed().await;
         gate.send_replace(true);
     };
     let (reply, ()) = futures::join!(call, end);
@@ -177,15 +169,7 @@ async fn a_second_signal_ends_it_at_once() {
     let end = async {
         app.called("/slow", 1).await;
         daprd.signal(Signal::Interrupt).await;
-        wait::eventually("the port to close", wait::DEADLINE, || async {
-            daprd
-                .http()
-                .request(Method::GET, "/v1.0/healthz")
-                .attempt()
-                .await
-                .is_err()
-        })
-        .await;
+        daprd.closed().await;
         daprd.signal(Signal::Interrupt).await;
         daprd.process().exit_code(END).await
     };
@@ -197,12 +181,9 @@ async fn a_second_signal_ends_it_at_once() {
 async fn blocking(period: &str) -> (App, watch::Sender<bool>, Daprd) {
     let (health, told) = watch::channel(true);
     let app = App::builder()
-        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .subscriptions(&orders())
         .route("/orders", Answer::status(200))
-        .respond("/healthz", move |_| {
-            let healthy = *told.borrow();
-            async move { Answer::status(if healthy { 200 } else { 503 }) }
-        })
+        .health(told)
         .start()
         .await;
     let daprd = Daprd::builder("app")
@@ -210,9 +191,7 @@ async fn blocking(period: &str) -> (App, watch::Sender<bool>, Daprd) {
         .resources(STATE)
         .app(&app)
         .flag("dapr-block-shutdown-duration", period)
-        .flag("enable-app-health-check", "true")
-        .flag("app-health-probe-interval", "1")
-        .flag("app-health-threshold", "1")
+        .app_health_checks()
         .start()
         .await;
     daprd.subscribed("orders").await;
@@ -291,7 +270,7 @@ async fn the_api_does_not_wait_for_the_platform() {
 async fn a_delivery_in_flight_is_finished_while_it_blocks() {
     let (gate, opened) = watch::channel(false);
     let app = App::builder()
-        .subscriptions(&json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]))
+        .subscriptions(&orders())
         .respond("/orders", move |_| {
             let mut opened = opened.clone();
             async move {

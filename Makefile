@@ -7,25 +7,23 @@ $(if $(shell CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) .ci/own-target 2>&1 || echo fa
 SHELL := /bin/bash
 xtask := cargo run --quiet --release -p xtask --
 
-# What images are made of. The e2e crate is never built in one cargo call with these: its client SDK switches on
-# another crypto provider of tonic, and cargo gives a crate the features of all that are built together.
-programs := -p daprd -p operator -p injector -p sentry -p placement -p demo --features daprd/allcomponents
-
 .DEFAULT_GOAL := help
 .PHONY: help build test lint tidy gen e2e cluster-up cluster-down images chart demo demo-down e2e-cluster bench ci
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
-build: ## the programs, in target/release
-	cargo build --release $(programs)
+build: ## the programs; with PROFILE=dist as they are published, here and below
+	$(xtask) build
 
 test: ## all tests that need no cluster
 	@.ci/packages redis-server
 	cargo test --release --workspace --exclude e2e
 	@$(MAKE) --no-print-directory e2e
 
-# Programs after the tests of their crates, which leave binaries of their own in the same folder.
+# Programs after the tests of their crates, which leave binaries of their own in the same folder; and never in one cargo
+# call with the e2e crate: its client SDK switches on another crypto provider of tonic, and cargo gives a crate the features
+# of all that are built together.
 e2e: build ## the programs as black boxes
 	@.ci/packages redis-server
 	cargo test --release -p e2e --lib --test it
@@ -65,9 +63,11 @@ demo-down: ## remove the demo
 e2e-cluster: ## the chart on a real Kubernetes
 	e2e/cluster/suite
 
-bench: ## memory, time to ready, added latency, of programs built as they are published
-	cargo build --profile dist $(programs)
+bench: export PROFILE = dist
+bench: ## memory, time to ready, added latency; of the programs as they are published, alone and in a Kubernetes
+	$(xtask) build
 	$(xtask) bench
+	demo/up && $(xtask) bench installed; code=$$?; demo/down && exit $$code
 
 ci: ## everything, as on the build machine
 	.ci/run

@@ -1,17 +1,12 @@
 //! The sidecar's listeners.
 
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
-use component::BoxError;
 use daemon::Daemon;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use settings::Resolved;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::Service;
-use transport::{KeepAlive, Listener, ServerOptions};
+use transport::{KeepAlive, Listener, Serve, ServerOptions};
 
 /// Opens one port on every address that can be had; at least one must be.
 ///
@@ -110,22 +105,13 @@ impl Servers {
     }
 
     /// Serves a listener until the servers stop, as a task of the daemon.
-    pub fn spawn<S, B>(
+    pub fn spawn(
         &self,
         name: &'static str,
         listener: Listener,
         options: ServerOptions,
-        service: S,
-    ) where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+        service: impl Serve,
+    ) {
         let serving = transport::serve(listener, options, service, self.stop.clone());
         let serving = self.running.track_future(serving);
         self.daemon.spawn(name, async move { Ok(serving.await?) });

@@ -1,7 +1,5 @@
 //! The members of a placement cluster, as `--initial-cluster` lists them, and this node's port among them.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail, ensure};
 use tokio_util::sync::CancellationToken;
 use transport::{Error, Listener};
@@ -55,9 +53,6 @@ fn parse(member: &str) -> Option<(&str, Address)> {
 /// connections, and closes them at once. Q-placement-members
 pub(crate) struct Port(Listener);
 
-/// Pause after a failed accept, so that a full descriptor table does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 impl Port {
     pub async fn open(address: &Address) -> anyhow::Result<Self> {
         let Address { host, port } = address;
@@ -74,13 +69,7 @@ impl Port {
     pub async fn run(self, shutdown: CancellationToken) {
         let answer = async {
             loop {
-                match self.0.accept().await {
-                    Ok(connection) => drop(connection),
-                    Err(error) => {
-                        tracing::debug!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
+                drop(self.0.accept().await);
             }
         };
         shutdown.run_until_cancelled(answer).await;

@@ -135,24 +135,47 @@ impl Drop for InFlight {
 /// What a program answers with, whatever its service is called: one type, so that hyper's state machines are compiled
 /// once, here, and not for every listener of every program.
 type Answer = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
-type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can be served: a tower service of hyper's requests that always answers. Every service that fits is one.
+pub trait Serve:
+    tower::Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// Body of its responses.
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+}
+
+impl<S, B> Serve for S
+where
+    S: tower::Service<
+            Request<Incoming>,
+            Response = Response<B>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Body = B;
+}
 
 /// A program's service, called once per request.
 #[derive(Clone)]
 pub(crate) struct Service(Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>);
 
 impl Service {
-    pub(crate) fn new<S, B>(service: S) -> Self
-    where
-        S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(crate) fn new(service: impl Serve) -> Self {
         Self(Arc::new(move |request| {
             let answer = service.clone().oneshot(request);
             Box::pin(async {

@@ -18,6 +18,7 @@ use std::io;
 use std::time::Duration;
 
 pub use client::{ChannelOptions, ClientOptions, channel, client, describe};
+pub use connection::Serve;
 pub use connector::{Connecting, Connector, Dialled};
 pub use listener::Listener;
 pub use multiplexed::{Answer, Answering, CALLS_PER_CONNECTION, MOST_CONNECTIONS, Multiplexed};

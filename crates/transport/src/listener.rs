@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 
@@ -10,6 +11,9 @@ use crate::{Error, Stream};
 
 /// Connections the kernel may hold before they are accepted.
 const BACKLOG: u32 = 1024;
+
+/// Pause after a failed accept, so that a full table of descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound socket. Dropping a unix listener removes its file.
 #[derive(Debug)]
@@ -115,11 +119,21 @@ impl Listener {
         }
     }
 
-    /// The next connection, `TCP_NODELAY` set, and the caller's address.
-    ///
-    /// # Errors
-    /// The operating system's; a full table of descriptors is one of them, so callers wait before the next try.
-    pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+    /// The next connection, `TCP_NODELAY` set, and the caller's address. After a failure, such as a full table of
+    /// descriptors, it tries again in a moment.
+    pub async fn accept(&self) -> (Stream, Option<SocketAddr>) {
+        loop {
+            match self.try_accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn try_accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match &self.0 {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;

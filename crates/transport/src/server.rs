@@ -1,15 +1,10 @@
 //! The accept loop: limits, TLS handshakes in their own tasks, and a drain with a deadline.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::connection::{Activity, Dispatch, Quiet, Service, Verdict, Watched};
-use crate::{Error, KeepAlive, Listener, Peer, PeerIdentity, Stream};
+use crate::{Error, KeepAlive, Listener, Peer, PeerIdentity, Serve, Stream};
 
 /// How a listener is served. `Default` suits a public HTTP and gRPC port.
 #[derive(Clone, Debug)]
@@ -73,8 +68,6 @@ pub(crate) const WINDOWS_PER_CONNECTION: u32 = 4;
 const MIN_BUFFER: usize = 8192;
 /// Room in the HTTP/1 buffer besides the head.
 const BUFFER_MARGIN: usize = 4096;
-/// Pause after a failed accept, so that a full descriptor table does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The HTTP/1 buffer that holds a head of `header_bytes`.
 pub(crate) fn buffer_size(header_bytes: usize) -> usize {
@@ -86,22 +79,12 @@ pub(crate) fn buffer_size(header_bytes: usize) -> usize {
 ///
 /// # Errors
 /// None at present: a failing connection ends alone. The `Result` lets callers spawn it as a program part.
-pub async fn serve<S, B>(
+pub async fn serve(
     listener: Listener,
     options: ServerOptions,
-    service: S,
+    service: impl Serve,
     shutdown: CancellationToken,
-) -> Result<(), Error>
-where
-    S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+) -> Result<(), Error> {
     accept_all(listener, options, Service::new(service), shutdown).await;
     Ok(())
 }
@@ -160,15 +143,8 @@ async fn accept(
         .acquire_owned()
         .await
         .expect("the semaphore is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return (stream, address, slot),
-            Err(error) => {
-                debug!(%error, "accept failed");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    let (stream, address) = listener.accept().await;
+    (stream, address, slot)
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::json;
 
 use self::archive::{Image, Start};
+use crate::programs::{self, PROGRAMS, SAMPLE};
 
 mod archive;
 pub mod pack;
@@ -19,18 +19,10 @@ pub mod pack;
 /// that is not in the node's store is an error and never somebody else's image (Q-image-names).
 const REGISTRY: &str = "localhost/dapr";
 
-/// The programs of the chart, and the sidecar that the injector adds.
-const PROGRAMS: [&str; 5] = ["daprd", "injector", "operator", "placement", "sentry"];
-
-/// The everyday build leaves families of components out; an image has them all.
-const ALL_COMPONENTS: &str = "daprd/allcomponents";
-
 /// Whom the programs run as: not root, and a number, because Kubernetes cannot tell from a name that it is not root.
 const USER: u32 = 65532;
 
-/// The demo's app and the broker behind it, which comes from Debian: name of the image, path of the program.
-const SAMPLE: &str = "sample";
-const SAMPLE_PACKAGE: &str = "demo";
+/// The broker of the demo, which comes from Debian: name of the image, path of the program.
 const REDIS: (&str, &str) = ("sample-redis", "/usr/bin/redis-server");
 
 /// Flags of the chore.
@@ -45,9 +37,8 @@ pub struct Arguments {
     /// Tag of the images [default: the version of the workspace]
     #[arg(long)]
     tag: Option<String>,
-    /// Cargo profile of the programs
-    #[arg(long, default_value = "release")]
-    profile: String,
+    #[command(flatten)]
+    programs: programs::Arguments,
     /// Also those of the demo and of the cluster suite: the sample app, and a Redis from Debian's redis-server
     #[arg(long)]
     samples: bool,
@@ -60,14 +51,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
     if !arguments.no_build {
-        build(&arguments.profile, arguments.samples)?;
+        programs::run(&arguments.programs)?;
     }
     let target = workspace.target_directory.as_std_path();
-    let programs = target.join(if arguments.profile == "dev" {
-        "debug"
-    } else {
-        &arguments.profile
-    });
+    let folder = programs::folder(target, &arguments.programs.profile);
     let out = arguments
         .out
         .clone()
@@ -76,9 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(tag) => tag.clone(),
         None => version(&workspace)?,
     };
-    let mut wanted: Vec<(&str, PathBuf)> = PROGRAMS.map(|name| (name, programs.join(name))).into();
+    let mut wanted: Vec<(&str, PathBuf)> = PROGRAMS.map(|name| (name, folder.join(name))).into();
     if arguments.samples {
-        wanted.push((SAMPLE, programs.join(SAMPLE)));
+        wanted.push((SAMPLE, folder.join(SAMPLE)));
         wanted.push((REDIS.0, REDIS.1.into()));
     }
     let mut index = BTreeMap::new();
@@ -100,19 +87,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let path = out.join("images.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&index)?)
         .with_context(|| format!("write {}", path.display()))
-}
-
-fn build(profile: &str, samples: bool) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--profile", profile, "--features", ALL_COMPONENTS]);
-    let samples = samples.then_some(SAMPLE_PACKAGE);
-    for package in PROGRAMS.into_iter().chain(samples) {
-        command.args(["--package", package]);
-    }
-    let status = command.status().context("start cargo")?;
-    ensure!(status.success(), "cargo build: {status}");
-    Ok(())
 }
 
 fn version(workspace: &cargo_metadata::Metadata) -> Result<String> {

@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod generate;
 pub mod images;
+pub mod programs;
 pub mod tidy;
 pub mod tree;

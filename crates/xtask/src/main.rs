@@ -23,6 +23,8 @@ macro_rules! chores {
 chores! {
     /// Measure the footprint of idle programs, and what sidecars add to a call.
     Bench => xtask::bench,
+    /// Build the programs.
+    Build => xtask::programs,
     /// Write the files that are printed from code.
     Gen => xtask::generate,
     /// Build the programs and pack an image of each.

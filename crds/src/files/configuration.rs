@@ -25,6 +25,10 @@ pub fn configuration<'a>(
         merge(&mut merged, alone);
         names.push(file);
     }
+    if names.is_empty() {
+        // As most sidecars start; it spares them the schema.
+        return Ok(Configuration::default());
+    }
     let file = names.join(", ");
     let configuration: Configuration = typed((&file, 1), merged)?;
     configuration

@@ -7,6 +7,7 @@ use std::{
 
 use component::{Body, body, error::Presented};
 use http::{Response, StatusCode, header};
+use invoke::DOMAIN;
 use serde_json::{Value, json};
 use tonic_types::{
     BadRequest, ErrorDetail, ErrorDetails, ErrorInfo, Help, ResourceInfo, StatusExt,
@@ -14,8 +15,6 @@ use tonic_types::{
 
 use crate::Reason;
 
-/// Domain of every `ErrorInfo`.
-const DOMAIN: &str = "dapr.io";
 /// Label of the error code metric where a component chose the error code.
 const COMPONENT_CATEGORY: &str = "pluggable-component";
 

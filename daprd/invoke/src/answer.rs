@@ -24,8 +24,8 @@ pub struct OfGrpc {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Domain of every `ErrorInfo`.
-const DOMAIN: &str = "dapr.io";
+/// Domain of every `google.rpc.ErrorInfo` of Dapr's.
+pub const DOMAIN: &str = "dapr.io";
 
 /// Most bytes of an HTTP error's body that travel in a gRPC status (google.rpc.ErrorInfo limits values to 64).
 const MAX_DETAIL: usize = 63;

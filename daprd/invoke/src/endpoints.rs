@@ -1,9 +1,15 @@
 //! Calls that leave Dapr: HTTPEndpoint resources, and plain URLs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use component::{Body, body};
-use crds::{HttpEndpoint, Kind, http_endpoint::TlsDocument};
+use crds::{
+    HttpEndpoint, Kind,
+    http_endpoint::{Tls, TlsDocument},
+};
 use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
 use http_body_util::BodyExt;
@@ -20,15 +26,19 @@ pub struct Error {
 /// The endpoints by name, and the client for URLs that no endpoint names.
 pub struct Endpoints {
     by_name: BTreeMap<String, Arc<Endpoint>>,
-    plain: reqwest::Client,
+    /// Made at the first such call: it reads the machine's CA certificates, which few sidecars need.
+    plain: OnceLock<Client>,
 }
 
 struct Endpoint {
     base: Uri,
     headers: HeaderMap,
-    /// Bad keys are the caller's error, not one of the start: the sidecar serves everything else.
-    client: Result<reqwest::Client, String>,
+    client: Client,
 }
+
+/// A client, or what is wrong with its keys: that is the caller's error, not one of the start, since the sidecar serves
+/// everything else.
+type Client = Result<reqwest::Client, String>;
 
 impl Endpoints {
     /// # Errors
@@ -40,10 +50,7 @@ impl Endpoints {
         }
         Ok(Self {
             by_name,
-            plain: reqwest::Client::builder()
-                .tcp_nodelay(true)
-                .build()
-                .unwrap_or_default(),
+            plain: OnceLock::new(),
         })
     }
 
@@ -70,12 +77,12 @@ impl Endpoints {
         };
         let known = endpoint.and_then(|name| self.by_name.get(name));
         let client = match known {
-            Some(known) => known
-                .client
-                .as_ref()
-                .map_err(|problem| unreachable(problem.clone()))?,
-            None => &self.plain,
+            Some(known) => &known.client,
+            None => self.plain.get_or_init(|| client(None)),
         };
+        let client = client
+            .as_ref()
+            .map_err(|problem| unreachable(problem.clone()))?;
         let (parts, body) = request.into_parts();
         let mut target = format!(
             "{}/{}",
@@ -132,13 +139,13 @@ fn endpoint(resource: &HttpEndpoint) -> Result<Endpoint, Error> {
     Ok(Endpoint {
         base,
         headers,
-        client: client(resource),
+        client: client(resource.spec.client_tls.as_ref()),
     })
 }
 
-fn client(resource: &HttpEndpoint) -> Result<reqwest::Client, String> {
+fn client(tls: Option<&Tls>) -> Client {
     let mut builder = reqwest::Client::builder().tcp_nodelay(true);
-    if let Some(tls) = &resource.spec.client_tls {
+    if let Some(tls) = tls {
         let text = |document: &Option<TlsDocument>| {
             let value = document.as_ref().and_then(|it| it.value.as_ref());
             value

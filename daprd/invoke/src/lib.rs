@@ -32,6 +32,7 @@ use headers::Own;
 use metrics::Metrics;
 use target::Target;
 
+pub use answer::DOMAIN;
 pub use callee::{Internal, reflection};
 pub use message::Reply;
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::programs::{self, DIST, RELEASE};
+
 /// A program with a name for the result.
 #[derive(Clone, Debug)]
 pub(super) struct Binary {
@@ -40,8 +42,8 @@ pub(super) fn own(program: &str) -> Result<Binary> {
         .ancestors()
         .nth(2)
         .context("the chore has no target folder")?;
-    for profile in ["dist", "release"] {
-        let path = target.join(profile).join(program);
+    for profile in [DIST, RELEASE] {
+        let path = programs::folder(target, profile).join(program);
         if path.is_file() {
             let label = format!("{program} ({profile})");
             return Ok(Binary {
@@ -51,5 +53,5 @@ pub(super) fn own(program: &str) -> Result<Binary> {
             });
         }
     }
-    bail!("{program} was not built: cargo build --profile dist -p {program}")
+    bail!("{program} was not built: `xtask build --profile {DIST}` does it")
 }

@@ -46,30 +46,23 @@ impl Cors {
     pub fn preflight(&self, request: &Request<Body>, origin: &str) -> Response<Body> {
         let mut response = Response::new(body::empty());
         let headers = response.headers_mut();
-        self.label(headers, origin);
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
         for name in ASKED {
             headers.append(header::VARY, HeaderValue::from_static(name));
         }
-        let asked = request
-            .headers()
+        let asked = request.headers();
+        let method = asked
             .get(header::ACCESS_CONTROL_REQUEST_METHOD)
             .filter(|asked| METHODS.iter().any(|method| *asked == method));
-        if !headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-            return response;
+        if let (Some(allowed), Some(method)) = (self.allowed(origin), method) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+            if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+            }
+            let max_age = HeaderValue::from_static(MAX_AGE);
+            headers.insert(header::ACCESS_CONTROL_MAX_AGE, max_age);
         }
-        let Some(method) = asked else {
-            headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
-            return response;
-        };
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
-        if let Some(names) = request
-            .headers()
-            .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
-        {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
-        }
-        let max_age = HeaderValue::from_static(MAX_AGE);
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, max_age);
         response
     }
 

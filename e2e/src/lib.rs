@@ -19,6 +19,7 @@ pub mod http;
 pub mod mesh;
 pub mod placement;
 pub mod process;
+pub mod redis;
 pub mod sentry;
 pub mod serve;
 pub mod wait;

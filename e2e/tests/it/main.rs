@@ -7,6 +7,7 @@ mod invoke;
 mod metadata_health;
 mod mtls;
 mod pubsub;
+mod redis;
 mod reload;
 mod resources;
 mod sdk;

@@ -1,8 +1,12 @@
 //! Redis: a state store in hashes, and a broker on streams. Both keep upstream's layout, so old and new sidecars share a server.
 
 pub mod client;
+pub mod connection;
+mod identity;
 pub mod metadata;
 pub mod pubsub;
+mod sentinel;
+mod servers;
 pub mod state;
 
 use std::sync::Arc;

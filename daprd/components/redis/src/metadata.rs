@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use component::{Error, ErrorKind, Metadata, Result};
 
+use crate::identity;
+
 const PORT: u16 = 6379;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_RETRIES: u32 = 3;
-const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(8);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(512);
 
 /// How the servers belong together.
@@ -31,6 +32,28 @@ pub struct Address {
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+impl Address {
+    /// From what a cluster calls one of its servers.
+    ///
+    /// # Errors
+    /// Where that is none.
+    pub fn of_server(text: &str) -> Result<Self> {
+        let parts = text.rsplit_once(':');
+        let address = parts.and_then(|(host, port)| {
+            Some(Self {
+                host: host.to_owned(),
+                port: port.parse().ok()?,
+            })
+        });
+        address.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("{text:?} is no address of a server"),
+            )
+        })
+    }
 }
 
 /// TLS towards the servers.
@@ -83,11 +106,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads and checks the metadata.
+    /// Reads and checks the metadata; the pause before a retry differs between components where they do not say.
     ///
     /// # Errors
     /// Names the field.
-    pub fn read(metadata: &Metadata) -> Result<Self> {
+    pub fn read(metadata: &Metadata, min_retry_interval: Duration) -> Result<Self> {
         let host = metadata.required(&["redisHost"])?.to_owned();
         let port = metadata
             .parse::<u16>(&["redisPort"])?
@@ -112,19 +135,19 @@ impl Settings {
             _ => Topology::Node,
         };
         let retries = metadata.parse::<i64>(&["redisMaxRetries", "maxRetries"])?;
-        let min = timeout(metadata, "redisMinRetryInterval", MIN_RETRY_INTERVAL)?;
+        let min = timeout(metadata, "redisMinRetryInterval", min_retry_interval)?;
         let max = timeout(metadata, "redisMaxRetryInterval", MAX_RETRY_INTERVAL)?;
         Ok(Self {
             addresses,
             topology,
-            master_name: metadata
-                .text("sentinelMasterName")
-                .unwrap_or_default()
-                .to_owned(),
+            master_name: match topology {
+                Topology::Sentinel => metadata.required(&["sentinelMasterName"])?.to_owned(),
+                Topology::Node | Topology::Cluster => String::new(),
+            },
             credentials: credentials(metadata, "redisUsername", "redisPassword"),
             sentinel_credentials: credentials(metadata, "sentinelUsername", "sentinelPassword"),
             database: metadata.parse(&["redisDB"])?.unwrap_or_default(),
-            tls: tls(metadata),
+            tls: tls(metadata)?,
             dial_timeout: timeout(metadata, "dialTimeout", DIAL_TIMEOUT)?,
             read_timeout: timeout(metadata, "readTimeout", READ_TIMEOUT)?,
             max_retries: match retries {
@@ -145,17 +168,20 @@ fn credentials(metadata: &Metadata, username: &str, password: &str) -> Credentia
     }
 }
 
-fn tls(metadata: &Metadata) -> Option<Tls> {
+fn tls(metadata: &Metadata) -> Result<Option<Tls>> {
     if metadata.boolean(&["enableTLS"]) != Some(true) {
-        return None;
+        return Ok(None);
     }
     let identity = metadata.text("clientCert").zip(metadata.text("clientKey"));
-    Some(Tls {
+    if let Some((certificate, key)) = identity {
+        identity::check(certificate, key)?;
+    }
+    Ok(Some(Tls {
         insecure: metadata
             .boolean(&["insecureSkipTLSVerify"])
             .unwrap_or_default(),
         identity: identity.map(|(certificate, key)| (certificate.to_owned(), key.to_owned())),
-    })
+    }))
 }
 
 /// A duration where a bare number means milliseconds and everything below zero means none.
@@ -212,7 +238,8 @@ mod tests {
     use super::*;
 
     fn read(fields: &[(&str, &str)]) -> Result<Settings> {
-        Settings::read(&Metadata::from_iter(fields.iter().copied()))
+        let metadata = Metadata::from_iter(fields.iter().copied());
+        Settings::read(&metadata, Duration::from_millis(8))
     }
 
     #[test]

@@ -22,6 +22,7 @@ use read::Subscription;
 
 const PROCESSING_TIMEOUT: Duration = Duration::from_secs(60);
 const REDELIVER_INTERVAL: Duration = Duration::from_secs(15);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(8);
 const QUEUE_DEPTH: usize = 100;
 const CONCURRENCY: usize = 10;
 
@@ -107,9 +108,10 @@ impl Redis {
     /// # Errors
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
+        let settings = Settings::read(&open.metadata, MIN_RETRY_INTERVAL)?;
         let options = Options::read(&open.metadata, &open.instance.app_id)?;
         Ok(Self {
-            client: Client::open(Settings::read(&open.metadata)?).await?,
+            client: Client::open(settings, &open.name, &open.tasks).await?,
             slots: Arc::new(Semaphore::new(options.concurrency)),
             options: Arc::new(options),
             name: open.name,
@@ -196,6 +198,7 @@ impl PubSub for Redis {
 
     async fn close(&self) {
         self.closed.cancel();
+        self.client.close();
     }
 }
 

@@ -2,9 +2,10 @@
 //! that a transaction is checked as a whole before any of it is applied, and a lifetime is set together with the value.
 
 mod glob;
+mod listing;
 mod script;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use component::{
@@ -23,14 +24,11 @@ use crate::{
 };
 use script::Step;
 
+/// Pause before a retry: as a rule more than the longest, which counts then.
+const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Response metadata: when the key expires, RFC 3339.
 const EXPIRY: &str = "ttlExpireTime";
-
-/// Keys looked at by one step of a listing.
-const SCAN_COUNT: u32 = 1000;
-
-/// Most keys that one listing gathers before it puts them in order.
-const MOST_LISTED: usize = 1_000_000;
 
 /// Longest wait for replicas, in milliseconds.
 const REPLICA_WAIT: u32 = 1000;
@@ -53,7 +51,7 @@ impl Redis {
     /// # Errors
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
-        let settings = Settings::read(&open.metadata)?;
+        let settings = Settings::read(&open.metadata, MIN_RETRY_INTERVAL)?;
         let lifetime = open.metadata.parse(&["ttlInSeconds"])?;
         // Q-redis-json: values are kept in hashes, also where the server knows JSON.
         if open.metadata.text("queryIndexes").is_some() {
@@ -63,7 +61,7 @@ impl Redis {
                 open.name
             );
         }
-        let client = Client::open(settings).await?;
+        let client = Client::open(settings, &open.name, &open.tasks).await?;
         let info: redis::RedisResult<String> =
             client.query(redis::cmd("INFO").arg("replication")).await;
         Ok(Self {
@@ -146,44 +144,6 @@ impl Redis {
             ..Item::default()
         }))
     }
-
-    async fn all_keys(&self, glob: &str) -> Result<Vec<String>> {
-        let failed = |error| failure("failed to list keys", error);
-        if self.client.settings().topology == Topology::Cluster {
-            // Positions of a scan belong to one server; this command asks all of them.
-            return self
-                .client
-                .query(redis::cmd("KEYS").arg(glob))
-                .await
-                .map_err(failed);
-        }
-        let mut keys = Vec::new();
-        let mut cursor = 0_u64;
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor)
-                .arg("MATCH")
-                .arg(glob)
-                .arg("COUNT")
-                .arg(SCAN_COUNT);
-            let (next, page): (u64, Vec<Vec<u8>>) =
-                self.client.query(&scan).await.map_err(failed)?;
-            // Keys that are no text cannot be a sidecar's.
-            keys.extend(
-                page.into_iter()
-                    .filter_map(|key| String::from_utf8(key).ok()),
-            );
-            if keys.len() > MOST_LISTED {
-                return Err(Error::invalid_request(format!(
-                    "more than {MOST_LISTED} keys match, which is too many to list"
-                )));
-            }
-            if next == 0 {
-                return Ok(keys);
-            }
-            cursor = next;
-        }
-    }
 }
 
 fn replicas(info: &str) -> u32 {
@@ -261,7 +221,7 @@ impl StateStore for Redis {
         if request.pattern.is_empty() {
             return Err(Error::invalid_request("the pattern of keys is empty"));
         }
-        let mut keys = self.all_keys(&glob::from_like(&request.pattern)).await?;
+        let mut keys = listing::keys(&self.client, &glob::from_like(&request.pattern)).await?;
         keys.sort_unstable();
         // A scan may name a key twice.
         keys.dedup();
@@ -282,5 +242,9 @@ impl StateStore for Redis {
 
     async fn ping(&self) -> Result<()> {
         self.client.ping().await
+    }
+
+    async fn close(&self) {
+        self.client.close();
     }
 }

@@ -15,13 +15,16 @@ use component::{
 use futures::future;
 use parking_lot::Mutex;
 use redis::{
-    RedisError, RedisResult, Value,
+    RedisResult, Value,
     streams::{StreamId, StreamPendingCountReply, StreamReadReply},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Options, Redelivery};
-use crate::client::{Client, Connection, failure};
+use crate::{
+    client::{Client, failure},
+    connection::Connection,
+};
 
 /// How long the server waits for a new message before it answers with none.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -131,10 +134,15 @@ impl Subscription {
         }
     }
 
-    async fn read_once(&self, slot: &mut Option<Connection>) -> RedisResult<Vec<StreamId>> {
+    async fn read_once(&self, slot: &mut Option<(u64, Connection)>) -> RedisResult<Vec<StreamId>> {
+        let changes = self.client.changes();
         let connection = match slot {
-            Some(connection) => connection,
-            None => slot.insert(self.client.dedicated().await?),
+            // Nothing new comes from a server that is not in charge any more.
+            Some((made_after, connection)) if *made_after == changes => connection,
+            _ => {
+                let connection = self.client.dedicated(BLOCK + GRACE).await?;
+                &mut slot.insert((changes, connection)).1
+            }
         };
         let consumer = &self.options.consumer;
         let mut read = redis::cmd("XREADGROUP");
@@ -142,10 +150,7 @@ impl Subscription {
         read.arg("COUNT").arg(self.options.queue_depth);
         read.arg("BLOCK").arg(BLOCK.as_millis() as u64);
         read.arg("STREAMS").arg(&self.topic).arg(">");
-        let answer = tokio::time::timeout(BLOCK + GRACE, read.query_async(connection));
-        let reply: Option<StreamReadReply> = answer
-            .await
-            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
+        let reply: Option<StreamReadReply> = read.query_async(connection).await?;
         let keys = reply.map(|reply| reply.keys).unwrap_or_default();
         Ok(keys.into_iter().flat_map(|key| key.ids).collect())
     }

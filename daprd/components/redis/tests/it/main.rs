@@ -1,14 +1,24 @@
-//! The components of Redis against the suites that every family runs, and what is their own: layout, streams, passwords.
+//! The components of Redis against the suites that every family runs, and what is their own: layout, streams, and the ways
+//! in which servers are reached and belong together.
 
+mod access;
+mod authority;
+mod cluster;
+mod one_slot;
+mod outage;
+mod proxy;
+mod sentinel;
 mod server;
+mod takeover;
+mod tls;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use component::{
     Catalog, ErrorKind, PubSub, StateStore,
-    pubsub::{Outcome, PublishRequest, SubscribeRequest},
-    state::{Concurrency, GetRequest, SetRequest},
+    pubsub::{Deliveries, Outcome, PublishRequest, SubscribeRequest},
+    state::{Concurrency, DeleteRequest, GetRequest, SetRequest},
 };
 use component_conformance::{open, pubsub, state, table};
 use redis::AsyncCommands;
@@ -48,6 +58,63 @@ async fn item(store: &dyn StateStore, key: &str) -> Option<component::state::Ite
         ..GetRequest::default()
     };
     store.get(request).await.expect("a key is read")
+}
+
+/// What most programs do with a store.
+async fn saves_and_deletes(store: &dyn StateStore) {
+    store.set(set("k", b"v")).await.expect("a key is written");
+    assert_eq!(
+        &item(store, "k").await.expect("it is there").value[..],
+        b"v"
+    );
+    let request = DeleteRequest {
+        key: "k".into(),
+        ..DeleteRequest::default()
+    };
+    store.delete(request).await.expect("a key is deleted");
+    assert!(item(store, "k").await.is_none());
+}
+
+async fn subscribe(broker: &dyn PubSub, topic: &str) -> Deliveries {
+    let request = SubscribeRequest {
+        topic: topic.to_owned(),
+        ..SubscribeRequest::default()
+    };
+    broker.subscribe(request).await.expect("a subscription")
+}
+
+async fn publish(broker: &dyn PubSub, topic: &str, data: &'static [u8]) -> component::Result<()> {
+    let request = PublishRequest {
+        topic: topic.to_owned(),
+        data: Bytes::from_static(data),
+        ..PublishRequest::default()
+    };
+    broker.publish(request).await
+}
+
+/// The next message, settled.
+async fn receive(deliveries: &mut Deliveries) -> Bytes {
+    let delivery = tokio::time::timeout(Duration::from_secs(20), deliveries.next()).await;
+    let delivery = delivery.expect("in time").expect("a message");
+    delivery.ack.settle(Outcome::Ok).await.expect("is settled");
+    delivery.message.data
+}
+
+/// What most programs do with a broker.
+async fn publishes_and_receives(broker: &dyn PubSub) {
+    let mut deliveries = subscribe(broker, "t").await;
+    publish(broker, "t", b"m").await.expect("is published");
+    assert_eq!(receive(&mut deliveries).await, &b"m"[..]);
+}
+
+/// An error of a component that could not be opened: of this kind, about this server.
+fn refused<T>(opened: component::Result<T>, kind: ErrorKind, server: &str) -> String {
+    let error = opened.err().expect("is refused");
+    let text = component::error::chain(&error);
+    assert_eq!(error.kind(), kind, "{text}");
+    let names = error.to_string();
+    assert!(names.contains("redis") && names.contains(server), "{names}");
+    text
 }
 
 #[tokio::test]
@@ -123,54 +190,6 @@ async fn keys_live_as_long_as_the_store_says() {
     store.set(set("k", b"v")).await.unwrap();
     let item = item(&*store, "k").await.unwrap();
     assert!(item.metadata.contains_key("ttlExpireTime"));
-}
-
-#[tokio::test]
-async fn passwords_and_databases_are_used() {
-    let server = Server::start(&["--requirepass", "secret"]).await;
-    let host = ("redisHost", server.address.as_str());
-    for fields in [
-        &[host][..],
-        &[host, ("redisPassword", "wrong"), ("redisMaxRetries", "-1")],
-    ] {
-        let error = store(fields).await.err().unwrap();
-        assert_eq!(
-            error.kind(),
-            ErrorKind::Unauthorized,
-            "{}",
-            component::error::chain(&error)
-        );
-        assert!(error.to_string().contains(&server.address), "{error}");
-    }
-    let password = ("redisPassword", "secret");
-    let one = store(&[host, password, ("redisDB", "1")]).await.unwrap();
-    let two = store(&[host, password, ("redisDB", "2")]).await.unwrap();
-    one.set(set("k", b"v")).await.unwrap();
-    assert!(item(&*two, "k").await.is_none());
-}
-
-#[tokio::test]
-async fn nobody_listening_is_told_with_the_address() {
-    let fields = [("redisHost", "127.0.0.1:1"), ("redisMaxRetries", "-1")];
-    let error = store(&fields).await.err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
-}
-
-#[tokio::test]
-async fn a_connection_that_broke_is_replaced() {
-    let server = Server::start(&[]).await;
-    let fields = [("redisHost", server.address.as_str())];
-    let store = store(&fields).await.unwrap();
-    let mut other = server.connection().await;
-    store.set(set("k", b"v")).await.unwrap();
-    let killed: i64 = redis::cmd("CLIENT")
-        .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
-        .query_async(&mut other)
-        .await
-        .unwrap();
-    assert!(killed > 0);
-    assert!(item(&*store, "k").await.is_some());
 }
 
 async fn length(server: &Server, topic: &str) -> usize {

@@ -114,7 +114,10 @@ impl Servers {
     ) {
         let serving = transport::serve(listener, options, service, self.stop.clone());
         let serving = self.running.track_future(serving);
-        self.daemon.spawn(name, async move { Ok(serving.await?) });
+        self.daemon.spawn(name, async move {
+            serving.await;
+            Ok(())
+        });
     }
 
     /// Stops listening, and waits until the last call has been answered.

@@ -77,7 +77,7 @@ impl Webhook {
         };
         tracing::info!("sidecar injector is listening, patching Dapr-enabled pods");
         health.ready();
-        transport::serve(listener, options, self.router(), shutdown).await?;
+        transport::serve(listener, options, self.router(), shutdown).await;
         tracing::info!("sidecar injector is shutting down");
         Ok(())
     }

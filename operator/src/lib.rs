@@ -187,7 +187,8 @@ async fn spawn_api(
             ..ServerOptions::default()
         };
         serving.ready();
-        Ok(transport::serve(listener, options, OperatorServer::new(api), shutdown).await?)
+        transport::serve(listener, options, OperatorServer::new(api), shutdown).await;
+        Ok(())
     });
     Ok(())
 }
@@ -220,7 +221,8 @@ async fn spawn_webhook(
             drain: DRAIN,
             ..ServerOptions::default()
         };
-        Ok(transport::serve(listener, options, webhook::router(), shutdown).await?)
+        transport::serve(listener, options, webhook::router(), shutdown).await;
+        Ok(())
     });
     let definition = Definition::new(cluster.client());
     let (shutdown, namespace) = (daemon.shutdown(), environment.namespace.clone());

@@ -74,7 +74,8 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     });
     let token = daemon.shutdown();
     daemon.spawn("placement server", async move {
-        Ok(transport::serve(listener, options, service, token).await?)
+        transport::serve(listener, options, service, token).await;
+        Ok(())
     });
     let token = daemon.shutdown();
     daemon.spawn("port for members", async move {

@@ -88,7 +88,8 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let service = tonic::service::Routes::new(service);
     let shutdown = daemon.shutdown();
     daemon.spawn("server", async move {
-        Ok(transport::serve(listener, options, service, shutdown).await?)
+        transport::serve(listener, options, service, shutdown).await;
+        Ok(())
     });
     tracing::info!("answering certificate requests on port {}", settings.port);
 

@@ -29,9 +29,8 @@ pub(crate) fn metrics(
         async move { Ok::<_, Infallible>(scrape(request.method(), &registries)) }
     });
     Ok(async move {
-        transport::serve(listener, small(), service, shutdown)
-            .await
-            .context("metrics server failed")
+        transport::serve(listener, small(), service, shutdown).await;
+        Ok(())
     })
 }
 
@@ -47,9 +46,8 @@ pub(crate) fn health(
         async move { Ok::<_, Infallible>(healthz(request.uri().path(), &health).await) }
     });
     Ok(async move {
-        transport::serve(listener, small(), service, shutdown)
-            .await
-            .context("healthz server failed")
+        transport::serve(listener, small(), service, shutdown).await;
+        Ok(())
     })
 }
 

@@ -257,7 +257,7 @@ mod tests {
             };
             let shutdown = server.shutdown.clone();
             TaskTracker::new().spawn(async move {
-                serve(listener, options, service, shutdown).await.unwrap();
+                serve(listener, options, service, shutdown).await;
             });
             server
         }

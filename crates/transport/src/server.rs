@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::connection::{Activity, Dispatch, Quiet, Service, Verdict, Watched};
-use crate::{Error, KeepAlive, Listener, Peer, PeerIdentity, Serve, Stream};
+use crate::{KeepAlive, Listener, Peer, PeerIdentity, Serve, Stream};
 
 /// How a listener is served. `Default` suits a public HTTP and gRPC port.
 #[derive(Clone, Debug)]
@@ -75,18 +75,14 @@ pub(crate) fn buffer_size(header_bytes: usize) -> usize {
 }
 
 /// Accepts connections and serves them until `shutdown`, then stops listening, lets requests under way finish
-/// (GOAWAY on HTTP/2) for at most `options.drain`, and closes what is left.
-///
-/// # Errors
-/// None at present: a failing connection ends alone. The `Result` lets callers spawn it as a program part.
+/// (GOAWAY on HTTP/2) for at most `options.drain`, and closes what is left. A failing connection ends alone.
 pub async fn serve(
     listener: Listener,
     options: ServerOptions,
     service: impl Serve,
     shutdown: CancellationToken,
-) -> Result<(), Error> {
+) {
     accept_all(listener, options, Service::new(service), shutdown).await;
-    Ok(())
 }
 
 async fn accept_all(

@@ -53,9 +53,7 @@ async fn workload(authority: &Current, uri: &str, key: KeyKind) -> Workload {
 }
 
 /// A server that answers the caller's identity.
-fn serve(
-    tls: Option<Arc<rustls::ServerConfig>>,
-) -> (http::Uri, AbortOnDropHandle<Result<(), transport::Error>>) {
+fn serve(tls: Option<Arc<rustls::ServerConfig>>) -> (http::Uri, AbortOnDropHandle<()>) {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let uri = format!("https://{}", listener.local_addr().unwrap())
         .parse()

@@ -71,7 +71,7 @@ struct Running {
     uri: http::Uri,
     gate: Arc<Gate>,
     shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<Result<(), transport::Error>>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 #[allow(
@@ -155,11 +155,7 @@ async fn one_port_speaks_http1_and_http2() {
         "HTTP/2.0 nobody /b true"
     );
     server.shutdown.cancel();
-    timeout(DEADLINE, server.task)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -173,11 +169,7 @@ async fn unix_sockets_are_served_and_removed() {
         "HTTP/1.1 nobody /u false"
     );
     server.shutdown.cancel();
-    timeout(DEADLINE, server.task)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
     assert!(!path.exists());
 }
 
@@ -204,11 +196,7 @@ async fn shutdown_lets_requests_finish_and_frees_the_port_at_once() {
             .await
             .unwrap();
         assert!(answer.1.ends_with("/slow true"), "{answer:?}");
-        timeout(DEADLINE, server.task)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        timeout(DEADLINE, server.task).await.unwrap().unwrap();
     }
 }
 
@@ -232,11 +220,7 @@ async fn the_drain_has_a_deadline() {
         .unwrap();
     server.gate.entered.notified().await;
     server.shutdown.cancel();
-    timeout(DEADLINE, server.task)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
     let mut rest = Vec::new();
     let _ = timeout(DEADLINE, stuck.read_to_end(&mut rest))
         .await

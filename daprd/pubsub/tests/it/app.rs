@@ -44,9 +44,7 @@ impl App {
         });
         tasks.spawn(async move {
             let options = ServerOptions::default();
-            transport::serve(listener, options, service, shutdown)
-                .await
-                .unwrap();
+            transport::serve(listener, options, service, shutdown).await;
         });
         Self {
             port,

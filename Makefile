@@ -2,7 +2,8 @@
 
 # Outside the repository, so that fresh clones and a CI cache share what was compiled.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dapr-rust/target
-$(if $(shell CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) .ci/own-target 2>&1 || echo failed),$(error .ci/own-target failed))
+complaint := $(shell CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) .ci/own-target 2>&1 || echo failed)
+$(if $(complaint),$(error .ci/own-target: $(complaint)))
 
 SHELL := /bin/bash
 xtask := cargo run --quiet --release -p xtask --

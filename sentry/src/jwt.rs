@@ -65,20 +65,29 @@ struct Claims<'a> {
     iss: Option<&'a str>,
 }
 
-/// A new RSA-2048 key with its key set.
-pub fn generate() -> Result<Material, Error> {
-    let key =
-        KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(unusable)?;
-    let pem = key.serialize_pem().into_bytes();
+/// A new key for the algorithm and the key id of the settings, with its key set. Q-sentry-jwt-key-kind
+pub fn generate(settings: &settings::Jwt) -> Result<Material, Error> {
+    let algorithm = settings.algorithm;
+    let key = match (algorithm.family(), algorithm) {
+        (AlgorithmFamily::Rsa, _) => {
+            KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)
+        }
+        (AlgorithmFamily::Ec, Algorithm::ES256) => {
+            KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+        }
+        (AlgorithmFamily::Ec, _) => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
+        _ => KeyPair::generate_for(&rcgen::PKCS_ED25519),
+    };
+    let key = key.map_err(unusable)?;
     Ok(Material {
-        jwks: key_set(&key, Some(Algorithm::RS256))?,
-        key: pem,
+        jwks: key_set(&key, Some(algorithm), settings.key_id.as_deref())?,
+        key: key.serialize_pem().into_bytes(),
     })
 }
 
 /// The key set of a key that was stored without one.
 pub fn publish(key: &[u8]) -> Result<Vec<u8>, Error> {
-    key_set(&parse(key)?, None)
+    key_set(&parse(key)?, None, None)
 }
 
 impl Issuer {
@@ -165,10 +174,15 @@ fn parse(pem: &[u8]) -> Result<KeyPair, Error> {
     KeyPair::from_pem(text).map_err(unusable)
 }
 
-fn key_set(key: &KeyPair, algorithm: Option<Algorithm>) -> Result<Vec<u8>, Error> {
+fn key_set(
+    key: &KeyPair,
+    algorithm: Option<Algorithm>,
+    id: Option<&str>,
+) -> Result<Vec<u8>, Error> {
     let public = public_jwk(key)?;
     let mut listed = public.clone();
-    listed.insert("kid".into(), thumbprint(&public).into());
+    let id = id.map_or_else(|| thumbprint(&public), str::to_owned);
+    listed.insert("kid".into(), id.into());
     listed.insert("use".into(), "sig".into());
     if let Some(algorithm) = algorithm {
         listed.insert("alg".into(), json!(algorithm));
@@ -301,7 +315,7 @@ mod tests {
 
     #[test]
     fn tokens_verify_with_the_published_keys() {
-        let material = generate().unwrap();
+        let material = generate(&settings(Algorithm::RS256, None)).unwrap();
         let issuer = Issuer::open(
             &material,
             &settings(Algorithm::RS256, None),
@@ -334,7 +348,8 @@ mod tests {
 
     #[test]
     fn key_sets_must_hold_the_key() {
-        let (one, two) = (generate().unwrap(), generate().unwrap());
+        let rsa = settings(Algorithm::RS256, None);
+        let (one, two) = (generate(&rsa).unwrap(), generate(&rsa).unwrap());
         let open = |material: &Material, algorithm, id| {
             Issuer::open(material, &settings(algorithm, id), Duration::ZERO).map(drop)
         };
@@ -380,20 +395,25 @@ mod tests {
 
     #[test]
     fn other_kinds_of_keys_work() {
-        for (kind, algorithm) in [
-            (&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256),
-            (&rcgen::PKCS_ECDSA_P384_SHA384, Algorithm::ES384),
+        for (algorithm, key_id) in [
+            (Algorithm::ES256, None),
+            (Algorithm::ES384, Some("mine")),
+            (Algorithm::EdDSA, None),
+            (Algorithm::PS384, Some("mine")),
         ] {
-            let key = KeyPair::generate_for(kind)
-                .unwrap()
-                .serialize_pem()
-                .into_bytes();
-            let material = Material {
-                jwks: publish(&key).unwrap(),
-                key,
+            let settings = settings(algorithm, key_id);
+            let made = generate(&settings).unwrap();
+            let derived = Material {
+                jwks: publish(&made.key).unwrap(),
+                key: made.key.clone(),
             };
-            let issuer =
-                Issuer::open(&material, &settings(algorithm, None), Duration::ZERO).unwrap();
+            let named = key_id.is_some();
+            assert_eq!(
+                Issuer::open(&derived, &settings, Duration::ZERO).is_err(),
+                named,
+                "a derived set knows no name"
+            );
+            let issuer = Issuer::open(&made, &settings, Duration::ZERO).unwrap();
             let id = SpiffeId::new("public", "default", "app").unwrap();
             let token = issuer
                 .sign(&id, &["public"], Timestamp::UNIX_EPOCH)

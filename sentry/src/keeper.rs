@@ -205,14 +205,14 @@ fn complete(
             generated = true;
         }
     }
-    if settings.jwt.is_some() {
+    if let Some(jwt) = &settings.jwt {
         match (&wanted.jwt_key, &wanted.jwks) {
             (Some(_), Some(_)) => {}
             // The key is somebody's, and its public half is all that lacks. Q-sentry-jwks-derived
             (Some(key), None) => wanted.jwks = Some(jwt::publish(key)?),
             (None, _) => {
                 tracing::info!("no jwt signing key yet, making one");
-                let made = jwt::generate()?;
+                let made = jwt::generate(jwt)?;
                 (wanted.jwt_key, wanted.jwks) = (Some(made.key), Some(made.jwks));
                 generated = true;
             }

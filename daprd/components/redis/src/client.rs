@@ -11,7 +11,6 @@ use redis::{
         MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo,
     },
 };
-
 use tokio_util::sync::CancellationToken;
 
 use crate::{

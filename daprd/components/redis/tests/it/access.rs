@@ -3,9 +3,9 @@
 use component::ErrorKind;
 
 use crate::{
-    broker, item, publish, publishes_and_receives, refused, saves_and_deletes, set, store,
+    broker, cluster::Cluster, item, publish, refused, sentinel::Watched, server::Server, set,
+    store, usage::works,
 };
-use crate::{cluster::Cluster, sentinel::Watched, server::Server};
 
 /// May do everything that a component needs, and nothing that administers: neither INFO nor ROLE.
 const APP: &[&str] = &[
@@ -34,8 +34,7 @@ const WRONG: &[&[(&str, &str)]] = &[
 
 async fn lets_in_the_right_one(reach: &[(&str, &str)], server: &str) {
     let right = [reach, &[USER, PASSWORD]].concat();
-    saves_and_deletes(&*store(&right).await.expect("a store")).await;
-    publishes_and_receives(&*broker(&right).await.expect("a broker")).await;
+    works(&right).await;
     for wrong in WRONG {
         let fields = [reach, wrong, &[NO_RETRIES]].concat();
         for opened in [

@@ -6,12 +6,12 @@ use component::{
     ErrorKind,
     state::{GetRequest, KeysLikeRequest, Operation},
 };
-use component_conformance::{pubsub, state, table};
 
 use crate::server::{Server, until};
+use crate::usage::{conform, saves_and_deletes, works_over_tls};
 use crate::{
-    authority::Authority, broker, item, one_slot::OneSlot, publish, publishes_and_receives,
-    receive, refused, saves_and_deletes, set, store, subscribe,
+    authority::Authority, broker, item, one_slot::OneSlot, publish, receive, refused, set, store,
+    subscribe,
 };
 
 /// Keys that three servers share: one each.
@@ -149,27 +149,14 @@ async fn keys_of_every_server_are_reached() {
 async fn state_and_pubsub_conform() {
     let cluster = Cluster::start(&[]).await;
     let store = OneSlot(store(&cluster.fields()).await.unwrap());
-    let own = [
-        ("processingTimeout", "400ms"),
-        ("redeliverInterval", "100ms"),
-        ("readTimeout", "-1"),
-    ];
-    let broker = broker(&[&cluster.fields()[..], &own].concat())
-        .await
-        .unwrap();
+    let fields = [&cluster.fields()[..], &[("readTimeout", "-1")]].concat();
+    let broker = broker(&fields).await.unwrap();
     for topic in KEYS {
         let mut deliveries = subscribe(&*broker, topic).await;
         publish(&*broker, topic, b"m").await.unwrap();
         assert_eq!(receive(&mut deliveries).await, &b"m"[..]);
     }
-    let traits = pubsub::Traits {
-        durable: true,
-        metadata: true,
-    };
-    tokio::join!(
-        state::suite(&store, table::row(table::STATE, "redis")),
-        pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), traits)
-    );
+    conform(&store, &fields).await;
 }
 
 #[tokio::test]
@@ -244,11 +231,7 @@ async fn members_may_speak_tls() {
         ("clientCert", &own.certificate),
         ("clientKey", &own.key),
     ];
-    for mode in [&[][..], &[("insecureSkipTLSVerify", "true")]] {
-        let fields = [&reach, mode].concat();
-        saves_and_deletes(&*store(&fields).await.unwrap()).await;
-        publishes_and_receives(&*broker(&fields).await.unwrap()).await;
-    }
+    works_over_tls(&reach).await;
     let fields = [&reach[..3], &[("redisMaxRetries", "-1")]].concat();
     refused(
         store(&fields).await,

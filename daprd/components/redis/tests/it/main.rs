@@ -11,6 +11,7 @@ mod sentinel;
 mod server;
 mod takeover;
 mod tls;
+mod usage;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,11 +19,12 @@ use bytes::Bytes;
 use component::{
     Catalog, ErrorKind, PubSub, StateStore,
     pubsub::{Deliveries, Outcome, PublishRequest, SubscribeRequest},
-    state::{Concurrency, DeleteRequest, GetRequest, SetRequest},
+    state::{Concurrency, GetRequest, SetRequest},
 };
 use component_conformance::{open, pubsub, state, table};
 use redis::AsyncCommands;
 use server::Server;
+use usage::{QUICK, TRAITS};
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
@@ -60,21 +62,6 @@ async fn item(store: &dyn StateStore, key: &str) -> Option<component::state::Ite
     store.get(request).await.expect("a key is read")
 }
 
-/// What most programs do with a store.
-async fn saves_and_deletes(store: &dyn StateStore) {
-    store.set(set("k", b"v")).await.expect("a key is written");
-    assert_eq!(
-        &item(store, "k").await.expect("it is there").value[..],
-        b"v"
-    );
-    let request = DeleteRequest {
-        key: "k".into(),
-        ..DeleteRequest::default()
-    };
-    store.delete(request).await.expect("a key is deleted");
-    assert!(item(store, "k").await.is_none());
-}
-
 async fn subscribe(broker: &dyn PubSub, topic: &str) -> Deliveries {
     let request = SubscribeRequest {
         topic: topic.to_owned(),
@@ -100,13 +87,6 @@ async fn receive(deliveries: &mut Deliveries) -> Bytes {
     delivery.message.data
 }
 
-/// What most programs do with a broker.
-async fn publishes_and_receives(broker: &dyn PubSub) {
-    let mut deliveries = subscribe(broker, "t").await;
-    publish(broker, "t", b"m").await.expect("is published");
-    assert_eq!(receive(&mut deliveries).await, &b"m"[..]);
-}
-
 /// An error of a component that could not be opened: of this kind, about this server.
 fn refused<T>(opened: component::Result<T>, kind: ErrorKind, server: &str) -> String {
     let error = opened.err().expect("is refused");
@@ -127,18 +107,12 @@ async fn state_conforms() {
 #[tokio::test]
 async fn pubsub_conforms() {
     let server = Server::start(&[]).await;
-    let fields = [
+    let own = [
         ("redisHost", server.address.as_str()),
         ("consumerID", "group"),
-        ("processingTimeout", "400ms"),
-        ("redeliverInterval", "100ms"),
     ];
-    let traits = pubsub::Traits {
-        durable: true,
-        metadata: true,
-    };
-    let broker = broker(&fields).await.unwrap();
-    pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), traits).await;
+    let broker = broker(&[&own[..], &QUICK].concat()).await.unwrap();
+    pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), TRAITS).await;
     let closed = broker.publish(PublishRequest::default()).await.unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Unavailable);
 }

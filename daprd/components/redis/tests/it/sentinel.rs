@@ -1,13 +1,10 @@
 //! Servers that sentinels watch: found through them, and found again after another one has taken over.
 
 use component::{ErrorKind, state::Consistency};
-use component_conformance::{pubsub, state, table};
 
 use crate::server::{Server, until};
-use crate::{
-    authority::Authority, broker, item, publish, publishes_and_receives, receive, refused,
-    saves_and_deletes, set, store, subscribe,
-};
+use crate::usage::{InUse, conform, saves_and_deletes, works_over_tls};
+use crate::{authority::Authority, broker, item, publish, receive, refused, set, store, subscribe};
 
 /// A server, another that follows it, and who watches both.
 pub struct Watched {
@@ -62,21 +59,7 @@ async fn state_and_pubsub_conform() {
     strong.consistency = Consistency::Strong;
     store.set(strong).await.unwrap();
     assert_eq!(watched.replica.ask(&["HGET", "strong", "data"]).await, "v");
-    let own = [
-        ("processingTimeout", "400ms"),
-        ("redeliverInterval", "100ms"),
-    ];
-    let broker = broker(&[&watched.fields()[..], &own].concat())
-        .await
-        .unwrap();
-    let traits = pubsub::Traits {
-        durable: true,
-        metadata: true,
-    };
-    tokio::join!(
-        state::suite(&*store, table::row(table::STATE, "redis")),
-        pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), traits)
-    );
+    conform(&*store, &watched.fields()).await;
 }
 
 #[tokio::test]
@@ -137,22 +120,10 @@ async fn nobody_listens_for_a_closed_component() {
 #[tokio::test]
 async fn a_dead_server_is_left() {
     let watched = Watched::start(&[], "").await;
-    let store = store(&watched.fields()).await.unwrap();
-    let broker = broker(&watched.fields()).await.unwrap();
-    let mut deliveries = subscribe(&*broker, "t").await;
-    publish(&*broker, "t", b"before").await.unwrap();
-    assert_eq!(receive(&mut deliveries).await, &b"before"[..]);
+    let mut used = InUse::open(&watched.fields(), "t").await;
+    used.delivers().await;
     drop(watched.master);
-    until("the store follows", async || {
-        store.set(set("after", b"v")).await.is_ok()
-    })
-    .await;
-    until("the broker follows", async || {
-        publish(&*broker, "t", b"after").await.is_ok()
-    })
-    .await;
-    assert_eq!(receive(&mut deliveries).await, &b"after"[..]);
-    assert_eq!(watched.replica.ask(&["HGET", "after", "data"]).await, "v");
+    used.goes_on_at(&watched.replica, "after").await;
 }
 
 #[tokio::test]
@@ -160,20 +131,9 @@ async fn a_silent_server_is_left() {
     let watched = Watched::start(&[], "").await;
     let patience = [("readTimeout", "300ms"), ("dialTimeout", "300ms")];
     let fields = [&watched.fields()[..], &patience].concat();
-    let store = store(&fields).await.unwrap();
-    let broker = broker(&fields).await.unwrap();
-    let mut deliveries = subscribe(&*broker, "t").await;
+    let mut used = InUse::open(&fields, "t").await;
     watched.master.stop().await;
-    until("the store follows", async || {
-        store.set(set("after", b"v")).await.is_ok()
-    })
-    .await;
-    until("the broker follows", async || {
-        publish(&*broker, "t", b"after").await.is_ok()
-    })
-    .await;
-    assert_eq!(receive(&mut deliveries).await, &b"after"[..]);
-    assert_eq!(watched.replica.ask(&["HGET", "after", "data"]).await, "v");
+    used.goes_on_at(&watched.replica, "after").await;
 }
 
 #[tokio::test]
@@ -264,9 +224,5 @@ async fn sentinels_and_servers_may_speak_tls() {
         ("clientCert", &own.certificate),
         ("clientKey", &own.key),
     ];
-    for mode in [&[][..], &[("insecureSkipTLSVerify", "true")]] {
-        let fields = [&reach, mode].concat();
-        saves_and_deletes(&*store(&fields).await.unwrap()).await;
-        publishes_and_receives(&*broker(&fields).await.unwrap()).await;
-    }
+    works_over_tls(&reach).await;
 }

@@ -1,11 +1,9 @@
 //! A replica of a cluster that takes over from its server, which died or fell silent.
 
 use crate::{
-    broker,
     cluster::{Cluster, member},
-    publish, receive,
     server::{Server, until},
-    set, store, subscribe,
+    usage::InUse,
 };
 
 /// A replica of the first server, which has the key `b`.
@@ -46,24 +44,10 @@ async fn a_replica_takes_over(end: impl AsyncFnOnce(Server) -> Option<Server>) {
     let replica = follower(&cluster).await;
     let patience = [("readTimeout", "300ms"), ("dialTimeout", "300ms")];
     let fields = [&cluster.fields()[..], &patience].concat();
-    let store = store(&fields).await.expect("a store");
-    let broker = broker(&fields).await.expect("a broker");
-    let mut deliveries = subscribe(&*broker, "{b}").await;
-    publish(&*broker, "{b}", b"before")
-        .await
-        .expect("is published");
-    assert_eq!(receive(&mut deliveries).await, &b"before"[..]);
+    let mut used = InUse::open(&fields, "{b}").await;
+    used.delivers().await;
     let _ended = end(cluster.servers.remove(0)).await;
-    until("the store follows", async || {
-        store.set(set("b", b"v")).await.is_ok()
-    })
-    .await;
-    until("the broker follows", async || {
-        publish(&*broker, "{b}", b"after").await.is_ok()
-    })
-    .await;
-    assert_eq!(receive(&mut deliveries).await, &b"after"[..]);
-    assert_eq!(replica.ask(&["HGET", "b", "data"]).await, "v");
+    used.goes_on_at(&replica, "b").await;
 }
 
 #[tokio::test]

@@ -1,11 +1,10 @@
 //! TLS: whose certificates are taken, and the component's own.
 
 use component::ErrorKind;
-use component_conformance::{pubsub, state, table};
 use rcgen::SanType;
 
-use crate::{authority::Authority, broker, publishes_and_receives, refused, saves_and_deletes};
-use crate::{server::Server, store};
+use crate::usage::{conform, works, works_over_tls};
+use crate::{authority::Authority, broker, refused, server::Server, store};
 
 /// Servers that do not ask clients for a certificate.
 const ANYBODY: &[&str] = &["--tls-auth-clients", "no"];
@@ -20,23 +19,8 @@ async fn state_and_pubsub_conform() {
         return;
     };
     let server = Server::start_tls(&authority.issue(), ANYBODY).await;
-    let own = [
-        ("processingTimeout", "400ms"),
-        ("redeliverInterval", "100ms"),
-    ];
-    let fields = [&[("redisHost", server.address.as_str()), TLS][..], &own].concat();
-    let (store, broker) = (
-        store(&fields).await.unwrap(),
-        broker(&fields).await.unwrap(),
-    );
-    let traits = pubsub::Traits {
-        durable: true,
-        metadata: true,
-    };
-    tokio::join!(
-        state::suite(&*store, table::row(table::STATE, "redis")),
-        pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), traits)
-    );
+    let fields = [("redisHost", server.address.as_str()), TLS];
+    conform(&*store(&fields).await.unwrap(), &fields).await;
 }
 
 #[tokio::test]
@@ -65,9 +49,7 @@ async fn a_strange_authority_is_refused_unless_anybody_is_taken() {
             assert!(text.contains("UnknownIssuer"), "{text}");
         }
     }
-    let fields = [host, TLS, INSECURE];
-    saves_and_deletes(&*store(&fields).await.unwrap()).await;
-    publishes_and_receives(&*broker(&fields).await.unwrap()).await;
+    works(&[host, TLS, INSECURE]).await;
     let plain = store(&[host, NO_RETRIES]).await;
     refused(plain, ErrorKind::Unavailable, &server.address);
 }
@@ -81,11 +63,7 @@ async fn servers_are_shown_a_certificate() {
     let (ours, strange) = (authority.issue(), Authority::new().issue());
     let host = ("redisHost", server.address.as_str());
     let ours = [("clientCert", &*ours.certificate), ("clientKey", &ours.key)];
-    for mode in [&[host, TLS][..], &[host, TLS, INSECURE]] {
-        let fields = [mode, &ours].concat();
-        saves_and_deletes(&*store(&fields).await.unwrap()).await;
-        publishes_and_receives(&*broker(&fields).await.unwrap()).await;
-    }
+    works_over_tls(&[&[host, TLS][..], &ours].concat()).await;
     let strange = [
         ("clientCert", &*strange.certificate),
         ("clientKey", &strange.key),

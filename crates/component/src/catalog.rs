@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    Error, ErrorKind, HttpMiddleware, NameResolver, Open, PubSub, Result, SecretStore, StateStore,
+    Configuration, Error, ErrorKind, HttpMiddleware, InputBinding, Lock, NameResolver, Open,
+    OutputBinding, PubSub, Result, SecretStore, StateStore,
 };
 
 /// The future of a constructor.
@@ -16,6 +17,14 @@ pub struct Catalog {
     pub state: Family<dyn StateStore>,
     /// `pubsub.*`
     pub pubsub: Family<dyn PubSub>,
+    /// `bindings.*` that call; a type may stand here and below.
+    pub input_bindings: Family<dyn InputBinding>,
+    /// `bindings.*` that are called.
+    pub output_bindings: Family<dyn OutputBinding>,
+    /// `configuration.*`
+    pub configuration: Family<dyn Configuration>,
+    /// `lock.*`
+    pub lock: Family<dyn Lock>,
     /// `secretstores.*`
     pub secrets: Family<dyn SecretStore>,
     /// Name resolvers, which have no prefix in a Configuration.

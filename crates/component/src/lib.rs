@@ -5,9 +5,13 @@
 //! `pub fn register(catalog: &mut Catalog)`. No sockets and no tasks live here.
 #![deny(missing_docs)]
 
+pub mod bindings;
 pub mod body;
 pub mod catalog;
+pub mod configuration;
 pub mod error;
+pub mod lifecycle;
+pub mod lock;
 pub mod metadata;
 pub mod middleware;
 pub mod names;
@@ -16,9 +20,13 @@ pub mod pubsub;
 pub mod secrets;
 pub mod state;
 
+pub use bindings::{InputBinding, OutputBinding};
 pub use body::{Body, BoxError};
 pub use catalog::{Catalog, Family};
+pub use configuration::Configuration;
 pub use error::{Error, ErrorKind, Result};
+pub use lifecycle::Component;
+pub use lock::Lock;
 pub use metadata::Metadata;
 pub use middleware::HttpMiddleware;
 pub use names::NameResolver;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::Result;
+use crate::{Component, Result};
 
 /// What a secret store can do beyond reading a single value (contract 2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub type Secret = BTreeMap<String, String>;
 
 /// A store of secrets.
 #[async_trait]
-pub trait SecretStore: Send + Sync + 'static {
+pub trait SecretStore: Component {
     /// What works here.
     fn capabilities(&self) -> &'static [Capability];
 
@@ -42,15 +42,4 @@ pub trait SecretStore: Send + Sync + 'static {
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] where the store cannot list.
     async fn all(&self, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, Secret>>;
-
-    /// Whether the backend answers.
-    ///
-    /// # Errors
-    /// The backend's.
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Releases what the component holds.
-    async fn close(&self) {}
 }

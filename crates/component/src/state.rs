@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use crate::{Error, Result, error::all_of};
+use crate::{Component, Error, Result, error::all_of};
 
 /// What a state store can do; the metadata API shows these names (contract 2.6, 14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,7 +175,7 @@ pub const DEFAULT_PARALLELISM: usize = 10;
 
 /// A store of keys and values. Every future is cancel-safe: a cancelled one discards its connection.
 #[async_trait]
-pub trait StateStore: Send + Sync + 'static {
+pub trait StateStore: Component {
     /// What works here; the one statement that callers decide by.
     fn capabilities(&self) -> &'static [Capability];
 
@@ -286,17 +286,6 @@ pub trait StateStore: Send + Sync + 'static {
     async fn keys_like(&self, _request: KeysLikeRequest) -> Result<KeysLikeResponse> {
         Err(Error::unsupported("listing keys"))
     }
-
-    /// Whether the backend answers.
-    ///
-    /// # Errors
-    /// The backend's.
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Releases what the component holds; calls after it fail.
-    async fn close(&self) {}
 }
 
 /// Asks for a page of keys.

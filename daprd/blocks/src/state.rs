@@ -5,25 +5,31 @@ mod key_prefix;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use component::{
-    Catalog, StateStore,
+    StateStore,
     state::{
         BulkItem, Capability, DeleteRequest, GetRequest, Item, Operation, QueryRequest,
         QueryResponse, SetRequest,
     },
 };
-use resiliency::{ComponentKind, Policies};
-use telemetry::Meter;
+use resiliency::ComponentKind;
 
 use crate::{
-    Declared, Listed, LoadError, Owner,
-    call::Calls,
-    slots::{Slot, Slots, drain},
+    Declared, Kind, Listed, LoadError, Loaded, Missing, Owner, Registry,
+    registry::{self, Called},
 };
 use encryption::Encryption;
 pub use key_prefix::KeyPrefix;
+
+static STATE: Kind<dyn StateStore> = Kind {
+    prefix: "state.",
+    calls: Some(Called {
+        metrics: "state",
+        policies: ComponentKind::Statestore,
+    }),
+    family: |catalog| &catalog.state,
+};
 
 /// Why a state call failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,36 +69,26 @@ impl From<component::Error> for Error {
     }
 }
 
-/// What the state block is made of.
-pub struct Options {
-    pub catalog: Arc<Catalog>,
-    pub app_id: String,
-    pub namespace: String,
-    pub policies: Arc<ArcSwap<Policies>>,
-    pub meter: Meter,
-}
-
 /// The loaded state stores. Clones share them.
 #[derive(Clone)]
 pub struct Stores(Arc<Inner>);
 
 struct Inner {
-    options: Options,
-    slots: Slots<Store>,
-    calls: Calls,
+    registry: Registry<dyn StateStore, Keeping>,
+    app_id: String,
+    namespace: String,
 }
 
-struct Store {
-    component: Arc<dyn StateStore>,
+/// A loaded store with how its keys and values are kept.
+type Store = Loaded<dyn StateStore, Keeping>;
+
+/// How the sidecar keeps keys and values in a store.
+struct Keeping {
     prefix: KeyPrefix,
     encryption: Option<Encryption>,
 }
 
-impl Store {
-    fn has(&self, capability: Capability) -> bool {
-        self.component.capabilities().contains(&capability)
-    }
-
+impl Keeping {
     fn seal(&self, request: &mut SetRequest) -> Result<(), component::Error> {
         if let Some(encryption) = &self.encryption {
             request.value = encryption.seal(&request.value)?;
@@ -119,12 +115,12 @@ impl Store {
 }
 
 impl Stores {
-    pub fn new(options: Options) -> Self {
-        let calls = Calls::new(&options.meter, "state", &options.namespace);
+    /// The stores of the app `app_id`, whose keys begin with what it or a store's `keyPrefix` says.
+    pub fn new(options: registry::Options, app_id: String) -> Self {
         Self(Arc::new(Inner {
-            options,
-            slots: Slots::default(),
-            calls,
+            namespace: options.namespace.clone(),
+            registry: Registry::new(&STATE, options),
+            app_id,
         }))
     }
 
@@ -141,23 +137,26 @@ impl Stores {
     /// # Errors
     /// As [`Stores::check`].
     pub fn has(&self, store: &str, capability: Capability) -> Result<bool, Error> {
-        Ok(self.find(store)?.store.has(capability))
+        let found = self.find(store)?;
+        Ok(has(&found, capability))
     }
 
     /// Whether a store's values are encrypted by the sidecar.
     pub fn is_encrypted(&self, store: &str) -> bool {
-        let slot = self.0.slots.find(store);
-        slot.is_some_and(|slot| slot.store.encryption.is_some())
+        let found = self.0.registry.find(store);
+        found.is_ok_and(|found| found.beside.encryption.is_some())
     }
 
     /// Reads a key; `request.key` is the caller's.
     pub async fn get(&self, store: &str, mut request: GetRequest) -> Result<Option<Item>, Error> {
-        let slot = self.find(store)?;
-        request.key = slot.store.prefix.apply(store, &request.key)?;
+        let found = self.find(store)?;
+        request.key = found.beside.prefix.apply(store, &request.key)?;
         let item = self
-            .call(store, "get", || slot.store.component.get(request.clone()))
+            .0
+            .registry
+            .call(&found, "get", || found.get(request.clone()))
             .await?;
-        Ok(slot.store.open(item)?)
+        Ok(found.beside.open(item)?)
     }
 
     /// Reads several keys; rows carry the caller's keys.
@@ -167,34 +166,39 @@ impl Stores {
         mut requests: Vec<GetRequest>,
         parallelism: usize,
     ) -> Result<Vec<BulkItem>, Error> {
-        let slot = self.find(store)?;
+        let found = self.find(store)?;
         for request in &mut requests {
-            request.key = slot.store.prefix.apply(store, &request.key)?;
+            request.key = found.beside.prefix.apply(store, &request.key)?;
         }
         let rows = self
-            .call(store, "bulk_get", || {
-                slot.store.component.bulk_get(requests.clone(), parallelism)
+            .0
+            .registry
+            .call(&found, "bulk_get", || {
+                found.bulk_get(requests.clone(), parallelism)
             })
             .await?;
         Ok(rows
             .into_iter()
-            .map(|row| slot.store.open_row(row))
+            .map(|row| found.beside.open_row(row))
             .collect())
     }
 
     /// Writes one or several keys.
     pub async fn save(&self, store: &str, mut requests: Vec<SetRequest>) -> Result<(), Error> {
-        let slot = self.find(store)?;
+        let found = self.find(store)?;
         for request in &mut requests {
-            request.key = slot.store.prefix.apply(store, &request.key)?;
-            slot.store.seal(request)?;
+            request.key = found.beside.prefix.apply(store, &request.key)?;
+            found.beside.seal(request)?;
         }
-        let component = &slot.store.component;
         if let [request] = requests.as_slice() {
-            self.call(store, "set", || component.set(request.clone()))
+            self.0
+                .registry
+                .call(&found, "set", || found.set(request.clone()))
                 .await?;
         } else {
-            self.call(store, "set", || component.bulk_set(requests.clone()))
+            self.0
+                .registry
+                .call(&found, "set", || found.bulk_set(requests.clone()))
                 .await?;
         }
         Ok(())
@@ -202,12 +206,12 @@ impl Stores {
 
     /// Deletes one key.
     pub async fn delete(&self, store: &str, mut request: DeleteRequest) -> Result<(), Error> {
-        let slot = self.find(store)?;
-        request.key = slot.store.prefix.apply(store, &request.key)?;
-        self.call(store, "delete", || {
-            slot.store.component.delete(request.clone())
-        })
-        .await?;
+        let found = self.find(store)?;
+        request.key = found.beside.prefix.apply(store, &request.key)?;
+        self.0
+            .registry
+            .call(&found, "delete", || found.delete(request.clone()))
+            .await?;
         Ok(())
     }
 
@@ -217,14 +221,16 @@ impl Stores {
         store: &str,
         mut requests: Vec<DeleteRequest>,
     ) -> Result<(), Error> {
-        let slot = self.find(store)?;
+        let found = self.find(store)?;
         for request in &mut requests {
-            request.key = slot.store.prefix.apply(store, &request.key)?;
+            request.key = found.beside.prefix.apply(store, &request.key)?;
         }
-        self.call(store, "bulk_delete", || {
-            slot.store.component.bulk_delete(requests.clone())
-        })
-        .await?;
+        self.0
+            .registry
+            .call(&found, "bulk_delete", || {
+                found.bulk_delete(requests.clone())
+            })
+            .await?;
         Ok(())
     }
 
@@ -235,8 +241,8 @@ impl Stores {
         mut operations: Vec<Operation>,
         metadata: BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let slot = self.transactional(store)?;
-        let most = slot.store.component.max_transaction_operations().await;
+        let found = self.transactional(store)?;
+        let most = found.max_transaction_operations().await;
         if let Some(most) = most.filter(|most| operations.len() > *most) {
             return Err(Error::TooManyOperations {
                 store: store.to_owned(),
@@ -247,20 +253,20 @@ impl Stores {
         for operation in &mut operations {
             match operation {
                 Operation::Upsert(request) => {
-                    request.key = slot.store.prefix.apply(store, &request.key)?;
-                    slot.store.seal(request)?;
+                    request.key = found.beside.prefix.apply(store, &request.key)?;
+                    found.beside.seal(request)?;
                 }
                 Operation::Delete(request) => {
-                    request.key = slot.store.prefix.apply(store, &request.key)?;
+                    request.key = found.beside.prefix.apply(store, &request.key)?;
                 }
             }
         }
-        self.call(store, "transaction", || {
-            slot.store
-                .component
-                .transact(operations.clone(), metadata.clone())
-        })
-        .await?;
+        self.0
+            .registry
+            .call(&found, "transaction", || {
+                found.transact(operations.clone(), metadata.clone())
+            })
+            .await?;
         Ok(())
     }
 
@@ -274,125 +280,87 @@ impl Stores {
 
     /// Answers a JSON query; rows carry the caller's keys.
     pub async fn query(&self, store: &str, request: QueryRequest) -> Result<QueryResponse, Error> {
-        let slot = self.find(store)?;
-        if !slot.store.has(Capability::QueryApi) || slot.store.encryption.is_some() {
+        let found = self.find(store)?;
+        if !has(&found, Capability::QueryApi) || found.beside.encryption.is_some() {
             return Err(Error::QueriesUnsupported {
                 store: store.to_owned(),
             });
         }
         let mut response = self
-            .call(store, "query", || {
-                slot.store.component.query(request.clone())
-            })
+            .0
+            .registry
+            .call(&found, "query", || found.query(request.clone()))
             .await?;
         response.items = response
             .items
             .into_iter()
-            .map(|row| slot.store.open_row(row))
+            .map(|row| found.beside.open_row(row))
             .collect();
         Ok(response)
     }
 
-    fn transactional(&self, store: &str) -> Result<Arc<Slot<Store>>, Error> {
-        let slot = self.find(store)?;
-        if slot.store.has(Capability::Transactional) {
-            return Ok(slot);
+    fn transactional(&self, store: &str) -> Result<Arc<Store>, Error> {
+        let found = self.find(store)?;
+        if has(&found, Capability::Transactional) {
+            return Ok(found);
         }
         Err(Error::TransactionsUnsupported {
             store: store.to_owned(),
         })
     }
 
-    fn find(&self, store: &str) -> Result<Arc<Slot<Store>>, Error> {
-        if let Some(slot) = self.0.slots.find(store) {
-            return Ok(slot);
-        }
-        let store = store.to_owned();
-        Err(if self.0.slots.is_empty() {
-            Error::NotConfigured { store }
-        } else {
-            Error::NotFound { store }
+    fn find(&self, store: &str) -> Result<Arc<Store>, Error> {
+        self.0.registry.find(store).map_err(|missing| {
+            let store = store.to_owned();
+            match missing {
+                Missing::NotConfigured => Error::NotConfigured { store },
+                Missing::NotFound => Error::NotFound { store },
+            }
         })
     }
+}
 
-    async fn call<T, F, Fut>(
-        &self,
-        store: &str,
-        operation: &str,
-        attempt: F,
-    ) -> Result<T, component::Error>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, component::Error>>,
-    {
-        let policies = self.0.options.policies.load();
-        let policy = policies.component_outbound(store, ComponentKind::Statestore);
-        self.0.calls.run(&policy, store, operation, attempt).await
-    }
+fn has(store: &Store, capability: Capability) -> bool {
+    store.capabilities().contains(&capability)
 }
 
 /// A new store is opened, put in place, and only then the old one drained: no call ever finds none.
 #[async_trait]
 impl Owner for Stores {
     fn prefix(&self) -> &'static str {
-        "state."
+        STATE.prefix
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
-        let options = &self.0.options;
         let invalid =
             |error: Error| declared.failed(component::Error::invalid_metadata("keyPrefix", error));
         let prefix = KeyPrefix::parse(
             declared.metadata.text("keyPrefix"),
             &declared.name,
-            &options.app_id,
-            &options.namespace,
+            &self.0.app_id,
+            &self.0.namespace,
         )
         .map_err(invalid)?;
         let encryption = Encryption::from_metadata(&declared.metadata)
             .map_err(|error| declared.failed(error))?;
-        let component_type = declared.type_below(self.prefix());
-        let opening =
-            options
-                .catalog
-                .state
-                .open(&component_type, &declared.version, declared.open());
-        let component = declared.within_limit(opening).await?;
-        let listed = declared.listed(listed_capabilities(component.capabilities()));
-        let store = Store {
-            component,
-            prefix,
-            encryption,
-        };
-        if let Some(old) = self.0.slots.put(listed, store) {
-            close(old).await;
-        }
+        let store = self.0.registry.open(&declared).await?;
+        let listed = declared.listed(listed_capabilities(store.capabilities()));
+        let keeping = Keeping { prefix, encryption };
+        self.0.registry.replace(listed, store, keeping).await;
         Ok(())
     }
 
     async fn remove(&self, name: &str) {
-        if let Some(old) = self.0.slots.take(name) {
-            close(old).await;
-        }
+        self.0.registry.remove(name).await;
     }
 
     fn components(&self) -> Vec<Listed> {
-        self.0.slots.listed()
+        self.0.registry.listed()
     }
 
     async fn close(&self) {
-        for slot in self.0.slots.take_all() {
-            close(slot).await;
-        }
+        self.0.registry.close().await;
     }
-}
-
-async fn close(slot: Arc<Slot<Store>>) {
-    drain(slot, |store| {
-        let component = Arc::clone(&store.component);
-        async move { component.close().await }
-    })
-    .await;
 }
 
 /// A store that can hold actors says so: entity tags and transactions are what actors need.

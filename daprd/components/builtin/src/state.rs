@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
-    Error, ErrorKind, Open, Result, StateStore,
+    Component, Error, ErrorKind, Open, Result, StateStore,
     state::{
         Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
         KeysLikeResponse, Operation, SetRequest,
@@ -171,6 +171,8 @@ fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {
         _ => Err(invalid()),
     }
 }
+
+impl Component for InMemory {}
 
 #[async_trait]
 impl StateStore for InMemory {

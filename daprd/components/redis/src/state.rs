@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use component::{
-    Error, ErrorKind, Open, Result, StateStore,
+    Component, Error, ErrorKind, Open, Result, StateStore,
     state::{
         Capability, Consistency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
         KeysLikeResponse, Operation, RequestMetadata, SetRequest,
@@ -168,6 +168,17 @@ fn expiry(milliseconds: i64) -> Option<String> {
 }
 
 #[async_trait]
+impl Component for Redis {
+    async fn ping(&self) -> Result<()> {
+        self.client.ping().await
+    }
+
+    async fn close(&self) {
+        self.client.close();
+    }
+}
+
+#[async_trait]
 impl StateStore for Redis {
     fn capabilities(&self) -> &'static [Capability] {
         &[
@@ -238,13 +249,5 @@ impl StateStore for Redis {
             continuation = keys.last().cloned();
         }
         Ok(KeysLikeResponse { keys, continuation })
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.client.ping().await
-    }
-
-    async fn close(&self) {
-        self.client.close();
     }
 }

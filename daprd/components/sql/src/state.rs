@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use component::{
-    Error, Open, Result, StateStore,
+    Component, Error, Open, Result, StateStore,
     state::{
         BulkItem, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse,
         Operation, RequestMetadata, SetRequest,
@@ -131,6 +131,24 @@ async fn delete_expired(client: &Client, every: Duration) -> Result<usize> {
 }
 
 #[async_trait]
+impl Component for Sqlite {
+    async fn ping(&self) -> Result<()> {
+        self.client
+            .read(|connection| {
+                connection
+                    .query_row("SELECT 1", [], |_| Ok(()))
+                    .map_err(|error| failure("the database does not answer", error))
+            })
+            .await
+    }
+
+    async fn close(&self) {
+        self.closed.cancel();
+        self.client.close().await;
+    }
+}
+
+#[async_trait]
 impl StateStore for Sqlite {
     fn capabilities(&self) -> &'static [Capability] {
         &[
@@ -187,20 +205,5 @@ impl StateStore for Sqlite {
         self.client
             .read(move |connection| statements.list(connection, &request))
             .await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.client
-            .read(|connection| {
-                connection
-                    .query_row("SELECT 1", [], |_| Ok(()))
-                    .map_err(|error| failure("the database does not answer", error))
-            })
-            .await
-    }
-
-    async fn close(&self) {
-        self.closed.cancel();
-        self.client.close().await;
     }
 }

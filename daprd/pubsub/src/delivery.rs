@@ -1,9 +1,9 @@
 //! The way of one message from broker to app: read, routed, delivered under the inbound policy, settled once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use component::pubsub::{Delivery, Message, Outcome, PublishRequest};
+use component::pubsub::{Ack, Delivery, Message, Outcome, PublishRequest, Redelivery};
 use http::{HeaderMap, HeaderValue, header};
 use resiliency::ComponentKind;
 use telemetry::trace::{Kind, Span, TRACEPARENT, TraceContext, attribute};
@@ -51,6 +51,17 @@ pub enum Mode {
     Abandon,
 }
 
+/// What comes of a message that is wanted again.
+#[derive(Debug)]
+pub enum Retry {
+    /// It is delivered again here.
+    Again,
+    /// The subscription ends: it goes back to the broker without a word.
+    GiveBack,
+    /// The broker is told.
+    Settle(Outcome),
+}
+
 /// What reading a message gave.
 enum Read {
     Ready {
@@ -74,18 +85,75 @@ impl Line {
         over || *self.mode.borrow() >= Mode::Drain
     }
 
-    /// Delivers one message and settles it; without an outcome it goes back to the broker.
-    pub async fn handle(&self, delivery: Delivery) {
+    /// Delivers one message until its outcome is final, and settles it; without an outcome it goes back to the broker.
+    pub async fn handle(&self, delivery: Delivery, redelivery: Redelivery) {
         let Delivery {
-            mut message, ack, ..
+            mut message,
+            mut attempt,
+            ack,
+            ..
         } = delivery;
         self.label(&mut message);
-        let Some(outcome) = self.outcome(&message).await else {
-            return;
+        let outcome = loop {
+            let Some(outcome) = self.outcome(&message).await else {
+                return;
+            };
+            if outcome != Outcome::Retry {
+                break outcome;
+            }
+            match self.retry(&message.topic, redelivery, attempt).await {
+                Retry::Again => attempt = attempt.saturating_add(1),
+                Retry::GiveBack => return,
+                Retry::Settle(outcome) => break outcome,
+            }
         };
-        if let Err(error) = ack.settle(outcome).await {
-            let error = component::error::chain(&error);
-            tracing::warn!(target: LOG, "a message of topic {} is not settled: {error}", message.topic);
+        settle(ack, outcome, &message.topic).await;
+    }
+
+    /// What comes of a message, or the rest of a batch, that is wanted again: waits for as long as the broker does not.
+    pub async fn retry(&self, topic: &str, redelivery: Redelivery, attempt: u32) -> Retry {
+        match redelivery {
+            Redelivery::Never => {
+                tracing::warn!(target: LOG, "a message of topic {topic} is lost: pubsub {} delivers nothing again", self.pubsub());
+                Retry::Settle(Outcome::Retry)
+            }
+            Redelivery::Broker(backoff) => {
+                let pause = backoff.pause_after(attempt).unwrap_or(backoff.longest);
+                match self.pause(pause).await {
+                    true => Retry::Settle(Outcome::Retry),
+                    false => Retry::GiveBack,
+                }
+            }
+            Redelivery::InPlace(backoff) => match backoff.pause_after(attempt) {
+                Some(pause) => match self.pause(pause).await {
+                    true => Retry::Again,
+                    false => Retry::GiveBack,
+                },
+                None => {
+                    tracing::error!(target: LOG, "a message of topic {topic} is given up after {attempt} attempts");
+                    Retry::Settle(Outcome::Drop)
+                }
+            },
+        }
+    }
+
+    /// Whether the pause has passed; false where the subscription ends before that.
+    async fn pause(&self, pause: Duration) -> bool {
+        if pause.is_zero() {
+            return true;
+        }
+        let mut mode = self.mode.clone();
+        let over = async {
+            match &self.target {
+                Target::App => std::future::pending().await,
+                Target::Stream(sink) => sink.closed().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = mode.wait_for(|mode| *mode >= Mode::Drain) => false,
+            () = over => false,
+            () = tokio::time::sleep(pause) => true,
         }
     }
 
@@ -331,6 +399,14 @@ impl Line {
             metadata: message.metadata.clone(),
         };
         Some(self.core.bury(&self.broker, request).await)
+    }
+}
+
+/// Tells the broker what became of a message.
+pub async fn settle(ack: Ack, outcome: Outcome, topic: &str) {
+    if let Err(error) = ack.settle(outcome).await {
+        let error = component::error::chain(&error);
+        tracing::warn!(target: LOG, "a message of topic {topic} is not settled: {error}");
     }
 }
 

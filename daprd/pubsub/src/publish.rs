@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use component::{
-    ErrorKind, PubSub,
+    ErrorKind,
     pubsub::{BulkPublishRequest, BulkResult, Capability, PublishRequest},
 };
-use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use resiliency::{ComponentKind, Outcome, Policy, policy};
 use telemetry::trace::TraceContext;
@@ -204,7 +203,7 @@ impl Inner {
         let began = self.clock.instant();
         let result = self
             .outbound(name)
-            .run(|_| broker.component.publish(request.clone()), outcome)
+            .run(|_| broker.component.publish(&request), outcome)
             .await
             .map_err(flatten);
         let elapsed = self.clock.instant() - began;
@@ -239,7 +238,7 @@ impl Inner {
                     };
                     let (left, failures) = (&left, &failures);
                     async move {
-                        let results = send_all(broker, request).await?;
+                        let results = broker.component.bulk_publish(&request).await?;
                         settle(&mut left.lock(), &mut failures.lock(), results)
                     }
                 },
@@ -309,49 +308,30 @@ fn settle(
     failures: &mut Vec<(String, String)>,
     results: Vec<BulkResult>,
 ) -> Result<(), component::Error> {
-    let mut kind = None;
-    let failed: BTreeMap<String, String> = results
+    let mut results: BTreeMap<String, Result<(), component::Error>> = results
         .into_iter()
-        .filter_map(|one| {
-            let error = one.result.err()?;
-            kind = kind.or(Some(error.kind()));
-            Some((one.entry_id, component::error::chain(&error)))
-        })
+        .map(|one| (one.entry_id, one.result))
         .collect();
-    left.retain(|entry| failed.contains_key(&entry.entry_id));
-    *failures = failed.into_iter().collect();
+    let mut kind = None;
+    failures.clear();
+    left.retain(|entry| {
+        let error = match results.remove(&entry.entry_id) {
+            Some(Ok(())) => return false,
+            Some(Err(error)) => error,
+            None => component::Error::new(
+                ErrorKind::Internal,
+                "the component did not say what became of the entry",
+            ),
+        };
+        kind = kind.or(Some(error.kind()));
+        let text = component::error::chain(&error);
+        failures.push((entry.entry_id.clone(), text));
+        true
+    });
     match kind {
         None => Ok(()),
         Some(kind) => Err(component::Error::new(kind, "bulk publish failed")),
     }
-}
-
-/// One call of the component, or one per entry where it takes no bulk.
-async fn send_all(
-    broker: &Broker,
-    request: BulkPublishRequest,
-) -> Result<Vec<BulkResult>, component::Error> {
-    if broker.has(Capability::BulkPublish) {
-        return broker.component.bulk_publish(request).await;
-    }
-    let component: &dyn PubSub = &*broker.component;
-    let topic = &request.topic;
-    let sends = request.entries.into_iter().map(|entry| async move {
-        let single = PublishRequest {
-            topic: topic.clone(),
-            data: entry.data,
-            content_type: Some(entry.content_type),
-            metadata: entry.metadata,
-        };
-        BulkResult {
-            entry_id: entry.entry_id,
-            result: component.publish(single).await,
-        }
-    });
-    Ok(stream::iter(sends)
-        .buffered(MOST_CONCURRENT)
-        .collect()
-        .await)
 }
 
 fn raw_payload(metadata: &BTreeMap<String, String>) -> Result<bool, Error> {
@@ -384,8 +364,29 @@ fn flatten(error: policy::Error<component::Error>) -> component::Error {
     }
 }
 
-/// Entries that are published at a time where the component takes no bulk.
-const MOST_CONCURRENT: usize = 100;
-
 /// How long a message may take to its dead letter topic.
 const DEAD_LETTER_LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_without_a_result_has_failed() {
+        let entry = |id: &str| component::pubsub::BulkEntry {
+            entry_id: id.to_owned(),
+            ..component::pubsub::BulkEntry::default()
+        };
+        let mut left = vec![entry("sent"), entry("forgotten")];
+        let mut failures = Vec::new();
+        let sent = BulkResult {
+            entry_id: "sent".to_owned(),
+            result: Ok(()),
+        };
+        let error = settle(&mut left, &mut failures, vec![sent]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(left.len(), 1);
+        assert_eq!(failures[0].0, "forgotten");
+        assert!(settle(&mut Vec::new(), &mut failures, Vec::new()).is_ok());
+    }
+}

@@ -104,6 +104,10 @@ impl Sink {
         self.closed.is_cancelled()
     }
 
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
     fn answer(&self, id: &str, status: i32) -> bool {
         let mut waiting = self.waiting.lock();
         let Some(queue) = waiting.get_mut(id) else {

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use app_channel::ProgrammaticSubscription;
+use component::pubsub::Batching;
 use expressions::{Expression, Variables};
 
 use crate::{Error, cloud_event};
@@ -36,7 +37,7 @@ pub struct Subscription {
     pub metadata: BTreeMap<String, String>,
     pub rules: Vec<Rule>,
     pub dead_letter_topic: Option<String>,
-    pub bulk: Option<Bulk>,
+    pub bulk: Option<Batching>,
     pub kind: SubscriptionKind,
     /// Whether messages come without an envelope, or what is wrong with the field that says so.
     pub raw: Result<bool, String>,
@@ -50,25 +51,16 @@ pub struct Rule {
     pub path: String,
 }
 
-/// How events are batched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bulk {
-    pub most: usize,
-    pub wait: Duration,
-}
-
 /// Largest batch that is asked for at once, whatever a subscription says.
 const MOST_BATCHED: i32 = 10_000;
 
-impl Bulk {
-    fn new(most: i32, wait_ms: i32) -> Self {
-        let or = |value: i32, default: i32| if value > 0 { value } else { default };
-        let most = or(most, crds::subscription::BulkSubscribe::DEFAULT_MESSAGES).min(MOST_BATCHED);
-        let wait = or(wait_ms, crds::subscription::BulkSubscribe::DEFAULT_AWAIT_MS);
-        Self {
-            most: usize::try_from(most).unwrap_or(1),
-            wait: Duration::from_millis(u64::try_from(wait).unwrap_or_default()),
-        }
+fn batching(most: i32, wait_ms: i32) -> Batching {
+    let or = |value: i32, default: i32| if value > 0 { value } else { default };
+    let most = or(most, crds::subscription::BulkSubscribe::DEFAULT_MESSAGES).min(MOST_BATCHED);
+    let wait = or(wait_ms, crds::subscription::BulkSubscribe::DEFAULT_AWAIT_MS);
+    Batching {
+        most: usize::try_from(most).unwrap_or(1),
+        wait: Duration::from_millis(u64::try_from(wait).unwrap_or_default()),
     }
 }
 
@@ -95,7 +87,7 @@ impl Subscription {
             metadata: spec.metadata,
             dead_letter_topic: spec.dead_letter_topic.filter(|topic| !topic.is_empty()),
             bulk: spec.bulk_subscribe.filter(|bulk| bulk.enabled).map(|bulk| {
-                Bulk::new(
+                batching(
                     bulk.max_messages_count.unwrap_or_default(),
                     bulk.max_await_duration_ms.unwrap_or_default(),
                 )
@@ -129,7 +121,7 @@ impl Subscription {
             dead_letter_topic: Some(asked.dead_letter_topic).filter(|topic| !topic.is_empty()),
             bulk: asked
                 .bulk
-                .map(|bulk| Bulk::new(bulk.max_messages, bulk.max_await_ms)),
+                .map(|bulk| batching(bulk.max_messages, bulk.max_await_ms)),
             kind: SubscriptionKind::Programmatic,
         })
     }
@@ -281,7 +273,7 @@ mod tests {
         assert_eq!(subscription.dead_letter_topic, None);
         assert_eq!(
             subscription.bulk,
-            Some(Bulk {
+            Some(Batching {
                 most: 5,
                 wait: Duration::from_secs(1)
             })

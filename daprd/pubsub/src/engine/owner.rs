@@ -40,7 +40,7 @@ impl Owner for Engine {
                 return Err(error);
             }
         };
-        let capabilities = component.capabilities().iter().map(|one| one.name());
+        let capabilities = component.capabilities().names();
         let prefix = match declared.metadata.boolean(&[NAMESPACED]) {
             Some(true) => options.namespace.clone(),
             _ => String::new(),

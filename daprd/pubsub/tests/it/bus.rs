@@ -6,14 +6,15 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use component::{
     Catalog, PubSub, Result,
     pubsub::{
-        Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
-        PublishRequest, SubscribeRequest, deliveries,
+        Ack, Acknowledge, Backoff, Capabilities, Deliveries, Delivery, DeliverySender, Message,
+        Outcome, PublishRequest, Redelivery, SubscribeRequest, deliveries,
     },
 };
 use tokio::sync::mpsc;
@@ -71,6 +72,7 @@ impl Bus {
                 metadata: BTreeMap::from([("name".to_owned(), name.to_owned())]),
             },
             order_key: order_key.map(str::to_owned),
+            attempt: 1,
             ack: Ack::new(Settle(name.to_owned(), ends)),
         };
         sender.send(delivery).await.unwrap();
@@ -113,20 +115,24 @@ impl Acknowledge for Settle {
 
 #[async_trait]
 impl PubSub for Bus {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
     }
 
-    async fn publish(&self, request: PublishRequest) -> Result<()> {
+    async fn publish(&self, request: &PublishRequest) -> Result<()> {
         if request.topic.ends_with("broken") {
             return Err(component::Error::invalid_request("the topic is broken"));
         }
-        self.0.published.send(request).unwrap();
+        self.0.published.send(request.clone()).unwrap();
         Ok(())
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
-        let (sender, deliveries) = deliveries(8);
+        let redelivery = match &*request.topic {
+            "in-place" => Redelivery::InPlace(Backoff::constant(Duration::from_millis(1))),
+            _ => Redelivery::Broker(Backoff::NONE),
+        };
+        let (sender, deliveries) = deliveries(request.limits, redelivery);
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         let mut subscriptions = self.0.subscriptions.lock().unwrap();
         subscriptions.insert(request.topic, sender);

@@ -128,6 +128,24 @@ async fn order_is_kept_within_a_key_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn in_place_the_next_of_a_key_waits_for_the_last_attempt_of_the_one_before() {
+    let ordered = r#"[{"pubsubname":"bus","topic":"in-place","route":"/t"}]"#;
+    let world = World::new(ordered).await;
+    for name in ["a1", "a2"] {
+        world.bus.send("in-place", name, EVENT, Some("a")).await;
+    }
+    for (name, status) in [("a1", 500), ("a1", 500), ("a1", 200), ("a2", 200)] {
+        let event = world.app.event().await;
+        assert_eq!(event.headers["name"], name);
+        event.answer(status, "");
+    }
+    for name in ["a1", "a2"] {
+        assert_eq!(world.bus.end().await, (name.into(), Some(Outcome::Ok)));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn batches_are_answered_by_entry() {
     let bulk = r#"[{"pubsubname":"bus","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":60000}}]"#;
     let world = World::new(bulk).await;

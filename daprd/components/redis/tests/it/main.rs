@@ -76,7 +76,7 @@ async fn publish(broker: &dyn PubSub, topic: &str, data: &'static [u8]) -> compo
         data: Bytes::from_static(data),
         ..PublishRequest::default()
     };
-    broker.publish(request).await
+    broker.publish(&request).await
 }
 
 /// The next message, settled.
@@ -113,7 +113,10 @@ async fn pubsub_conforms() {
     ];
     let broker = broker(&[&own[..], &QUICK].concat()).await.unwrap();
     pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), TRAITS).await;
-    let closed = broker.publish(PublishRequest::default()).await.unwrap_err();
+    let closed = broker
+        .publish(&PublishRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Unavailable);
 }
 
@@ -191,7 +194,7 @@ async fn streams_are_laid_out_and_trimmed_as_configured() {
             metadata: [("a".to_owned(), "b".to_owned())].into(),
             ..PublishRequest::default()
         };
-        broker.publish(request).await.unwrap();
+        broker.publish(&request).await.unwrap();
     }
     let left = length(&server, "t").await;
     assert!((10..100).contains(&left), "{left}");
@@ -261,7 +264,7 @@ async fn no_more_messages_are_handled_than_allowed() {
             topic: "t".into(),
             ..PublishRequest::default()
         };
-        broker.publish(request).await.unwrap();
+        broker.publish(&request).await.unwrap();
     }
     let first = deliveries.next().await.unwrap();
     let _second = deliveries.next().await.unwrap();

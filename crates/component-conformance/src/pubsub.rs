@@ -1,4 +1,6 @@
-//! The suite for brokers.
+//! The suite for brokers. Cases are chosen by what a broker declares: its capabilities, and who delivers messages again.
+
+mod under_way;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -38,6 +40,7 @@ pub async fn suite(broker: &dyn PubSub, table: &[Capability], traits: Traits) {
     delivers(broker, traits).await;
     delivers_again(broker).await;
     keeps_topics_apart(broker).await;
+    under_way::cases(broker, traits).await;
     if traits.durable {
         gives_back(broker).await;
     }

@@ -17,10 +17,11 @@ use telemetry::trace::Span;
 use crate::{
     cloud_event::{self, BULK_TYPE, CloudEvent},
     content_type,
-    delivery::{LOG, Line, Retry, settle, trace_headers},
+    core::LOG,
+    delivery::{Retry, Subscriber, settle, trace_headers},
     json,
     metrics::Process,
-    outcome::{self, Again, Dropped, Verdict},
+    outcome::{self, Dropped, Failure, Verdict},
     request::{self, BatchEntry, PUBSUB_NAME},
 };
 
@@ -49,7 +50,7 @@ enum End {
 /// A message that its batch is through with.
 type Ended = (Delivery, End);
 
-type Answers = BTreeMap<String, Result<Verdict, Again>>;
+type Answers = BTreeMap<String, Result<Verdict, Failure>>;
 
 /// What an app said to a batch.
 enum Answer {
@@ -65,7 +66,7 @@ struct Progress {
     ended: Mutex<Vec<(Entry, End)>>,
 }
 
-impl Line {
+impl Subscriber {
     /// Delivers a batch until the outcome of every message is final, and settles it.
     pub async fn handle_batch(&self, mut batch: Vec<Delivery>, redelivery: Redelivery) {
         let topic = self.subscription.topic.clone();
@@ -187,21 +188,21 @@ impl Line {
             let answer = self.call(topic, path, progress).await?;
             apply(progress, answer)
         };
-        let classify = |again: &Again| {
+        let classify = |failure: &Failure| {
             if self.is_ending() {
                 resiliency::Outcome::Permanent
             } else {
-                again.outcome
+                failure.outcome
             }
         };
         if let Err(error) = policy.run(attempt, classify).await {
-            let problem = error.map(|again| again.problem);
+            let problem = error.map(|failure| failure.problem);
             tracing::warn!(target: LOG, "error while delivering a batch of topic {topic}: {problem:?}");
         }
     }
 
     /// One call of the app with everything that is left.
-    async fn call(&self, topic: &str, path: &str, progress: &Progress) -> Result<Answer, Again> {
+    async fn call(&self, topic: &str, path: &str, progress: &Progress) -> Result<Answer, Failure> {
         let app = &self.core.options.app;
         let spans = self.spans(topic, progress);
         let named = BTreeMap::from([(PUBSUB_NAME.to_owned(), self.pubsub().to_owned())]);
@@ -315,11 +316,11 @@ impl Line {
             settle(delivery.ack, outcome, topic).await;
         }
         let ending = self.is_ending();
-        let buried = !ending && !failed.is_empty() && self.bury_batch(entries(&failed)).await;
-        counts[if buried { 1 } else { 2 }].1 += failed.len();
+        let taken = !ending && !failed.is_empty() && self.dead_letter_batch(entries(&failed)).await;
+        counts[if taken { 1 } else { 2 }].1 += failed.len();
         let metrics = &self.core.metrics;
         metrics.delivered_batch(self.pubsub(), topic, &counts, elapsed);
-        if buried {
+        if taken {
             for delivery in failed.drain(..) {
                 settle(delivery.ack, Outcome::Ok, topic).await;
             }
@@ -332,7 +333,7 @@ impl Line {
     }
 
     /// Publishes what failed to the dead letter topic; false where there is none, or it did not take them all.
-    async fn bury_batch(&self, entries: Vec<BulkEntry>) -> bool {
+    async fn dead_letter_batch(&self, entries: Vec<BulkEntry>) -> bool {
         let Some(topic) = self.subscription.dead_letter_topic.clone() else {
             return false;
         };
@@ -341,7 +342,7 @@ impl Line {
             entries,
             metadata: BTreeMap::new(),
         };
-        self.core.bury_batch(&self.broker, request).await
+        self.core.dead_letter_batch(&self.broker, request).await
     }
 }
 
@@ -361,7 +362,7 @@ fn entries(deliveries: &[Delivery]) -> Vec<BulkEntry> {
 ///
 /// # Errors
 /// Where something is left to try again.
-fn apply(progress: &Progress, answer: Answer) -> Result<(), Again> {
+fn apply(progress: &Progress, answer: Answer) -> Result<(), Failure> {
     let mut left = progress.left.lock();
     let mut ended = progress.ended.lock();
     let entries = std::mem::take(&mut *left);
@@ -378,13 +379,13 @@ fn apply(progress: &Progress, answer: Answer) -> Result<(), Again> {
             Some(Ok(Verdict::Success)) => End::Success,
             Some(Ok(Verdict::Drop(Dropped::ByApp | Dropped::NoPath))) => End::Drop,
             Some(Ok(Verdict::Drop(Dropped::NoCallback))) => End::DropSilently,
-            Some(Err(again)) => {
-                problem = Some(again);
+            Some(Err(failure)) => {
+                problem = Some(failure);
                 left.push(entry);
                 continue;
             }
             None => {
-                problem = Some(Again::new("response not received, RETRY required"));
+                problem = Some(Failure::new("response not received, RETRY required"));
                 left.push(entry);
                 continue;
             }
@@ -432,7 +433,7 @@ mod tests {
         let answers = Answers::from([
             ("a".into(), Ok(Verdict::Success)),
             ("b".into(), Ok(Verdict::Drop(Dropped::ByApp))),
-            ("c".into(), Err(Again::new("RETRY"))),
+            ("c".into(), Err(Failure::new("RETRY"))),
             ("stranger".into(), Ok(Verdict::Success)),
         ]);
         assert!(apply(&progress, Answer::Entries(answers)).is_err());

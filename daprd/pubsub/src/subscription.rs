@@ -68,9 +68,10 @@ impl Subscription {
     /// Compiles a resource.
     ///
     /// # Errors
-    /// [`Error::Rule`].
+    /// [`Error::Rule`], [`Error::TopicEmpty`].
     pub fn declared(resource: crds::Subscription) -> Result<Self, Error> {
         let spec = resource.spec;
+        check_topic(&spec.pubsubname, &spec.topic)?;
         let mut rules: Vec<(String, String)> = spec
             .routes
             .rules
@@ -99,8 +100,9 @@ impl Subscription {
     /// Compiles what the app asks for.
     ///
     /// # Errors
-    /// [`Error::Rule`].
+    /// [`Error::Rule`], [`Error::TopicEmpty`].
     pub fn programmatic(asked: ProgrammaticSubscription) -> Result<Self, Error> {
+        check_topic(&asked.pubsub, &asked.topic)?;
         let mut rules: Vec<(String, String)> = asked
             .rules
             .into_iter()
@@ -190,6 +192,15 @@ impl Subscription {
             kind: self.kind,
         }
     }
+}
+
+fn check_topic(pubsub: &str, topic: &str) -> Result<(), Error> {
+    if topic.is_empty() {
+        return Err(Error::TopicEmpty {
+            pubsub: pubsub.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn compile(topic: &str, rules: Vec<(String, String)>) -> Result<Vec<Rule>, Error> {

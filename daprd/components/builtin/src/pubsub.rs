@@ -71,7 +71,7 @@ async fn hand_over(
     bytes: Arc<AtomicUsize>,
     mut sender: DeliverySender,
 ) {
-    while sender.wanted().await.is_ok() {
+    loop {
         let message = tokio::select! {
             () = sender.closed() => return,
             message = messages.recv() => message,
@@ -81,6 +81,10 @@ async fn hand_over(
             return;
         };
         bytes.fetch_sub(message.size(), Ordering::Relaxed);
+        // It may have come while the subscription is paused.
+        if sender.wanted().await.is_err() {
+            return;
+        }
         let topic = message.topic.clone();
         let delivery = Delivery::new(message, Ack::none()).in_order_of(topic);
         if sender.send(delivery).await.is_err() {

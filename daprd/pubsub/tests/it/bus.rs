@@ -58,6 +58,9 @@ impl Bus {
             let bus = bus.clone();
             async move { Ok(Arc::new(bus) as Arc<dyn PubSub>) }
         });
+        catalog
+            .pubsub
+            .add(&["hangs"], "v1", |_| std::future::pending());
     }
 
     /// Hands a message to the subscription of a topic.
@@ -104,6 +107,7 @@ struct Settle(String, mpsc::UnboundedSender<End>);
 #[async_trait]
 impl Acknowledge for Settle {
     async fn settle(self: Box<Self>, outcome: Outcome) -> Result<()> {
+        assert_ne!(self.0, "panics", "as the test wants it");
         let _ = self.1.send((self.0, Some(outcome)));
         Ok(())
     }
@@ -128,6 +132,9 @@ impl PubSub for Bus {
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
+        if request.topic == "hangs" {
+            std::future::pending::<()>().await;
+        }
         let redelivery = match &*request.topic {
             "in-place" => Redelivery::InPlace(Backoff::constant(Duration::from_millis(1))),
             _ => Redelivery::Broker(Backoff::NONE),

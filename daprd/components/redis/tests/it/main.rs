@@ -13,7 +13,11 @@ mod takeover;
 mod tls;
 mod usage;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use component::{
@@ -167,6 +171,35 @@ async fn keys_live_as_long_as_the_store_says() {
     store.set(set("k", b"v")).await.unwrap();
     let item = item(&*store, "k").await.unwrap();
     assert!(item.metadata.contains_key("ttlExpireTime"));
+}
+
+/// What is given back, by an outcome or without a word, is pending like anything else: not before it has been for as long as
+/// the metadata say is it delivered again, whoever had it.
+#[tokio::test]
+async fn a_message_given_back_is_pending_for_its_time() {
+    let server = Server::start(&[]).await;
+    let fields = [
+        ("redisHost", server.address.as_str()),
+        ("processingTimeout", "1s"),
+        ("redeliverInterval", "50ms"),
+    ];
+    let broker = broker(&fields).await.unwrap();
+    let mut deliveries = subscribe(&*broker, "t").await;
+    publish(&*broker, "t", b"m").await.unwrap();
+    let mut delivery = deliveries.next().await.unwrap();
+    for give_back in [true, false] {
+        let since = Instant::now();
+        match give_back {
+            true => delivery.ack.settle(Outcome::Retry).await.unwrap(),
+            false => drop(delivery),
+        }
+        let again = tokio::time::timeout(Duration::from_secs(20), deliveries.next()).await;
+        delivery = again.expect("in time").expect("a message");
+        // It became pending a little before we had it.
+        let pending = since.elapsed();
+        assert!(pending > Duration::from_millis(800), "{pending:?}");
+    }
+    delivery.ack.settle(Outcome::Ok).await.unwrap();
 }
 
 async fn length(server: &Server, topic: &str) -> usize {

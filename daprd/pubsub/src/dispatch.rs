@@ -1,5 +1,5 @@
-//! The loop of one open subscription: takes messages from the broker, hands them to deliveries that run beside each other,
-//! keeps order where the broker asks for it, and ends without losing or doubling a message.
+//! What a subscription receives on its way to the app: deliveries that run beside each other, in order where the broker asks
+//! for it, in batches where the app does, and an end that neither loses nor doubles a message.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,137 +7,22 @@ use std::{
     time::Duration,
 };
 
-use component::pubsub::{
-    Capability, Deliveries, Delivery, Ended, Limits, Redelivery, SubscribeRequest,
-};
+use component::pubsub::{Capability, Deliveries, Delivery, Ended, Redelivery};
 use tokio::{
     sync::watch,
     task::{Id, JoinSet},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
-    Error,
     batch::Batcher,
-    delivery::{LOG, Line, Mode},
+    core::LOG,
+    delivery::{Mode, Subscriber},
 };
 
-/// Opens the subscription at the broker.
-///
-/// # Errors
-/// [`Error::NotSubscribable`], [`Error::Component`].
-pub async fn open(line: &Line) -> Result<Deliveries, Error> {
-    let subscription = &line.subscription;
-    if !line.broker.scopes.may_subscribe(&subscription.topic) {
-        return Err(Error::NotSubscribable {
-            pubsub: subscription.pubsub.clone(),
-            topic: subscription.topic.clone(),
-        });
-    }
-    let request = SubscribeRequest {
-        topic: line.broker.full_topic(&subscription.topic),
-        metadata: subscription.metadata.clone(),
-        limits: Limits::default(),
-        batch: subscription.bulk,
-    };
-    let opening = line.broker.component.subscribe(request);
-    match timeout(OPEN_LIMIT, opening).await {
-        Ok(opened) => Ok(opened?),
-        Err(_) => Err(Error::Component(component::Error::new(
-            component::ErrorKind::Unavailable,
-            format!("the subscription is not open after {OPEN_LIMIT:?}"),
-        ))),
-    }
-}
-
-/// Runs until the mode says to end. Where the broker has ended the subscription, or never began it, it is opened again;
-/// the reason of the end says how soon.
-pub async fn run(line: Arc<Line>, opened: Option<Deliveries>) {
-    let mut mode = line.mode.clone();
-    let mut opened = opened;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let deliveries = match opened.take() {
-            Some(deliveries) => deliveries,
-            None => match reopen(&line, &mut mode, pause).await {
-                Some(deliveries) => deliveries,
-                None => return,
-            },
-        };
-        let since = Instant::now();
-        let pump = Pump::new(&line, deliveries.redelivery());
-        let Some(ended) = pump.run(deliveries, &mut mode).await else {
-            return;
-        };
-        if since.elapsed() >= STEADY {
-            pause = FIRST_PAUSE;
-        }
-        pause = pause_after(&ended, pause);
-        tracing::warn!(
-            target: LOG,
-            "the subscription to topic {} of pubsub {} has ended: {}; it is opened again in {pause:?}",
-            line.subscription.topic,
-            line.pubsub(),
-            reason(&ended)
-        );
-    }
-}
-
-/// How long to wait before a subscription that ended is opened again; `last` is the pause before it was opened.
-fn pause_after(ended: &Ended, last: Duration) -> Duration {
-    match ended {
-        Ended::Rebalanced => Duration::ZERO,
-        Ended::Failed(error) if error.kind().is_transient() => {
-            (last * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
-        }
-        Ended::Failed(_) | Ended::Closed => LONGEST_PAUSE,
-    }
-}
-
-fn reason(ended: &Ended) -> String {
-    match ended {
-        Ended::Closed => "the component is closed".to_owned(),
-        Ended::Rebalanced => "the broker has moved it".to_owned(),
-        Ended::Failed(error) => component::error::chain(error),
-    }
-}
-
-/// Tries until the subscription is open, with growing pauses; nothing where the mode says to end.
-async fn reopen(
-    line: &Line,
-    mode: &mut watch::Receiver<Mode>,
-    first: Duration,
-) -> Option<Deliveries> {
-    let mut pause = first;
-    loop {
-        tokio::select! {
-            biased;
-            _ = mode.wait_for(|mode| *mode >= Mode::Drain) => return None,
-            () = sleep(pause) => {}
-        }
-        let attempt = tokio::select! {
-            biased;
-            _ = mode.wait_for(|mode| *mode >= Mode::Drain) => return None,
-            attempt = open(line) => attempt,
-        };
-        match attempt {
-            Ok(deliveries) => return Some(deliveries),
-            Err(error) => {
-                tracing::error!(
-                    target: LOG,
-                    "Retry failed for subscription pubsub {}, topic {}: {error}. Will retry.",
-                    line.pubsub(),
-                    line.subscription.topic
-                );
-                pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-            }
-        }
-    }
-}
-
 /// Deliveries under way.
-struct Pump<'l> {
-    line: &'l Arc<Line>,
+pub struct Dispatcher<'s> {
+    subscriber: &'s Arc<Subscriber>,
     flight: JoinSet<()>,
     /// The order key of deliveries under way that have one.
     keys: HashMap<Id, String>,
@@ -160,15 +45,15 @@ enum Batches {
     },
 }
 
-impl<'l> Pump<'l> {
-    fn new(line: &'l Arc<Line>, redelivery: Redelivery) -> Self {
-        let immediate = line.broker.has(Capability::BulkSubscribeImmediate);
+impl<'s> Dispatcher<'s> {
+    pub fn new(subscriber: &'s Arc<Subscriber>, redelivery: Redelivery) -> Self {
+        let immediate = subscriber.broker.has(Capability::BulkSubscribeImmediate);
         Self {
-            line,
+            subscriber,
             flight: JoinSet::new(),
             keys: HashMap::new(),
             queues: HashMap::new(),
-            batches: match line.subscription.bulk {
+            batches: match subscriber.subscription.bulk {
                 None => Batches::None,
                 Some(bulk) if immediate => Batches::AsReceived {
                     most: bulk.most.max(1),
@@ -180,8 +65,8 @@ impl<'l> Pump<'l> {
         }
     }
 
-    /// Nothing where the mode says to end; else why the broker has ended the subscription.
-    async fn run(
+    /// `None` where the mode says to end; else why the broker has ended the subscription.
+    pub async fn run(
         mut self,
         mut deliveries: Deliveries,
         mode: &mut watch::Receiver<Mode>,
@@ -267,10 +152,10 @@ impl<'l> Pump<'l> {
 
     fn launch(&mut self, delivery: Delivery) {
         let key = delivery.order_key.clone();
-        let (line, redelivery) = (Arc::clone(self.line), self.redelivery);
+        let (subscriber, redelivery) = (Arc::clone(self.subscriber), self.redelivery);
         let task = self
             .flight
-            .spawn(async move { line.handle(delivery, redelivery).await });
+            .spawn(async move { subscriber.handle(delivery, redelivery).await });
         if let Some(key) = key {
             self.keys.insert(task.id(), key);
         }
@@ -280,9 +165,9 @@ impl<'l> Pump<'l> {
         if batch.is_empty() {
             return;
         }
-        let (line, redelivery) = (Arc::clone(self.line), self.redelivery);
+        let (subscriber, redelivery) = (Arc::clone(self.subscriber), self.redelivery);
         self.flight
-            .spawn(async move { line.handle_batch(batch, redelivery).await });
+            .spawn(async move { subscriber.handle_batch(batch, redelivery).await });
     }
 
     fn launch_ready(&mut self) {
@@ -306,7 +191,13 @@ impl<'l> Pump<'l> {
         let id = match done {
             Ok((id, ())) => id,
             Err(error) => {
-                tracing::error!(target: LOG, "a delivery broke off: {error}");
+                // The panic itself is logged and counted by the program's hook; the message was released.
+                tracing::error!(
+                    target: LOG,
+                    "a delivery of topic {} of pubsub {} panicked",
+                    self.subscriber.subscription.topic,
+                    self.subscriber.pubsub()
+                );
                 error.id()
             }
         };
@@ -381,7 +272,7 @@ impl<'l> Pump<'l> {
                         target: LOG,
                         "drain exceeded {DRAIN_LIMIT:?}; {} deliveries of topic {} are given back",
                         self.flight.len() + self.waiting(),
-                        self.line.subscription.topic
+                        self.subscriber.subscription.topic
                     );
                     return;
                 }
@@ -399,16 +290,6 @@ async fn until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-/// How long the broker may take to open a subscription.
-const OPEN_LIMIT: Duration = Duration::from_secs(30);
-
-/// Pauses between attempts to open a subscription.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// A subscription that was open for this long has recovered from earlier failures.
-const STEADY: Duration = LONGEST_PAUSE;
 
 /// How long deliveries under way may take when their subscription ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);

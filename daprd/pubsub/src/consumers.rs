@@ -171,3 +171,6 @@ impl Wanted {
             && Arc::ptr_eq(&self.broker, &open.broker)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,6 +306,7 @@ mod tests {
             path: path.into(),
         };
         let asked = |rules| ProgrammaticSubscription {
+            topic: "t".into(),
             rules,
             ..Default::default()
         };

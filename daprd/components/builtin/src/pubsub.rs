@@ -1,5 +1,5 @@
 //! A broker in memory. Each component instance is a bus of its own; a message goes to every subscription whose topic
-//! matches, in order, and nobody keeps it for later: with its first outcome it is forgotten.
+//! matches, in order, and nobody keeps it for later: with its first outcome it is forgotten. Q-in-memory-retry
 
 use std::{
     collections::BTreeMap,

@@ -1,13 +1,15 @@
-//! The suite for brokers.
+//! The suite for brokers. Cases are chosen by what a broker declares: its capabilities, and who delivers messages again.
+
+mod under_way;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use component::{
-    ErrorKind, PubSub,
+    PubSub,
     pubsub::{
-        BulkEntry, BulkPublishRequest, Capability, Deliveries, Delivery, Outcome, PublishRequest,
-        SubscribeRequest,
+        BulkEntry, BulkPublishRequest, Capabilities, Capability, Deliveries, Delivery, Outcome,
+        PublishRequest, Redelivery, SubscribeRequest,
     },
 };
 use uuid::Uuid;
@@ -32,17 +34,19 @@ pub struct Traits {
 /// # Panics
 /// With the name of the case that failed.
 pub async fn suite(broker: &dyn PubSub, table: &[Capability], traits: Traits) {
+    let table: Capabilities = table.iter().copied().collect();
     assert_eq!(broker.capabilities(), table, "declares what the table says");
     broker.ping().await.expect("answers a ping");
     delivers(broker, traits).await;
     delivers_again(broker).await;
     keeps_topics_apart(broker).await;
+    under_way::cases(broker, traits).await;
     if traits.durable {
         gives_back(broker).await;
     }
-    let has = |capability| table.contains(&capability);
+    let has = |capability| table.contains(capability);
     wildcards(broker, has(Capability::SubscribeWildcards)).await;
-    bulk(broker, has(Capability::BulkPublish)).await;
+    bulk(broker).await;
     broker.close().await;
 }
 
@@ -73,7 +77,7 @@ async fn next(deliveries: &mut Deliveries, case: &str) -> Delivery {
     tokio::time::timeout(PATIENCE, deliveries.next())
         .await
         .unwrap_or_else(|_| panic!("{case}: no message within {PATIENCE:?}"))
-        .unwrap_or_else(|| panic!("{case}: the subscription ended"))
+        .unwrap_or_else(|ended| panic!("{case}: the subscription ended: {ended:?}"))
 }
 
 async fn silent(deliveries: &mut Deliveries, case: &str) {
@@ -89,10 +93,10 @@ async fn settle(delivery: Delivery, outcome: Outcome) {
         .expect("a message is settled");
 }
 
-/// Publishing may wait for the subscriber, so both run side by side.
+/// Publishing may wait for room at the subscriber, so both run side by side.
 async fn publish(broker: &dyn PubSub, request: PublishRequest) {
     broker
-        .publish(request)
+        .publish(&request)
         .await
         .expect("a message is published");
 }
@@ -126,18 +130,24 @@ async fn delivers(broker: &dyn PubSub, traits: Traits) {
     silent(&mut deliveries, "delivers").await;
 }
 
+/// A message that is wanted again comes again, where that is the broker's part.
 async fn delivers_again(broker: &dyn PubSub) {
     let topic = topic("again");
     let mut deliveries = subscribe(broker, &topic).await;
+    let redelivery = deliveries.redelivery();
     let receive = async {
         let first = next(&mut deliveries, "again: first").await;
-        settle(first, Outcome::Retry).await;
+        match redelivery {
+            Redelivery::InPlace(_) => return settle(first, Outcome::Drop).await,
+            Redelivery::Never => return settle(first, Outcome::Retry).await,
+            Redelivery::Broker(_) => settle(first, Outcome::Retry).await,
+        }
         let second = next(&mut deliveries, "again: after a retry").await;
         assert_eq!(second.message.data, &b"m"[..], "again: the same message");
         settle(second, Outcome::Drop).await;
     };
     futures::future::join(publish(broker, message(&topic, b"m")), receive).await;
-    silent(&mut deliveries, "again: after a drop").await;
+    silent(&mut deliveries, "again: after the last outcome").await;
 }
 
 async fn keeps_topics_apart(broker: &dyn PubSub) {
@@ -186,7 +196,7 @@ async fn wildcards(broker: &dyn PubSub, supported: bool) {
     }
 }
 
-async fn bulk(broker: &dyn PubSub, supported: bool) {
+async fn bulk(broker: &dyn PubSub) {
     let topic = topic("bulk");
     let mut deliveries = subscribe(broker, &topic).await;
     let entries = ["a", "b"].map(|id| BulkEntry {
@@ -199,19 +209,13 @@ async fn bulk(broker: &dyn PubSub, supported: bool) {
         entries: entries.into(),
         ..BulkPublishRequest::default()
     };
-    if !supported {
-        let error = broker.bulk_publish(request).await.err();
-        let kind = error.map(|error| error.kind());
-        assert_eq!(kind, Some(ErrorKind::Unsupported), "bulk: not declared");
-        return;
-    }
     let receive = async {
         for _ in 0..2 {
             let delivery = next(&mut deliveries, "bulk").await;
             settle(delivery, Outcome::Ok).await;
         }
     };
-    let (results, ()) = futures::future::join(broker.bulk_publish(request), receive).await;
+    let (results, ()) = futures::future::join(broker.bulk_publish(&request), receive).await;
     let results = results.expect("bulk: is published");
     let ids: Vec<_> = results.iter().map(|row| &*row.entry_id).collect();
     assert_eq!(ids, ["a", "b"], "bulk: a result per entry, in order");

@@ -7,6 +7,7 @@
 
 pub mod bindings;
 pub mod body;
+pub mod capabilities;
 pub mod catalog;
 pub mod configuration;
 pub mod error;

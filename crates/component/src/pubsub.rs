@@ -1,47 +1,57 @@
-//! Pub/sub brokers. A delivery carries its own acknowledgement, so the runtime never has to match ids to messages.
+//! Pub/sub brokers: publishing, and subscriptions that hand messages to the runtime.
+//!
+//! A broker opens a subscription with [`deliveries`] and hands messages over through the [`DeliverySender`], one at a time
+//! or in the batches it has. Each message carries its own acknowledgement, so the runtime never has to match ids to
+//! messages, and a batch is acknowledged in parts. Handing over waits for room: the request's limits of messages and bytes
+//! that are under way are kept here, for every broker alike. What becomes of a message that the app wants again is a
+//! property of the subscription, see [`Redelivery`].
 //!
 //! How brokers map onto it:
 //!
-//! | broker | stream | `order_key` | ok | retry | drop | release (dropped without a word) | pause |
-//! |---|---|---|---|---|---|---|---|
-//! | Redis Streams | XREADGROUP, then claims of idle entries | none | XACK | left pending, claimed again after `redeliverInterval` | XACK | left pending | stop reading, keep the consumer |
-//! | Kafka | fetch of a partition | partition | mark; commit up to the lowest unmarked | deliver again in place | mark | not marked: read again after a rebalance | pause partitions, keep the membership |
-//! | RabbitMQ | basic.consume | queue when single active | basic.ack | basic.nack requeue | basic.reject | basic.nack requeue | basic.cancel, keep the channel |
-//! | MQTT | subscription | topic | PUBACK | no PUBACK: sent again on reconnect | PUBACK | no PUBACK | stop reading the socket past the receive window |
-//! | JetStream | pull consumer | subject when ordered | +ACK | -NAK | +TERM | -NAK | stop pulling |
+//! | broker | batch handed over | `order_key` | [`Redelivery`] | ok | retry | drop | release | pause | ends with |
+//! |---|---|---|---|---|---|---|---|---|---|
+//! | Redis Streams | answer of XREADGROUP or of a claim, entry by entry | none | `Broker` | XACK | left pending, claimed once idle for `processingTimeout` | XACK | left pending | stop reading, keep the consumer | `Failed` |
+//! | Kafka | records of a fetched partition | topic and partition | `InPlace` | mark; commit up to the lowest unmarked | never asked | mark | not marked: read again by the next owner | pause partitions, keep polling for the membership | `Rebalanced` for partitions that moved |
+//! | RabbitMQ | single messages | none; the queue when single active | `Broker` with a pause; `InPlace` when single active | basic.ack | basic.nack, requeue | basic.reject, no requeue | basic.nack, requeue; on a quorum queue closing the channel, which counts no delivery | basic.cancel, keep the channel | `Failed` when channel or connection close |
+//! | MQTT | single messages | topic | `InPlace`; QoS 0 `Never` | PUBACK | never asked | PUBACK | no PUBACK: sent again to the session | withhold PUBACKs up to the receive maximum | `Failed` on disconnect |
+//! | JetStream | answer of a pull | none; subject when ordered | `Broker` with a pause; `InPlace` when ordered | +ACK | -NAK | +TERM | -NAK, which counts a delivery: only for what was pulled and never begun | stop pulling | `Failed` |
+//! | Pulsar | entries of a batch message | none; key of the message with `key_shared`, topic with `exclusive` | `Broker` (redelivery after a negative acknowledgement); `InPlace` with an order key | ack of the batch index | negative ack | ack | nothing: unacknowledged until the consumer closes | no more flow permits | `Rebalanced` on failover, else `Failed` |
+//! | in memory | single messages | topic | `Never` | forget | forget | forget | forget | keep in the queue | `Closed` |
 
-use std::collections::BTreeMap;
+mod deliveries;
+mod delivery;
+mod redelivery;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use futures::{StreamExt, stream};
 
-use crate::{Component, Error, Result};
+use crate::{Component, Result, capabilities, capabilities::Set};
 
-/// What a broker can do; the metadata API shows these names (contract 2.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Capability {
-    /// Messages expire.
-    MessageTtl,
-    /// Subscriptions may use wildcards.
-    SubscribeWildcards,
-    /// Several messages are published by one call.
-    BulkPublish,
-    /// Batches are handed over as the broker delivers them.
-    BulkSubscribeImmediate,
-}
+pub use deliveries::{
+    Closed, Deliveries, DeliverySender, Ended, Limits, MOST_BYTES, MOST_MESSAGES, deliveries,
+};
+pub use delivery::{Ack, Acknowledge, Delivery, Message, Outcome};
+pub use redelivery::{Backoff, Redelivery};
 
-impl Capability {
-    /// The name shown by the metadata API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::MessageTtl => "MESSAGE_TTL",
-            Self::SubscribeWildcards => "SUBSCRIBE_WILDCARDS",
-            Self::BulkPublish => "BULK_PUBSUB",
-            Self::BulkSubscribeImmediate => "BULK_SUBSCRIBE_IMMEDIATE",
-        }
+capabilities! {
+    /// What a broker can do; the metadata API shows these names (contract 2.6).
+    pub enum Capability {
+        /// Messages expire.
+        MessageTtl = "MESSAGE_TTL",
+        /// Subscriptions may use wildcards.
+        SubscribeWildcards = "SUBSCRIBE_WILDCARDS",
+        /// Several messages are published by one call of the broker.
+        BulkPublish = "BULK_PUBSUB",
+        /// The app gets batches as the broker has them: the runtime neither waits for more nor puts them together.
+        BulkSubscribeImmediate = "BULK_SUBSCRIBE_IMMEDIATE",
     }
 }
+
+/// What a broker can do.
+pub type Capabilities = Set<Capability>;
 
 /// A message to publish.
 #[derive(Clone, Debug, Default)]
@@ -96,186 +106,61 @@ pub struct SubscribeRequest {
     pub topic: String,
     /// Metadata of the subscription.
     pub metadata: BTreeMap<String, String>,
+    /// What may be under way at once. A component whose own metadata say less passes on less, see [`Limits::at_most`].
+    pub limits: Limits,
+    /// The batches that the app wants, where it wants batches: brokers that fetch by number and time use these.
+    pub batch: Option<Batching>,
 }
 
-/// A received message.
-#[derive(Clone, Debug, Default)]
-pub struct Message {
-    /// The topic it came on.
-    pub topic: String,
-    /// The bytes as published.
-    pub data: Bytes,
-    /// Content type, where the broker carries one.
-    pub content_type: Option<String>,
-    /// Metadata of the message.
-    pub metadata: BTreeMap<String, String>,
-}
-
-/// What a subscriber says of a message.
+/// How messages are put together for an app that takes several at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done; never deliver it again.
-    Ok,
-    /// Deliver it again.
-    Retry,
-    /// Give it up; never deliver it again.
-    Drop,
+pub struct Batching {
+    /// Most messages of a batch.
+    pub most: usize,
+    /// How long the first message of a batch waits for others.
+    pub wait: Duration,
 }
 
-/// How a broker settles a message.
-#[async_trait]
-pub trait Acknowledge: Send {
-    /// Tells the broker.
-    ///
-    /// # Errors
-    /// The broker's; the message may then be delivered again.
-    async fn settle(self: Box<Self>, outcome: Outcome) -> Result<()>;
-
-    /// Gives the message back without a word: it is delivered again, never dead-lettered.
-    fn release(self: Box<Self>);
-}
-
-/// The acknowledgement of one message. Dropping it releases the message.
-pub struct Ack(Option<Box<dyn Acknowledge>>);
-
-impl Ack {
-    /// Wraps a broker's way to settle.
-    pub fn new(acknowledge: impl Acknowledge + 'static) -> Self {
-        Self(Some(Box::new(acknowledge)))
-    }
-
-    /// An acknowledgement nobody waits for: brokers without redelivery.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// Tells the broker what became of the message.
-    ///
-    /// # Errors
-    /// The broker's.
-    pub async fn settle(mut self, outcome: Outcome) -> Result<()> {
-        match self.0.take() {
-            Some(acknowledge) => acknowledge.settle(outcome).await,
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Ack {
-    fn drop(&mut self) {
-        if let Some(acknowledge) = self.0.take() {
-            acknowledge.release();
-        }
-    }
-}
-
-/// A message with its acknowledgement.
-pub struct Delivery {
-    /// The message.
-    pub message: Message,
-    /// Deliveries with the same key are handled one after another, in order; without one they may overlap.
-    pub order_key: Option<String>,
-    /// Consumed once.
-    pub ack: Ack,
-}
-
-/// The receiving end of a subscription. Dropping it closes the subscription.
-pub struct Deliveries {
-    receiver: mpsc::Receiver<Delivery>,
-    paused: watch::Sender<bool>,
-}
-
-/// The broker's end of a subscription.
-#[derive(Clone)]
-pub struct DeliverySender {
-    sender: mpsc::Sender<Delivery>,
-    paused: watch::Receiver<bool>,
-}
-
-/// A bounded subscription: at most `capacity` messages wait between broker and runtime.
-pub fn deliveries(capacity: usize) -> (DeliverySender, Deliveries) {
-    let (sender, receiver) = mpsc::channel(capacity.max(1));
-    let (pause, paused) = watch::channel(false);
-    (
-        DeliverySender { sender, paused },
-        Deliveries {
-            receiver,
-            paused: pause,
-        },
-    )
-}
-
-impl Deliveries {
-    /// The next message; nothing once the broker has ended the subscription.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        self.receiver.recv().await
-    }
-
-    /// Stops (or goes on with) taking messages from the broker, without leaving the subscription.
-    pub fn pause(&self, paused: bool) {
-        self.paused.send_replace(paused);
-    }
-}
-
-impl DeliverySender {
-    /// Waits until messages are wanted: not paused.
-    ///
-    /// # Errors
-    /// [`Closed`] once the subscription is closed.
-    pub async fn wanted(&mut self) -> std::result::Result<(), Closed> {
-        tokio::select! {
-            () = self.sender.closed() => Err(Closed),
-            state = self.paused.wait_for(|paused| !*paused) => state.map(drop).map_err(|_| Closed),
-        }
-    }
-
-    /// Hands a message over, waiting for room.
-    ///
-    /// # Errors
-    /// [`Closed`] once the subscription is closed; the message is released.
-    pub async fn send(&self, delivery: Delivery) -> std::result::Result<(), Closed> {
-        self.sender.send(delivery).await.map_err(|_| Closed)
-    }
-
-    /// Whether the subscription is closed.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Until the subscription is closed.
-    pub async fn closed(&self) {
-        self.sender.closed().await;
-    }
-}
-
-/// The subscription is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
-
-/// A message broker.
+/// A message broker. Every future may be dropped: a call that was given up leaves nothing behind that another call meets.
 #[async_trait]
 pub trait PubSub: Component {
     /// What works here.
-    fn capabilities(&self) -> &'static [Capability];
+    fn capabilities(&self) -> Capabilities;
 
     /// Sends a message; on return the broker has it.
     ///
     /// # Errors
     /// The broker's.
-    async fn publish(&self, request: PublishRequest) -> Result<()>;
+    async fn publish(&self, request: &PublishRequest) -> Result<()>;
 
-    /// Sends several messages; one result per entry, in order.
+    /// Sends several messages; one result per entry, in order. An entry without a result counts as not sent. Without
+    /// [`Capability::BulkPublish`] this is one publish per entry, [`CONCURRENT_PUBLISHES`] at a time.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] without [`Capability::BulkPublish`]; the runtime then publishes one by one.
-    async fn bulk_publish(&self, _request: BulkPublishRequest) -> Result<Vec<BulkResult>> {
-        Err(Error::unsupported("a bulk publish"))
+    /// The broker's, where nothing is known of single entries.
+    async fn bulk_publish(&self, request: &BulkPublishRequest) -> Result<Vec<BulkResult>> {
+        let send = |index: usize| async move {
+            let entry = &request.entries[index];
+            let single = PublishRequest {
+                topic: request.topic.clone(),
+                data: entry.data.clone(),
+                content_type: Some(entry.content_type.clone()),
+                metadata: entry.metadata.clone(),
+            };
+            BulkResult {
+                entry_id: entry.entry_id.clone(),
+                result: self.publish(&single).await,
+            }
+        };
+        let sends = stream::iter((0..request.entries.len()).map(send));
+        Ok(sends.buffered(CONCURRENT_PUBLISHES).collect().await)
     }
 
-    /// Opens a subscription.
+    /// Opens a subscription with [`deliveries`]. On return the broker keeps messages for it.
     ///
     /// # Errors
-    /// Where it cannot be opened at all; later failures are retried inside the component.
+    /// Where it cannot be opened; the runtime tries again. A failure that comes later is retried inside the component as
+    /// long as nothing is lost by that, else it is the subscription's [`Ended`].
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries>;
 
     /// Whether the broker answers.
@@ -286,3 +171,6 @@ pub trait PubSub: Component {
         Ok(())
     }
 }
+
+/// Entries of a bulk publish that are under way at a time where the broker takes them one by one.
+pub const CONCURRENT_PUBLISHES: usize = 100;

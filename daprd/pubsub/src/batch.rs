@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use component::pubsub::Batching;
 use tokio::time::Instant;
-
-use crate::subscription::Bulk;
 
 /// Holds items until there are enough of them, or the first has waited long enough.
 pub struct Batcher<T> {
@@ -15,11 +14,10 @@ pub struct Batcher<T> {
 }
 
 impl<T> Batcher<T> {
-    /// `at_once`: the broker delivers the next message only after this one is settled, so waiting would only delay.
-    pub fn new(bulk: Bulk, at_once: bool) -> Self {
+    pub fn new(bulk: Batching) -> Self {
         Self {
             most: bulk.most.max(1),
-            wait: if at_once { Duration::ZERO } else { bulk.wait },
+            wait: bulk.wait,
             held: Vec::new(),
             due: None,
         }
@@ -52,19 +50,16 @@ mod tests {
 
     const WAIT: Duration = Duration::from_millis(100);
 
-    fn batcher(at_once: bool) -> Batcher<u8> {
-        Batcher::new(
-            Bulk {
-                most: 3,
-                wait: WAIT,
-            },
-            at_once,
-        )
+    fn batcher() -> Batcher<u8> {
+        Batcher::new(Batching {
+            most: 3,
+            wait: WAIT,
+        })
     }
 
     #[test]
     fn a_full_batch_leaves_at_once() {
-        let (mut batcher, now) = (batcher(false), Instant::now());
+        let (mut batcher, now) = (batcher(), Instant::now());
         assert_eq!(batcher.push(1, now), None);
         assert_eq!(batcher.push(2, now), None);
         assert_eq!(batcher.push(3, now), Some(vec![1, 2, 3]));
@@ -73,19 +68,12 @@ mod tests {
 
     #[test]
     fn the_wait_counts_from_the_first_item() {
-        let (mut batcher, now) = (batcher(false), Instant::now());
+        let (mut batcher, now) = (batcher(), Instant::now());
         batcher.push(1, now);
         batcher.push(2, now + WAIT / 2);
         assert_eq!(batcher.due(), Some(now + WAIT));
         assert_eq!(batcher.flush(), [1, 2]);
         batcher.push(3, now + WAIT * 5);
         assert_eq!(batcher.due(), Some(now + WAIT * 6));
-    }
-
-    #[test]
-    fn serial_brokers_are_not_kept_waiting() {
-        let (mut batcher, now) = (batcher(true), Instant::now());
-        batcher.push(1, now);
-        assert_eq!(batcher.due(), Some(now));
     }
 }

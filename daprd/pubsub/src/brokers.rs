@@ -47,7 +47,7 @@ impl Broker {
     }
 
     pub fn has(&self, capability: Capability) -> bool {
-        self.component.capabilities().contains(&capability)
+        self.component.capabilities().contains(capability)
     }
 
     /// The topic as the broker knows it.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use component::pubsub::{Ack, BulkPublishRequest, Delivery, Message, Outcome};
+use component::pubsub::{BulkEntry, BulkPublishRequest, Delivery, Message, Outcome, Redelivery};
 use http::{HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 use proto::runtime::v1::{
@@ -17,18 +17,18 @@ use telemetry::trace::Span;
 use crate::{
     cloud_event::{self, BULK_TYPE, CloudEvent},
     content_type,
-    delivery::{LOG, Line, trace_headers},
+    core::LOG,
+    delivery::{Retry, Subscriber, settle, trace_headers},
     json,
     metrics::Process,
-    outcome::{self, Again, Dropped, Verdict},
+    outcome::{self, Dropped, Failure, Verdict},
     request::{self, BatchEntry, PUBSUB_NAME},
 };
 
 /// A message of a batch.
 struct Entry {
     id: String,
-    message: Message,
-    ack: Ack,
+    delivery: Delivery,
     content_type: String,
     /// The event as JSON; of a raw message, its bytes as a base64 string.
     text: Box<RawValue>,
@@ -48,9 +48,9 @@ enum End {
 }
 
 /// A message that its batch is through with.
-type Ended = (Message, Ack, End);
+type Ended = (Delivery, End);
 
-type Answers = BTreeMap<String, Result<Verdict, Again>>;
+type Answers = BTreeMap<String, Result<Verdict, Failure>>;
 
 /// What an app said to a batch.
 enum Answer {
@@ -66,53 +66,77 @@ struct Progress {
     ended: Mutex<Vec<(Entry, End)>>,
 }
 
-impl Line {
-    /// Delivers a batch and settles every message of it.
-    pub async fn handle_batch(&self, batch: Vec<Delivery>) {
-        let began = self.core.clock.instant();
+impl Subscriber {
+    /// Delivers a batch until the outcome of every message is final, and settles it.
+    pub async fn handle_batch(&self, mut batch: Vec<Delivery>, redelivery: Redelivery) {
         let topic = self.subscription.topic.clone();
+        loop {
+            let failed = self.deliver_batch(batch, &topic).await;
+            let Some(attempt) = failed.iter().map(|one| one.attempt).max() else {
+                return;
+            };
+            match self.retry(&topic, redelivery, attempt).await {
+                Retry::GiveBack => return,
+                Retry::Settle(outcome) => {
+                    for delivery in failed {
+                        settle(delivery.ack, outcome, &topic).await;
+                    }
+                    return;
+                }
+                Retry::Again => {
+                    batch = failed;
+                    for delivery in &mut batch {
+                        delivery.attempt = delivery.attempt.saturating_add(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Delivers a batch once, under the policy, and settles what is final. The rest is wanted again.
+    async fn deliver_batch(&self, batch: Vec<Delivery>, topic: &str) -> Vec<Delivery> {
+        let began = self.core.clock.instant();
         let mut ended: Vec<Ended> = Vec::new();
         let mut by_path: BTreeMap<String, Progress> = BTreeMap::new();
         for delivery in batch {
-            match self.read_entry(delivery, &topic) {
+            match self.read_entry(delivery, topic) {
                 Ok((path, entry)) => by_path.entry(path).or_default().left.get_mut().push(entry),
                 Err(end) => ended.push(*end),
             }
         }
         for (path, progress) in by_path {
-            self.deliver_entries(&topic, &path, &progress).await;
+            self.deliver_entries(topic, &path, &progress).await;
             let through = progress.ended.into_inner().into_iter();
-            ended.extend(through.map(|(entry, end)| (entry.message, entry.ack, end)));
+            ended.extend(through.map(|(entry, end)| (entry.delivery, end)));
             let left = progress.left.into_inner().into_iter();
-            ended.extend(left.map(|entry| (entry.message, entry.ack, End::Failed)));
+            ended.extend(left.map(|entry| (entry.delivery, End::Failed)));
         }
         let elapsed = self.core.clock.instant() - began;
-        self.settle_batch(&topic, ended, elapsed).await;
+        self.settle_batch(topic, ended, elapsed).await
     }
 
     fn read_entry(&self, delivery: Delivery, topic: &str) -> Result<(String, Entry), Box<Ended>> {
-        let Delivery { message, ack, .. } = delivery;
-        match self.read_text(&message, topic) {
+        match self.read_text(&delivery.message, topic) {
             Ok((path, text, event)) => {
                 let default = match &event {
                     Some(_) => "application/cloudevents+json",
                     None => content_type::BINARY,
                 };
-                let given = message
+                let given = delivery
+                    .message
                     .content_type
                     .clone()
                     .filter(|given| !given.is_empty());
                 let entry = Entry {
                     id: cloud_event::new_id(),
                     content_type: given.unwrap_or_else(|| default.to_owned()),
-                    message,
-                    ack,
+                    delivery,
                     text,
                     event,
                 };
                 Ok((path, entry))
             }
-            Err(end) => Err(Box::new((message, ack, end))),
+            Err(end) => Err(Box::new((delivery, end))),
         }
     }
 
@@ -164,21 +188,21 @@ impl Line {
             let answer = self.call(topic, path, progress).await?;
             apply(progress, answer)
         };
-        let classify = |again: &Again| {
+        let classify = |failure: &Failure| {
             if self.is_ending() {
                 resiliency::Outcome::Permanent
             } else {
-                again.outcome
+                failure.outcome
             }
         };
         if let Err(error) = policy.run(attempt, classify).await {
-            let problem = error.map(|again| again.problem);
+            let problem = error.map(|failure| failure.problem);
             tracing::warn!(target: LOG, "error while delivering a batch of topic {topic}: {problem:?}");
         }
     }
 
     /// One call of the app with everything that is left.
-    async fn call(&self, topic: &str, path: &str, progress: &Progress) -> Result<Answer, Again> {
+    async fn call(&self, topic: &str, path: &str, progress: &Progress) -> Result<Answer, Failure> {
         let app = &self.core.options.app;
         let spans = self.spans(topic, progress);
         let named = BTreeMap::from([(PUBSUB_NAME.to_owned(), self.pubsub().to_owned())]);
@@ -204,7 +228,7 @@ impl Line {
                 .map(|entry| BatchEntry {
                     entry_id: &entry.id,
                     event: &entry.text,
-                    metadata: &entry.message.metadata,
+                    metadata: &entry.delivery.message.metadata,
                     content_type: &entry.content_type,
                 })
                 .collect();
@@ -236,14 +260,14 @@ impl Line {
             .iter()
             .filter_map(|entry| {
                 let event = match &entry.event {
-                    None => Event::Bytes(entry.message.data.clone()),
+                    None => Event::Bytes(entry.delivery.message.data.clone()),
                     // What cannot be put into a message is left out, stays unanswered, and counts as failed.
                     Some(event) => Event::CloudEvent(request::entry(event).ok()?),
                 };
                 Some(TopicEventBulkRequestEntry {
                     entry_id: entry.id.clone(),
                     content_type: entry.content_type.clone(),
-                    metadata: entry.message.metadata.clone(),
+                    metadata: entry.delivery.message.metadata.clone(),
                     event: Some(event),
                 })
             })
@@ -259,70 +283,86 @@ impl Line {
         }
     }
 
-    async fn settle_batch(&self, topic: &str, ended: Vec<Ended>, elapsed: Duration) {
+    async fn settle_batch(
+        &self,
+        topic: &str,
+        ended: Vec<Ended>,
+        elapsed: Duration,
+    ) -> Vec<Delivery> {
         let mut counts = [
             (Process::Success, 0),
             (Process::Drop, 0),
             (Process::Retry, 0),
         ];
-        let (mut failed, mut acks) = (Vec::new(), Vec::new());
-        for (message, ack, end) in ended {
+        let mut failed = Vec::new();
+        for (delivery, end) in ended {
             let (slot, outcome) = match end {
                 End::Success => (0, Outcome::Ok),
-                End::Drop => (1, self.drop_message(&message).await),
+                End::Drop => match self.drop_message(&delivery.message).await {
+                    // The dead letter topic did not take it now; it may with the others, or the next time.
+                    Outcome::Retry => {
+                        failed.push(delivery);
+                        continue;
+                    }
+                    outcome => (1, outcome),
+                },
                 End::DropSilently => (1, Outcome::Drop),
                 End::Failed => {
-                    failed.push(message);
-                    acks.push(ack);
+                    failed.push(delivery);
                     continue;
                 }
             };
             counts[slot].1 += 1;
-            settle(ack, outcome, topic).await;
+            settle(delivery.ack, outcome, topic).await;
         }
         let ending = self.is_ending();
-        let buried = !ending && !failed.is_empty() && self.bury_batch(&failed).await;
-        counts[if buried { 1 } else { 2 }].1 += failed.len();
-        for ack in acks {
-            // A subscription that ends gives back what it could not deliver.
-            if !ending {
-                let outcome = if buried { Outcome::Ok } else { Outcome::Retry };
-                settle(ack, outcome, topic).await;
-            }
-        }
+        let taken = !ending && !failed.is_empty() && self.dead_letter_batch(entries(&failed)).await;
+        counts[if taken { 1 } else { 2 }].1 += failed.len();
         let metrics = &self.core.metrics;
         metrics.delivered_batch(self.pubsub(), topic, &counts, elapsed);
+        if taken {
+            for delivery in failed.drain(..) {
+                settle(delivery.ack, Outcome::Ok, topic).await;
+            }
+        }
+        if ending {
+            // A subscription that ends gives back what it could not deliver.
+            failed.clear();
+        }
+        failed
     }
 
     /// Publishes what failed to the dead letter topic; false where there is none, or it did not take them all.
-    async fn bury_batch(&self, failed: &[Message]) -> bool {
+    async fn dead_letter_batch(&self, entries: Vec<BulkEntry>) -> bool {
         let Some(topic) = self.subscription.dead_letter_topic.clone() else {
             return false;
         };
-        let entries = failed
-            .iter()
-            .enumerate()
-            .map(|(index, message)| component::pubsub::BulkEntry {
-                entry_id: index.to_string(),
-                data: message.data.clone(),
-                content_type: message.content_type.clone().unwrap_or_default(),
-                metadata: message.metadata.clone(),
-            })
-            .collect();
         let request = BulkPublishRequest {
             topic,
             entries,
             metadata: BTreeMap::new(),
         };
-        self.core.bury_batch(&self.broker, request).await
+        self.core.dead_letter_batch(&self.broker, request).await
     }
+}
+
+/// Messages as they are published again.
+fn entries(deliveries: &[Delivery]) -> Vec<BulkEntry> {
+    let messages = deliveries.iter().map(|delivery| &delivery.message);
+    let entry = |(index, message): (usize, &Message)| BulkEntry {
+        entry_id: index.to_string(),
+        data: message.data.clone(),
+        content_type: message.content_type.clone().unwrap_or_default(),
+        metadata: message.metadata.clone(),
+    };
+    messages.enumerate().map(entry).collect()
 }
 
 /// Moves what the app has answered for good.
 ///
 /// # Errors
 /// Where something is left to try again.
-fn apply(progress: &Progress, answer: Answer) -> Result<(), Again> {
+fn apply(progress: &Progress, answer: Answer) -> Result<(), Failure> {
     let mut left = progress.left.lock();
     let mut ended = progress.ended.lock();
     let entries = std::mem::take(&mut *left);
@@ -339,13 +379,13 @@ fn apply(progress: &Progress, answer: Answer) -> Result<(), Again> {
             Some(Ok(Verdict::Success)) => End::Success,
             Some(Ok(Verdict::Drop(Dropped::ByApp | Dropped::NoPath))) => End::Drop,
             Some(Ok(Verdict::Drop(Dropped::NoCallback))) => End::DropSilently,
-            Some(Err(again)) => {
-                problem = Some(again);
+            Some(Err(failure)) => {
+                problem = Some(failure);
                 left.push(entry);
                 continue;
             }
             None => {
-                problem = Some(Again::new("response not received, RETRY required"));
+                problem = Some(Failure::new("response not received, RETRY required"));
                 left.push(entry);
                 continue;
             }
@@ -358,22 +398,16 @@ fn apply(progress: &Progress, answer: Answer) -> Result<(), Again> {
     problem.map_or(Ok(()), Err)
 }
 
-async fn settle(ack: Ack, outcome: Outcome, topic: &str) {
-    if let Err(error) = ack.settle(outcome).await {
-        let error = component::error::chain(&error);
-        tracing::warn!(target: LOG, "a message of topic {topic} is not settled: {error}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use component::pubsub::Ack;
+
     use super::*;
 
     fn progress(ids: &[&str]) -> Progress {
         let entry = |id: &&str| Entry {
             id: (*id).to_owned(),
-            message: Message::default(),
-            ack: Ack::none(),
+            delivery: Delivery::new(Message::default(), Ack::none()),
             content_type: String::new(),
             text: json::raw("{}".into()),
             event: None,
@@ -399,7 +433,7 @@ mod tests {
         let answers = Answers::from([
             ("a".into(), Ok(Verdict::Success)),
             ("b".into(), Ok(Verdict::Drop(Dropped::ByApp))),
-            ("c".into(), Err(Again::new("RETRY"))),
+            ("c".into(), Err(Failure::new("RETRY"))),
             ("stranger".into(), Ok(Verdict::Success)),
         ]);
         assert!(apply(&progress, Answer::Entries(answers)).is_err());

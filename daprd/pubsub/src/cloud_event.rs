@@ -1,5 +1,7 @@
 //! CloudEvents (contract 2.9): the envelope around what is published, and the event that a received message holds. Pure:
-//! time and ids come in from outside.
+//! time comes in from outside.
+
+mod envelope;
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -9,6 +11,8 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::{content_type, json};
+
+pub use envelope::{Parts, envelope};
 
 pub mod field {
     pub const ID: &str = "id";
@@ -37,17 +41,6 @@ const TEXT: &str = "text/plain";
 /// Prefix of message metadata that carries the attributes of a binary event.
 const BINARY_PREFIX: &str = "ce_";
 
-/// What an envelope is made of.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Parts<'a> {
-    pub app_id: &'a str,
-    pub pubsub: &'a str,
-    pub topic: &'a str,
-    pub content_type: &'a str,
-    pub trace_parent: &'a str,
-    pub trace_state: &'a str,
-}
-
 /// An event. Values are kept as JSON text.
 #[derive(Clone, Debug, Default)]
 pub struct CloudEvent {
@@ -57,129 +50,6 @@ pub struct CloudEvent {
 }
 
 impl CloudEvent {
-    /// The event for what an app publishes: its own CloudEvent, or an envelope around its data.
-    ///
-    /// # Errors
-    /// Where the data claims to be a CloudEvent and is none.
-    pub fn publish(
-        parts: Parts<'_>,
-        data: &[u8],
-        metadata: &BTreeMap<String, String>,
-        now: Timestamp,
-    ) -> Result<Self, String> {
-        if content_type::is_cloud_event(parts.content_type) {
-            Self::adopt(parts, data, now)
-        } else {
-            Ok(Self::wrap(parts, data, metadata, now))
-        }
-    }
-
-    /// An app's own CloudEvent: completed, with topic and component always overwritten.
-    fn adopt(parts: Parts<'_>, data: &[u8], now: Timestamp) -> Result<Self, String> {
-        let text = String::from_utf8_lossy(data);
-        let value = json::first_value(&text)?;
-        let fields: BTreeMap<String, &RawValue> =
-            serde_json::from_str(value.get()).map_err(|error| error.to_string())?;
-        let mut event = Self::default();
-        for (key, value) in fields {
-            event.fields.insert(key, json::raw(json::canonical(value)));
-        }
-        if !event.has(field::TIME) {
-            event.set(field::TIME, &rfc3339(now));
-        }
-        if !event.has(field::TRACE_ID) {
-            event.set(field::TRACE_ID, parts.trace_parent);
-            event.set(field::TRACE_PARENT, parts.trace_parent);
-        }
-        if !event.has(field::TRACE_STATE) {
-            event.set(field::TRACE_STATE, parts.trace_state);
-        }
-        event.set(field::TOPIC, parts.topic);
-        event.set(field::PUBSUB, parts.pubsub);
-        for (name, default) in [
-            (field::SOURCE, SOURCE),
-            (field::TYPE, TYPE),
-            (field::SPEC_VERSION, SPEC_VERSION),
-        ] {
-            if event.value(name).is_none() {
-                event.set(name, default);
-            }
-        }
-        Ok(event)
-    }
-
-    fn wrap(
-        parts: Parts<'_>,
-        data: &[u8],
-        metadata: &BTreeMap<String, String>,
-        now: Timestamp,
-    ) -> Self {
-        let given = |name: &str| {
-            metadata
-                .iter()
-                .find(|(key, _)| {
-                    let prefix = key.get(..OVERRIDE.len());
-                    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(OVERRIDE))
-                        && key[OVERRIDE.len()..].eq_ignore_ascii_case(name)
-                })
-                .map(|(_, value)| value.as_str())
-        };
-        let or = |name: &str, default: &str| given(name).unwrap_or(default).to_owned();
-        let or_if_empty = |text: String, default: &str| {
-            if text.is_empty() {
-                default.to_owned()
-            } else {
-                text
-            }
-        };
-        let trace_parent = or(field::TRACE_PARENT, "");
-        let trace_id = or_if_empty(trace_parent, &or(field::TRACE_ID, parts.trace_parent));
-        let content_type = or_if_empty(parts.content_type.to_owned(), TEXT);
-
-        let mut event = Self::default();
-        let id = or(field::ID, "");
-        let id = if id.is_empty() { new_id() } else { id };
-        event.set(field::ID, &id);
-        event.set(field::SPEC_VERSION, SPEC_VERSION);
-        event.set(field::DATA_CONTENT_TYPE, &content_type);
-        event.set(
-            field::SOURCE,
-            &or_if_empty(or(field::SOURCE, parts.app_id), SOURCE),
-        );
-        event.set(field::TYPE, &or_if_empty(or(field::TYPE, ""), TYPE));
-        event.set(field::TOPIC, parts.topic);
-        event.set(field::PUBSUB, parts.pubsub);
-        event.set(field::TRACE_ID, &trace_id);
-        event.set(field::TRACE_PARENT, &trace_id);
-        event.set(
-            field::TRACE_STATE,
-            &or(field::TRACE_STATE, parts.trace_state),
-        );
-        event.set(field::TIME, &rfc3339(now));
-        let subject = or(field::SUBJECT, "");
-        if !subject.is_empty() {
-            event.set(field::SUBJECT, &subject);
-        }
-        event.set_data(&content_type, data);
-        event
-    }
-
-    fn set_data(&mut self, content_type: &str, data: &[u8]) {
-        if content_type::needs_base64(content_type) {
-            self.set(field::DATA_BASE64, &STANDARD.encode(data));
-            return;
-        }
-        let text = String::from_utf8_lossy(data);
-        if content_type::is_json(content_type)
-            && let Ok(value) = json::first_value(&text)
-        {
-            let value = json::raw(json::canonical(value));
-            self.fields.insert(field::DATA.to_owned(), value);
-        } else {
-            self.set(field::DATA, &text);
-        }
-    }
-
     /// The event of a message that was published without an envelope.
     pub fn raw(
         data: &[u8],
@@ -277,12 +147,6 @@ impl CloudEvent {
         self.fields.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Gives the event an end.
-    pub fn expire(&mut self, after: Duration, now: Timestamp) {
-        let end = now.checked_add(after).unwrap_or(Timestamp::MAX);
-        self.set(field::EXPIRATION, &rfc3339(end));
-    }
-
     /// Whether the event's end has passed; an end that is no time does not count.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         let end = self.text(field::EXPIRATION);
@@ -298,7 +162,14 @@ impl CloudEvent {
 
     /// The event as routing rules see it.
     pub fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
-        serde_json::from_str(&self.to_json())
+        let fields = self.fields.iter();
+        let fields = fields.map(|(name, value)| {
+            let value = serde_json::from_str(value.get())?;
+            Ok((name.clone(), value))
+        });
+        fields
+            .collect::<Result<_, _>>()
+            .map(serde_json::Value::Object)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The way of one message from broker to app: read, routed, delivered under the inbound policy, settled once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use component::pubsub::{Delivery, Message, Outcome, PublishRequest};
+use component::pubsub::{Ack, Delivery, Message, Outcome, PublishRequest, Redelivery};
 use http::{HeaderMap, HeaderValue, header};
 use resiliency::ComponentKind;
 use telemetry::trace::{Kind, Span, TRACEPARENT, TraceContext, attribute};
@@ -13,17 +13,17 @@ use crate::{
     brokers::Broker,
     cloud_event::{CloudEvent, field},
     content_type,
-    engine::Inner,
+    core::{Core, LOG},
     metrics::Process,
-    outcome::{self, Again, Dropped, Verdict},
+    outcome::{self, Dropped, Failure, Verdict},
     request::{self, PUBSUB_NAME},
-    stream::Sink,
+    stream::Session,
     subscription::Subscription,
 };
 
-/// An open subscription, as its deliveries see it.
-pub struct Line {
-    pub core: Arc<Inner>,
+/// A subscription with its broker and who takes its events, as deliveries see it.
+pub struct Subscriber {
+    pub core: Arc<Core>,
     pub broker: Arc<Broker>,
     pub subscription: Arc<Subscription>,
     pub target: Target,
@@ -34,7 +34,7 @@ pub struct Line {
 #[derive(Clone)]
 pub enum Target {
     App,
-    Stream(Arc<Sink>),
+    Stream(Arc<Session>),
 }
 
 /// What an open subscription is to do.
@@ -51,6 +51,17 @@ pub enum Mode {
     Abandon,
 }
 
+/// What comes of a message that is wanted failure.
+#[derive(Debug)]
+pub enum Retry {
+    /// It is delivered again here.
+    Again,
+    /// The subscription ends: it goes back to the broker without a word.
+    GiveBack,
+    /// The broker is told.
+    Settle(Outcome),
+}
+
 /// What reading a message gave.
 enum Read {
     Ready {
@@ -63,29 +74,86 @@ enum Read {
     Unreadable(String),
 }
 
-impl Line {
+impl Subscriber {
     pub fn pubsub(&self) -> &str {
         &self.broker.listed.name
     }
 
     /// Whether the subscription is ending: what fails now is given back, neither refused nor dead-lettered.
     pub fn is_ending(&self) -> bool {
-        let over = matches!(&self.target, Target::Stream(sink) if sink.is_closed());
+        let over = matches!(&self.target, Target::Stream(session) if session.is_closed());
         over || *self.mode.borrow() >= Mode::Drain
     }
 
-    /// Delivers one message and settles it; without an outcome it goes back to the broker.
-    pub async fn handle(&self, delivery: Delivery) {
+    /// Delivers one message until its outcome is final, and settles it; without an outcome it goes back to the broker.
+    pub async fn handle(&self, delivery: Delivery, redelivery: Redelivery) {
         let Delivery {
-            mut message, ack, ..
+            mut message,
+            mut attempt,
+            ack,
+            ..
         } = delivery;
         self.label(&mut message);
-        let Some(outcome) = self.outcome(&message).await else {
-            return;
+        let outcome = loop {
+            let Some(outcome) = self.outcome(&message).await else {
+                return;
+            };
+            if outcome != Outcome::Retry {
+                break outcome;
+            }
+            match self.retry(&message.topic, redelivery, attempt).await {
+                Retry::Again => attempt = attempt.saturating_add(1),
+                Retry::GiveBack => return,
+                Retry::Settle(outcome) => break outcome,
+            }
         };
-        if let Err(error) = ack.settle(outcome).await {
-            let error = component::error::chain(&error);
-            tracing::warn!(target: LOG, "a message of topic {} is not settled: {error}", message.topic);
+        settle(ack, outcome, &message.topic).await;
+    }
+
+    /// What comes of a message, or the rest of a batch, that is wanted again: waits for as long as the broker does not.
+    pub async fn retry(&self, topic: &str, redelivery: Redelivery, attempt: u32) -> Retry {
+        match redelivery {
+            Redelivery::Never => {
+                tracing::warn!(target: LOG, "a message of topic {topic} is lost: pubsub {} delivers nothing again", self.pubsub());
+                Retry::Settle(Outcome::Retry)
+            }
+            Redelivery::Broker(backoff) => {
+                let pause = backoff.pause_after(attempt).unwrap_or(backoff.longest);
+                match self.pause(pause).await {
+                    true => Retry::Settle(Outcome::Retry),
+                    false => Retry::GiveBack,
+                }
+            }
+            Redelivery::InPlace(backoff) => match backoff.pause_after(attempt) {
+                Some(pause) => match self.pause(pause).await {
+                    true => Retry::Again,
+                    false => Retry::GiveBack,
+                },
+                None => {
+                    tracing::error!(target: LOG, "a message of topic {topic} is given up after {attempt} attempts");
+                    Retry::Settle(Outcome::Drop)
+                }
+            },
+        }
+    }
+
+    /// Whether the pause has passed; false where the subscription ends before that.
+    async fn pause(&self, pause: Duration) -> bool {
+        if pause.is_zero() {
+            return true;
+        }
+        let mut mode = self.mode.clone();
+        let over = async {
+            match &self.target {
+                Target::App => std::future::pending().await,
+                Target::Stream(session) => session.closed().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = mode.wait_for(|mode| *mode >= Mode::Drain) => false,
+            () = over => false,
+            () = tokio::time::sleep(pause) => true,
         }
     }
 
@@ -177,12 +245,12 @@ impl Line {
         let policies = self.core.options.policies.load();
         let policy = policies.component_inbound(self.pubsub(), ComponentKind::Pubsub);
         let attempt = |_| self.attempt(message, topic, event, data.clone(), path);
-        let classify = |again: &Again| {
+        let classify = |failure: &Failure| {
             // A subscription that ends makes no further attempt.
             if self.is_ending() {
                 resiliency::Outcome::Permanent
             } else {
-                again.outcome
+                failure.outcome
             }
         };
         match policy.run(attempt, classify).await {
@@ -204,14 +272,14 @@ impl Line {
         event: &CloudEvent,
         data: Bytes,
         path: &str,
-    ) -> Result<Verdict, Again> {
+    ) -> Result<Verdict, Failure> {
         let mut span = self.span(event, topic);
         let clock = &self.core.clock;
         let began = clock.instant();
         let result = match &self.target {
-            Target::Stream(sink) => {
+            Target::Stream(session) => {
                 let request = request::single(event, self.pubsub(), topic, path)?;
-                sink.deliver(request).await.and_then(outcome::of_status)
+                session.deliver(request).await.and_then(outcome::of_status)
             }
             Target::App if self.core.options.app.protocol().is_grpc() => {
                 let request = request::single(event, self.pubsub(), topic, path)?;
@@ -254,14 +322,14 @@ impl Line {
         };
         let metrics = &self.core.metrics;
         metrics.delivered(self.pubsub(), topic, process, status, Some(elapsed));
-        self.tell(event, topic, &result);
-        if let (Some(span), Err(again)) = (&mut span, &result) {
-            span.set_status(telemetry::trace::Status::Error(again.problem.clone()));
+        self.log(event, topic, &result);
+        if let (Some(span), Err(failure)) = (&mut span, &result) {
+            span.set_status(telemetry::trace::Status::Error(failure.problem.clone()));
         }
         result
     }
 
-    fn tell(&self, event: &CloudEvent, topic: &str, result: &Result<Verdict, Again>) {
+    fn log(&self, event: &CloudEvent, topic: &str, result: &Result<Verdict, Failure>) {
         let id = event.text(field::ID).unwrap_or_default();
         match result {
             Ok(Verdict::Success) => {}
@@ -271,11 +339,11 @@ impl Line {
             Ok(Verdict::Drop(_)) => {
                 tracing::error!(target: LOG, "non-retriable error returned from app while processing pub/sub event {id}");
             }
-            Err(again) => {
+            Err(failure) => {
                 tracing::warn!(
                     target: LOG,
                     "retriable error returned from app while processing pub/sub event {id}, topic: {topic}, {}",
-                    again.problem
+                    failure.problem
                 );
             }
         }
@@ -301,7 +369,7 @@ impl Line {
 
     /// A message nobody is to get again; the dead letter topic takes it where there is one.
     pub async fn drop_message(&self, message: &Message) -> Outcome {
-        match self.bury(message).await {
+        match self.dead_letter(message).await {
             Some(true) => Outcome::Ok,
             Some(false) => Outcome::Retry,
             None => Outcome::Drop,
@@ -310,19 +378,15 @@ impl Line {
 
     /// A message that could not be delivered: to the dead letter topic, else back to the broker.
     async fn give_up(&self, message: &Message, topic: &str) -> Outcome {
-        let buried = self.bury(message).await == Some(true);
-        let process = if buried {
-            Process::Drop
-        } else {
-            Process::Retry
-        };
+        let taken = self.dead_letter(message).await == Some(true);
+        let process = if taken { Process::Drop } else { Process::Retry };
         let metrics = &self.core.metrics;
         metrics.delivered(self.pubsub(), topic, process, process, None);
-        if buried { Outcome::Ok } else { Outcome::Retry }
+        if taken { Outcome::Ok } else { Outcome::Retry }
     }
 
     /// Whether the dead letter topic has taken the message; nothing where there is no such topic.
-    pub async fn bury(&self, message: &Message) -> Option<bool> {
+    pub async fn dead_letter(&self, message: &Message) -> Option<bool> {
         let topic = self.subscription.dead_letter_topic.clone()?;
         let request = PublishRequest {
             topic,
@@ -330,7 +394,15 @@ impl Line {
             content_type: message.content_type.clone(),
             metadata: message.metadata.clone(),
         };
-        Some(self.core.bury(&self.broker, request).await)
+        Some(self.core.dead_letter(&self.broker, request).await)
+    }
+}
+
+/// Tells the broker what became of a message.
+pub async fn settle(ack: Ack, outcome: Outcome, topic: &str) {
+    if let Err(error) = ack.settle(outcome).await {
+        let error = component::error::chain(&error);
+        tracing::warn!(target: LOG, "a message of topic {topic} is not settled: {error}");
     }
 }
 
@@ -348,6 +420,3 @@ pub fn trace_headers(headers: &mut HeaderMap, span: Option<&Span>, grpc: bool) {
 }
 
 const NO_TRACE: &str = "00-00000000000000000000000000000000-0000000000000000-00";
-
-/// Where deliveries are logged.
-pub const LOG: &str = "dapr.runtime.processor.subscription";

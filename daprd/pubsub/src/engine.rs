@@ -1,5 +1,6 @@
 //! The engine: loaded components, what is subscribed, and which subscriptions are open. Everything that changes one of them
-//! ends in `reconcile`, which opens and closes until the open ones are those that should be.
+//! ends in `reconcile`, which has subscriptions begun and ended until the open ones are those that should be. They open, run
+//! and end in tasks of their own: one broker that hangs delays nobody but those who wait for it.
 
 mod owner;
 
@@ -9,116 +10,42 @@ use std::{
     sync::Arc,
 };
 
-use app_channel::AppChannel;
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use blocks::Intake;
-use component::Catalog;
-use futures::future::join_all;
 use parking_lot::Mutex;
-use resiliency::{Builtin, Outcome, Policies};
-use telemetry::{Meter, trace::Tracer};
-use tokio::sync::{Notify, watch};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
-use values::{Clock, SystemClock};
+use resiliency::{Builtin, Outcome};
+use tokio::sync::{Notify, OnceCell, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, Listed, StreamRequest, Streaming,
-    book::Book,
-    brokers::{Broker, Brokers},
-    delivery::{LOG, Line, Mode, Target},
-    intake,
+    BulkPublish, Error, Failed, Listed, Options, Publish, Settings, StreamRequest, Streaming,
+    brokers::Brokers,
+    consumer::{self, Phase},
+    consumers::{Changes, Consumers, Control, Key, Open, Wanted},
+    core::{Core, LOG},
+    declarations::Declarations,
+    delivery::{Mode, Subscriber, Target},
     metrics::Metrics,
-    stream::Sink,
+    stream::Session,
     subscription::Subscription,
 };
 
-/// What the engine is made of.
-pub struct Options {
-    pub catalog: Arc<Catalog>,
-    pub app_id: String,
-    pub namespace: String,
-    pub policies: Arc<ArcSwap<Policies>>,
-    pub meter: Meter,
-    pub tracer: Tracer,
-    pub app: AppChannel,
-}
-
-/// What most programs leave as it is.
-#[derive(Clone)]
-pub struct Settings {
-    /// Whether the app is asked what it subscribes to (`disable-init-endpoints` turns it off).
-    pub programmatic: bool,
-    pub clock: Arc<dyn Clock>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            programmatic: true,
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
-
 /// Publishing and subscriptions. Clones share them.
 #[derive(Clone)]
-pub struct Engine(pub(crate) Arc<Inner>);
+pub struct Engine(Arc<Inner>);
 
-pub struct Inner {
-    pub options: Options,
-    pub clock: Arc<dyn Clock>,
+struct Inner {
+    core: Arc<Core>,
     programmatic: bool,
-    pub brokers: Brokers,
-    pub metrics: Metrics,
-    book: Mutex<Book>,
-    lines: tokio::sync::Mutex<Lines>,
-    /// Something in the book has changed.
+    declarations: Mutex<Declarations>,
+    consumers: Mutex<Consumers>,
+    /// Subscriptions without a component that were warned about: its name and the topic.
+    unserved: Mutex<BTreeSet<(String, String)>>,
+    /// Filled once the app has said what it subscribes to.
+    asked: OnceCell<()>,
+    /// What is declared has changed.
     changed: Notify,
     tasks: TaskTracker,
-}
-
-/// The open subscriptions; whoever holds the lock is the only one to open or close.
-#[derive(Default)]
-struct Lines {
-    /// Whether the app takes events.
-    active: bool,
-    /// Whether the app has said what it subscribes to.
-    asked: bool,
-    closed: bool,
-    open: BTreeMap<String, Vec<Open>>,
-}
-
-/// What an open subscription is known by, within its component.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Key {
-    App(String),
-    Stream(u64),
-}
-
-struct Open {
-    key: Key,
-    broker: Arc<Broker>,
-    subscription: Arc<Subscription>,
-    mode: watch::Sender<Mode>,
-    ended: CancellationToken,
-}
-
-impl Open {
-    async fn end(self, how: Mode) {
-        self.mode.send_replace(how);
-        self.ended.cancelled().await;
-    }
-}
-
-/// A subscription that should be open.
-struct Wanted {
-    key: Key,
-    subscription: Arc<Subscription>,
-    target: Target,
 }
 
 impl Engine {
@@ -129,41 +56,69 @@ impl Engine {
 
     /// The same, with other settings than the usual ones.
     pub fn with_settings(options: Options, settings: Settings) -> (Self, Run) {
-        let metrics = Metrics::new(&options.meter, &options.namespace);
-        let engine = Self(Arc::new(Inner {
-            metrics,
+        let core = Core {
+            metrics: Metrics::new(&options.meter, &options.namespace),
             options,
             clock: settings.clock,
-            programmatic: settings.programmatic,
             brokers: Brokers::default(),
-            book: Mutex::default(),
-            lines: tokio::sync::Mutex::default(),
+        };
+        let engine = Self(Arc::new(Inner {
+            core: Arc::new(core),
+            programmatic: settings.programmatic,
+            declarations: Mutex::default(),
+            consumers: Mutex::default(),
+            unserved: Mutex::default(),
+            asked: OnceCell::new(),
             changed: Notify::new(),
             tasks: TaskTracker::new(),
         }));
         (engine.clone(), Run(engine))
     }
 
+    /// Fails as a publish would before it looks at the event.
+    ///
+    /// # Errors
+    /// [`Error::NotConfigured`], [`Error::NameEmpty`], [`Error::NotFound`], [`Error::TopicEmpty`].
+    pub fn check(&self, pubsub: &str, topic: &str) -> Result<(), Error> {
+        self.0.core.check(pubsub, topic)
+    }
+
+    /// Publishes one event; on return the broker has it.
+    ///
+    /// # Errors
+    /// As [`Engine::check`]; [`Error::Metadata`], [`Error::CloudEvent`], [`Error::Forbidden`], [`Error::Component`].
+    pub async fn publish(&self, publish: Publish) -> Result<(), Error> {
+        self.0.core.publish(publish).await
+    }
+
+    /// Publishes several events; what failed is listed.
+    ///
+    /// # Errors
+    /// As [`Engine::publish`], where nothing was tried; failures of the component are in the list.
+    pub async fn bulk_publish(&self, publish: BulkPublish) -> Result<Vec<Failed>, Error> {
+        self.0.core.bulk_publish(publish).await
+    }
+
     /// Every subscription, open or not, as the metadata API lists them.
     pub fn subscriptions(&self) -> Vec<Listed> {
-        self.0.book.lock().listed()
+        self.0.declarations.lock().listed()
     }
 
     /// Adds or replaces a resource's subscription; it is opened soon, by [`Run::run`] or the next [`Intake::start`].
     ///
     /// # Errors
-    /// [`Error::Rule`]; what was there before stays.
+    /// [`Error::Rule`], [`Error::TopicEmpty`]; what was there before stays.
     pub fn apply_subscription(&self, resource: crds::Subscription) -> Result<(), Error> {
         let name = crds::Kind::name(&resource).to_owned();
         let subscription = Subscription::declared(resource)?;
-        self.0.book.lock().declare(name, subscription);
+        self.0.declarations.lock().declare(name, subscription);
         self.0.changed.notify_one();
         Ok(())
     }
 
     /// Takes a resource's subscription away; unknown names are ignored.
     pub fn remove_subscription(&self, name: &str) {
-        self.0.book.lock().withdraw(name);
+        self.0.declarations.lock().withdraw(name);
         self.0.changed.notify_one();
     }
 
@@ -172,54 +127,61 @@ impl Engine {
     /// # Errors
     /// [`Error::NotConfigured`], [`Error::NotFound`], [`Error::NotSubscribable`], [`Error::Component`], [`Error::Closed`].
     pub async fn stream(&self, request: StreamRequest) -> Result<Streaming, Error> {
-        let mut lines = self.0.lines.lock().await;
-        if lines.closed {
+        let inner = &self.0;
+        if inner.consumers.lock().closed {
             return Err(Error::Closed);
         }
-        let broker = self.0.brokers.named(&request.pubsub)?;
+        let broker = inner.core.brokers.named(&request.pubsub)?;
         let subscription = Arc::new(Subscription::streaming(request));
-        let (sink, events) = Sink::new();
-        let id = self
-            .0
-            .book
-            .lock()
-            .add_stream(Arc::clone(&subscription), Arc::clone(&sink));
-        // From here on, dropping the stream takes it out again.
-        let streaming = Streaming {
-            id,
-            engine: self.clone(),
-            events,
-            sink: Arc::clone(&sink),
-        };
+        let (session, events) = Session::new();
         let wanted = Wanted {
-            key: Key::Stream(id),
-            subscription,
-            target: Target::Stream(sink),
+            // The number is known once it is declared, which it is not before it is open.
+            key: Key::Stream(0),
+            broker,
+            subscription: Arc::clone(&subscription),
+            target: Target::Stream(Arc::clone(&session)),
         };
-        let name = broker.listed.name.clone();
-        let open = self.0.open(&broker, wanted, false).await?;
-        lines.open.entry(name).or_default().push(open);
-        Ok(streaming)
-    }
-
-    pub(crate) fn stream_gone(&self, id: u64) {
-        self.0.book.lock().remove_stream(id);
-        self.0.changed.notify_one();
+        let (mut open, subscriber, phase) = inner.prepare(wanted);
+        let deliveries = consumer::open(&subscriber).await?;
+        let id = {
+            let mut consumers = inner.consumers.lock();
+            if consumers.closed {
+                return Err(Error::Closed);
+            }
+            let mut declarations = inner.declarations.lock();
+            let id = declarations.add_stream(subscription, Arc::clone(&session));
+            open.key = Key::Stream(id);
+            let ended = open.control.ended.clone();
+            inner.spawn(
+                ended,
+                consumer::run(subscriber, Some(deliveries), Vec::new(), phase),
+            );
+            consumers.add(open);
+            id
+        };
+        // The component may have been replaced meanwhile.
+        inner.reconcile(Mode::Drain);
+        let inner = Arc::clone(inner);
+        Ok(Streaming {
+            events,
+            session,
+            withdraw: Box::new(move || {
+                inner.declarations.lock().remove_stream(id);
+                inner.reconcile(Mode::Drain);
+            }),
+        })
     }
 
     /// Ends every subscription and stream, with what was taken delivered; none opens again.
     async fn shut_down(&self) {
-        let mut lines = self.0.lines.lock().await;
-        lines.closed = true;
-        lines.active = false;
-        let open = std::mem::take(&mut lines.open).into_values().flatten();
-        join_all(open.map(|open| open.end(Mode::Drain))).await;
-        for (_, _, sink) in self.0.book.lock().streams(None) {
-            sink.close();
+        let inner = &self.0;
+        inner.consumers.lock().closed = true;
+        inner.reconcile(Mode::Drain).settled().await;
+        for (_, _, session) in inner.declarations.lock().streams(None) {
+            session.close();
         }
-        drop(lines);
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        inner.tasks.close();
+        inner.tasks.wait().await;
     }
 }
 
@@ -227,28 +189,22 @@ impl Engine {
 #[async_trait]
 impl Intake for Engine {
     async fn start(&self) {
-        if !self.0.options.app.is_configured() {
+        let inner = &self.0;
+        if !inner.core.options.app.is_configured() || inner.consumers.lock().closed {
             return;
         }
-        let mut lines = self.0.lines.lock().await;
-        if lines.closed || lines.active {
-            return;
-        }
-        lines.active = true;
-        self.0.ask(&mut lines).await;
-        self.0.reconcile_all(&mut lines, Mode::Drain).await;
+        inner.ask().await;
+        inner.consumers.lock().active = true;
+        inner.reconcile(Mode::Drain).settled().await;
     }
 
     /// What the broker has handed over already is delivered as long as the app is healthy.
     async fn stop(&self) {
-        let mut lines = self.0.lines.lock().await;
-        if !lines.active {
-            return;
-        }
-        lines.active = false;
-        let healthy = *self.0.options.app.health().borrow();
+        let inner = &self.0;
+        let healthy = *inner.core.options.app.health().borrow();
         let how = if healthy { Mode::Drain } else { Mode::Leave };
-        self.0.reconcile_all(&mut lines, how).await;
+        inner.consumers.lock().active = false;
+        inner.reconcile(how).settled().await;
     }
 
     async fn drain(&self) {
@@ -257,187 +213,171 @@ impl Intake for Engine {
 }
 
 impl Inner {
-    /// Asks the app what it subscribes to. An app that cannot be asked is asked again when it next becomes healthy.
-    async fn ask(&self, lines: &mut Lines) {
-        if lines.asked || self.brokers.is_empty() {
+    /// Asks the app what it subscribes to, once. An app that cannot be asked is asked again when it next becomes healthy.
+    async fn ask(&self) {
+        if self.core.brokers.is_empty() {
             return;
         }
         if !self.programmatic {
-            tracing::warn!(
-                target: LOG,
-                "Skipping programmatic subscription loading (see 'disable-init-endpoints' flag/annotation)"
-            );
-            lines.asked = true;
+            if self.asked.set(()).is_ok() {
+                tracing::warn!(
+                    target: LOG,
+                    "Skipping programmatic subscription loading (see 'disable-init-endpoints' flag/annotation)"
+                );
+            }
             return;
         }
-        let policies = self.options.policies.load();
-        let policy = policies.builtin(Builtin::InitializationRetries);
-        let attempt = |_| self.options.app.list_subscriptions();
-        let asked = match policy.run(attempt, |_| Outcome::Retryable).await {
-            Ok(asked) => asked,
-            Err(error) => {
-                let error = component::error::chain(&error);
-                tracing::error!(target: LOG, "error getting topic list from app: {error}");
-                return;
-            }
+        let asking = self.asked.get_or_try_init(async || {
+            let options = &self.core.options;
+            let policies = options.policies.load();
+            let policy = policies.builtin(Builtin::InitializationRetries);
+            let attempt = |_| options.app.list_subscriptions();
+            let asked = policy.run(attempt, |_| Outcome::Retryable).await?;
+            let subscriptions = read_programmatic(asked);
+            self.declarations.lock().set_programmatic(subscriptions);
+            Ok::<_, resiliency::policy::Error<app_channel::Error>>(())
+        });
+        if let Err(error) = asking.await {
+            let error = component::error::chain(&error);
+            tracing::error!(target: LOG, "error getting topic list from app: {error}");
+        }
+    }
+
+    /// Has subscriptions begun and ended until those are open that should be. On return they are on their way.
+    fn reconcile(self: &Arc<Self>, how: Mode) -> Changes {
+        let mut consumers = self.consumers.lock();
+        let wanted = if consumers.closed {
+            Vec::new()
+        } else {
+            self.wanted(consumers.active)
         };
-        lines.asked = true;
-        let mut subscriptions = Vec::with_capacity(asked.len());
-        let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for one in asked {
-            match Subscription::programmatic(one) {
-                Ok(one) if one.rules.is_empty() => {
-                    tracing::warn!(
-                        target: LOG,
-                        "topic {} has an empty routes. removing from subscriptions list",
-                        one.topic
-                    );
-                }
-                Ok(one) => {
-                    let of = topics.entry(one.pubsub.clone()).or_default();
-                    of.push(one.topic.clone());
-                    subscriptions.push(one);
-                }
-                Err(error) => {
-                    let error = component::error::chain(&error);
-                    tracing::error!(target: LOG, "a subscription of the app is left out: {error}");
-                }
-            }
-        }
-        for (pubsub, topics) in topics {
-            tracing::info!(
-                target: LOG,
-                "app is subscribed to the following topics: [{topics:?}] through pubsub={pubsub}"
-            );
-        }
-        self.book.lock().set_programmatic(subscriptions);
-    }
-
-    async fn reconcile_all(self: &Arc<Self>, lines: &mut Lines, how: Mode) {
-        let mut names: BTreeSet<String> = self.brokers.names().into_iter().collect();
-        names.extend(lines.open.keys().cloned());
-        for name in names {
-            self.reconcile(lines, &name, how).await;
-        }
-    }
-
-    /// Closes what should not be open at a component any more, then opens what should be and is not.
-    async fn reconcile(self: &Arc<Self>, lines: &mut Lines, pubsub: &str, how: Mode) {
-        let broker = self.brokers.find(pubsub).filter(|_| !lines.closed);
-        let mut wanted = match &broker {
-            Some(_) => self.wanted(lines, pubsub),
-            None => Vec::new(),
+        let end = |key: &Key| match key {
+            // Nobody is left to take what a stream was sent.
+            Key::Stream(id) if !self.declarations.lock().has_stream(*id) => Mode::Abandon,
+            _ => how,
         };
-        let mut kept = Vec::new();
-        let mut ending = Vec::new();
-        for open in lines.open.remove(pubsub).unwrap_or_default() {
-            let place = wanted.iter().position(|one| {
-                one.key == open.key
-                    && one.subscription == open.subscription
-                    && broker
-                        .as_ref()
-                        .is_some_and(|b| Arc::ptr_eq(b, &open.broker))
-            });
-            match (place, &open.key) {
-                (Some(place), _) => {
-                    wanted.swap_remove(place);
-                    kept.push(open);
-                }
-                // Nobody is left to take what a stream was sent.
-                (None, Key::Stream(id)) if !self.has_stream(*id) => {
-                    ending.push(open.end(Mode::Abandon));
-                }
-                (None, _) => ending.push(open.end(how)),
-            }
+        consumers.reconcile(wanted, end, |wanted, before| {
+            let (open, subscriber, phase) = self.prepare(wanted);
+            let ended = open.control.ended.clone();
+            self.spawn(ended, consumer::run(subscriber, None, before, phase));
+            open
+        });
+        if how == Mode::Leave {
+            consumers.hasten(Mode::Leave);
         }
-        join_all(ending).await;
-        if let Some(broker) = &broker {
-            let opening = wanted.into_iter().map(|one| async {
-                let topic = one.subscription.topic.clone();
-                match self.open(broker, one, true).await {
-                    Ok(open) => Some(open),
-                    Err(error) => {
-                        tracing::error!(
-                            target: LOG,
-                            "Failed to start subscription for pubsub {pubsub}, topic {topic}: {error}"
-                        );
-                        None
-                    }
-                }
-            });
-            kept.extend(join_all(opening).await.into_iter().flatten());
-        }
-        if !kept.is_empty() {
-            lines.open.insert(pubsub.to_owned(), kept);
-        }
+        consumers.changes(None)
     }
 
-    fn has_stream(&self, id: u64) -> bool {
-        let streams = self.book.lock().streams(None);
-        streams.iter().any(|(known, ..)| *known == id)
-    }
-
-    fn wanted(&self, lines: &Lines, pubsub: &str) -> Vec<Wanted> {
-        let book = self.book.lock();
+    fn wanted(&self, active: bool) -> Vec<Wanted> {
+        let declarations = self.declarations.lock();
         let mut wanted = Vec::new();
-        if lines.active {
-            wanted.extend(book.of_app(pubsub).into_iter().map(|subscription| Wanted {
-                key: Key::App(subscription.topic.clone()),
-                subscription,
-                target: Target::App,
-            }));
+        if active {
+            let mut unserved = BTreeSet::new();
+            for subscription in declarations.of_app() {
+                let (pubsub, topic) = (subscription.pubsub.clone(), subscription.topic.clone());
+                let Some(broker) = self.core.brokers.find(&pubsub) else {
+                    unserved.insert((pubsub, topic));
+                    continue;
+                };
+                let key = Key::App { pubsub, topic };
+                wanted.push(Wanted {
+                    key,
+                    broker,
+                    subscription,
+                    target: Target::App,
+                });
+            }
+            self.warn_unserved(unserved);
         }
-        let streams = book.streams(Some(pubsub)).into_iter();
-        wanted.extend(streams.map(|(id, subscription, sink)| Wanted {
-            key: Key::Stream(id),
-            subscription,
-            target: Target::Stream(sink),
-        }));
+        for (id, subscription, session) in declarations.streams(None) {
+            if let Some(broker) = self.core.brokers.find(&subscription.pubsub) {
+                wanted.push(Wanted {
+                    key: Key::Stream(id),
+                    broker,
+                    subscription,
+                    target: Target::Stream(session),
+                });
+            }
+        }
         wanted
     }
 
-    /// Opens a subscription and starts its loop. With `patient`, a broker that refuses is asked again by the loop.
-    async fn open(
-        self: &Arc<Self>,
-        broker: &Arc<Broker>,
-        wanted: Wanted,
-        patient: bool,
-    ) -> Result<Open, Error> {
+    /// Says of each subscription that has no component, once, that it has none.
+    fn warn_unserved(&self, unserved: BTreeSet<(String, String)>) {
+        let mut known = self.unserved.lock();
+        for (pubsub, topic) in unserved.difference(&known) {
+            tracing::warn!(
+                target: LOG,
+                "the subscription to topic {topic} names pubsub {pubsub}, which is not loaded; it is opened once there is a component of that name"
+            );
+        }
+        *known = unserved;
+    }
+
+    /// A subscription with the ends by which it is controlled; nothing runs yet.
+    fn prepare(self: &Arc<Self>, wanted: Wanted) -> (Open, Arc<Subscriber>, watch::Sender<Phase>) {
         let (mode, receiver) = watch::channel(Mode::Run);
-        let line = Arc::new(Line {
-            core: Arc::clone(self),
-            broker: Arc::clone(broker),
+        let (phase, phases) = watch::channel(Phase::Opening);
+        let subscriber = Arc::new(Subscriber {
+            core: Arc::clone(&self.core),
+            broker: Arc::clone(&wanted.broker),
             subscription: Arc::clone(&wanted.subscription),
             target: wanted.target,
             mode: receiver,
         });
-        let deliveries = match intake::open(&line).await {
-            Ok(deliveries) => Some(deliveries),
-            Err(error @ Error::Component(_)) if patient => {
-                tracing::error!(
-                    target: LOG,
-                    "Failed to start subscription for pubsub {}, topic {}: {error}. Will retry.",
-                    line.pubsub(),
-                    wanted.subscription.topic
-                );
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        let ended = CancellationToken::new();
-        let guard: DropGuard = ended.clone().drop_guard();
-        self.tasks.spawn(async move {
-            let _until_here = guard;
-            intake::run(line, deliveries).await;
-        });
-        Ok(Open {
+        let open = Open {
             key: wanted.key,
-            broker: Arc::clone(broker),
+            broker: wanted.broker,
             subscription: wanted.subscription,
-            mode,
-            ended,
-        })
+            control: Control {
+                mode,
+                phase: phases,
+                ended: CancellationToken::new(),
+            },
+        };
+        (open, subscriber, phase)
     }
+
+    fn spawn(&self, ended: CancellationToken, run: impl Future<Output = ()> + Send + 'static) {
+        let until_here = ended.drop_guard();
+        self.tasks.spawn(async move {
+            let _until_here = until_here;
+            run.await;
+        });
+    }
+}
+
+/// What the app asks for, without what cannot be subscribed to.
+fn read_programmatic(asked: Vec<app_channel::ProgrammaticSubscription>) -> Vec<Subscription> {
+    let mut subscriptions = Vec::with_capacity(asked.len());
+    let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for one in asked {
+        match Subscription::programmatic(one) {
+            Ok(one) if one.rules.is_empty() => {
+                tracing::warn!(
+                    target: LOG,
+                    "topic {} has an empty routes. removing from subscriptions list",
+                    one.topic
+                );
+            }
+            Ok(one) => {
+                let of = topics.entry(one.pubsub.clone()).or_default();
+                of.push(one.topic.clone());
+                subscriptions.push(one);
+            }
+            Err(error) => {
+                let error = component::error::chain(&error);
+                tracing::error!(target: LOG, "a subscription of the app is left out: {error}");
+            }
+        }
+    }
+    for (pubsub, topics) in topics {
+        tracing::info!(
+            target: LOG,
+            "app is subscribed to the following topics: [{topics:?}] through pubsub={pubsub}"
+        );
+    }
+    subscriptions
 }
 
 /// The engine's task.
@@ -456,12 +396,11 @@ impl Run {
 }
 
 impl Engine {
-    /// Opens and closes what the book asks for.
+    /// Opens and closes what is declared.
     async fn keep(&self) {
         loop {
             self.0.changed.notified().await;
-            let mut lines = self.0.lines.lock().await;
-            self.0.reconcile_all(&mut lines, Mode::Drain).await;
+            self.0.reconcile(Mode::Drain);
         }
     }
 }

@@ -22,10 +22,16 @@ pub fn first_value(text: &str) -> Result<&RawValue, String> {
 }
 
 /// The canonical text of a valid JSON value.
+#[cfg(test)]
 pub fn canonical(value: &RawValue) -> String {
     let mut out = String::with_capacity(value.get().len());
     write_value(&mut out, value.get(), 0);
     out
+}
+
+/// Writes the canonical text of a valid JSON value.
+pub fn write_canonical(out: &mut String, value: &RawValue) {
+    write_value(out, value.get(), 0);
 }
 
 /// A string as JSON text.
@@ -119,7 +125,8 @@ fn write_items(out: &mut String, items: &[&RawValue], depth: usize) {
     out.push(']');
 }
 
-fn write_string(out: &mut String, text: &str) {
+/// Writes a string as JSON text.
+pub fn write_string(out: &mut String, text: &str) {
     out.push('"');
     let mut plain = 0;
     for (index, character) in text.char_indices() {

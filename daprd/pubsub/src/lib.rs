@@ -3,15 +3,18 @@
 //! receives. Brokers are components; what is said to the app goes through its channel.
 
 mod batch;
-mod book;
 mod brokers;
 mod bulk;
 mod cloud_event;
+mod consumer;
+mod consumers;
 pub mod content_type;
+mod core;
+mod declarations;
 mod delivery;
+mod dispatch;
 mod engine;
 mod error;
-mod intake;
 mod json;
 mod metrics;
 mod outcome;
@@ -22,7 +25,8 @@ mod stream;
 mod subscription;
 
 pub use brokers::NAMESPACED;
-pub use engine::{Engine, Options, Run, Settings};
+pub use core::{Options, Settings};
+pub use engine::{Engine, Run};
 pub use error::Error;
 pub use publish::{BulkEntry, BulkPublish, Failed, Publish};
 pub use stream::{StreamRequest, Streaming};

@@ -28,15 +28,15 @@ pub enum Dropped {
     NoCallback,
 }
 
-/// An event that is to be delivered again.
+/// An attempt that failed: the event is to be delivered again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Again {
+pub struct Failure {
     /// What the retry policy decides by.
     pub outcome: Outcome,
     pub problem: String,
 }
 
-impl Again {
+impl Failure {
     pub fn new(problem: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Retryable,
@@ -46,13 +46,13 @@ impl Again {
 }
 
 /// The answer of an HTTP app to one event.
-pub fn of_http(status: StatusCode, body: &[u8]) -> Result<Verdict, Again> {
+pub fn of_http(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
     if status.is_success() {
         return match app_status(body).as_deref() {
             None | Some("" | "SUCCESS") => Ok(Verdict::Success),
             Some("DROP") => Ok(Verdict::Drop(Dropped::ByApp)),
-            Some("RETRY") => Err(Again::new("RETRY status returned from app")),
-            Some(other) => Err(Again::new(format!(
+            Some("RETRY") => Err(Failure::new("RETRY status returned from app")),
+            Some(other) => Err(Failure::new(format!(
                 "unknown status returned from app: {other}"
             ))),
         };
@@ -61,7 +61,7 @@ pub fn of_http(status: StatusCode, body: &[u8]) -> Result<Verdict, Again> {
         return Ok(Verdict::Drop(Dropped::NoPath));
     }
     let body = String::from_utf8_lossy(body.get(..MOST_SHOWN).unwrap_or(body));
-    Err(Again {
+    Err(Failure {
         outcome: Outcome::Http(status.as_u16()),
         problem: format!("body: {body}. status code returned: {}", status.as_u16()),
     })
@@ -80,19 +80,19 @@ fn app_status(body: &[u8]) -> Option<String> {
 }
 
 /// The status of a gRPC answer, or of an acknowledgement on a stream.
-pub fn of_status(status: i32) -> Result<Verdict, Again> {
+pub fn of_status(status: i32) -> Result<Verdict, Failure> {
     match TopicEventResponseStatus::try_from(status) {
         Ok(TopicEventResponseStatus::Success) => Ok(Verdict::Success),
         Ok(TopicEventResponseStatus::Drop) => Ok(Verdict::Drop(Dropped::ByApp)),
-        Ok(TopicEventResponseStatus::Retry) => Err(Again::new("RETRY status returned from app")),
-        Err(_) => Err(Again::new(format!(
+        Ok(TopicEventResponseStatus::Retry) => Err(Failure::new("RETRY status returned from app")),
+        Err(_) => Err(Failure::new(format!(
             "unknown status returned from app: {status}"
         ))),
     }
 }
 
 /// A call that the app did not answer, or answered with a gRPC error.
-pub fn of_error(error: &app_channel::Error) -> Result<Verdict, Again> {
+pub fn of_error(error: &app_channel::Error) -> Result<Verdict, Failure> {
     let outcome = match error {
         app_channel::Error::Status(status) if status.code() == Code::Unimplemented => {
             return Ok(Verdict::Drop(Dropped::NoCallback));
@@ -100,7 +100,7 @@ pub fn of_error(error: &app_channel::Error) -> Result<Verdict, Again> {
         app_channel::Error::Status(status) => Outcome::Grpc(status.code() as i32),
         _ => Outcome::Retryable,
     };
-    Err(Again {
+    Err(Failure {
         outcome,
         problem: component::error::chain(error),
     })
@@ -113,7 +113,7 @@ pub fn of_error(error: &app_channel::Error) -> Result<Verdict, Again> {
 pub fn of_bulk_http(
     status: StatusCode,
     body: &[u8],
-) -> Result<BTreeMap<String, Result<Verdict, Again>>, Again> {
+) -> Result<BTreeMap<String, Result<Verdict, Failure>>, Failure> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -128,7 +128,7 @@ pub fn of_bulk_http(
         status: String,
     }
     if !status.is_success() {
-        return Err(Again {
+        return Err(Failure {
             outcome: Outcome::Http(status.as_u16()),
             problem: format!("status code returned: {}", status.as_u16()),
         });
@@ -138,15 +138,15 @@ pub fn of_bulk_http(
         .and_then(json::first_value)
         .and_then(|value| serde_json::from_str(value.get()).map_err(|error| error.to_string()))
         .map_err(|error| {
-            Again::new(format!(
+            Failure::new(format!(
                 "failed unmarshalling app response for bulk subscribe: {error}"
             ))
         })?;
     let verdict = |status: &str| match status {
         "SUCCESS" => Ok(Verdict::Success),
         "DROP" => Ok(Verdict::Drop(Dropped::ByApp)),
-        "" | "RETRY" => Err(Again::new("RETRY required")),
-        other => Err(Again::new(format!(
+        "" | "RETRY" => Err(Failure::new("RETRY required")),
+        other => Err(Failure::new(format!(
             "unknown status returned from app: {other}"
         ))),
     };
@@ -167,7 +167,7 @@ mod tests {
 
     fn http(status: u16, body: &str) -> Result<Verdict, Outcome> {
         let status = StatusCode::from_u16(status).unwrap();
-        of_http(status, body.as_bytes()).map_err(|again| again.outcome)
+        of_http(status, body.as_bytes()).map_err(|failure| failure.outcome)
     }
 
     #[test]

@@ -4,20 +4,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use component::{
-    ErrorKind, PubSub,
+    ErrorKind,
     pubsub::{BulkPublishRequest, BulkResult, Capability, PublishRequest},
 };
-use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use resiliency::{ComponentKind, Outcome, Policy, policy};
 use telemetry::trace::TraceContext;
 
 use crate::{
-    Engine, Error,
+    Error,
     brokers::Broker,
-    cloud_event::{self, CloudEvent, Parts, field},
-    delivery::LOG,
-    engine::Inner,
+    cloud_event::{self, Parts, field},
+    core::{Core, LOG},
 };
 
 /// One event to publish.
@@ -62,21 +60,21 @@ pub struct Failed {
     pub error: String,
 }
 
-impl Engine {
+impl Core {
     /// Fails as a publish would before it looks at the event.
     ///
     /// # Errors
     /// [`Error::NotConfigured`], [`Error::NameEmpty`], [`Error::NotFound`], [`Error::TopicEmpty`].
     pub fn check(&self, pubsub: &str, topic: &str) -> Result<(), Error> {
-        self.0.target(pubsub, topic).map(drop)
+        self.target(pubsub, topic).map(drop)
     }
 
     /// Publishes one event; on return the broker has it.
     ///
     /// # Errors
-    /// As [`Engine::check`]; [`Error::Metadata`], [`Error::CloudEvent`], [`Error::Forbidden`], [`Error::Component`].
+    /// As [`Core::check`]; [`Error::Metadata`], [`Error::CloudEvent`], [`Error::Forbidden`], [`Error::Component`].
     pub async fn publish(&self, publish: Publish) -> Result<(), Error> {
-        let broker = self.0.target(&publish.pubsub, &publish.topic)?;
+        let broker = self.target(&publish.pubsub, &publish.topic)?;
         let raw = raw_payload(&publish.metadata)?;
         let (trace_parent, trace_state) = trace_texts(publish.trace.as_ref());
         let mut metadata = publish.metadata;
@@ -88,14 +86,14 @@ impl Engine {
             publish.data
         } else {
             let parts = Parts {
-                app_id: &self.0.options.app_id,
+                app_id: &self.options.app_id,
                 pubsub: &publish.pubsub,
                 topic: &publish.topic,
                 content_type: &publish.content_type,
                 trace_parent: &trace_parent,
                 trace_state: &trace_state,
             };
-            self.0.enclose(&broker, parts, &publish.data, &metadata)?
+            self.enclose(&broker, parts, &publish.data, &metadata)?
         };
         let request = PublishRequest {
             topic: publish.topic,
@@ -103,16 +101,15 @@ impl Engine {
             content_type: None,
             metadata,
         };
-        self.0.publish(&broker, request).await
+        self.send(&broker, request).await
     }
 
     /// Publishes several events; what failed is listed.
     ///
     /// # Errors
-    /// As [`Engine::publish`], where nothing was tried; failures of the component are in the list.
+    /// As [`Core::publish`], where nothing was tried; failures of the component are in the list.
     pub async fn bulk_publish(&self, publish: BulkPublish) -> Result<Vec<Failed>, Error> {
-        let inner = &self.0;
-        let broker = inner.target(&publish.pubsub, &publish.topic)?;
+        let broker = self.target(&publish.pubsub, &publish.topic)?;
         let raw = raw_payload(&publish.metadata)?;
         let (trace_parent, trace_state) = trace_texts(publish.trace.as_ref());
         let mut entries = Vec::with_capacity(publish.entries.len());
@@ -126,14 +123,14 @@ impl Engine {
             }
             if !raw {
                 let parts = Parts {
-                    app_id: &inner.options.app_id,
+                    app_id: &self.options.app_id,
                     pubsub: &publish.pubsub,
                     topic: &publish.topic,
                     content_type: &entry.content_type,
                     trace_parent: &trace_parent,
                     trace_state: &trace_state,
                 };
-                entry.data = inner.enclose(&broker, parts, &entry.data, &entry.metadata)?;
+                entry.data = self.enclose(&broker, parts, &entry.data, &entry.metadata)?;
             }
             entries.push(component::pubsub::BulkEntry {
                 entry_id: entry.entry_id,
@@ -147,11 +144,9 @@ impl Engine {
             entries,
             metadata: publish.metadata,
         };
-        inner.bulk_publish(&broker, request).await
+        self.send_batch(&broker, request).await
     }
-}
 
-impl Inner {
     fn target(&self, pubsub: &str, topic: &str) -> Result<Arc<Broker>, Error> {
         let broker = self.brokers.named(pubsub)?;
         if topic.is_empty() {
@@ -169,15 +164,14 @@ impl Inner {
         data: &[u8],
         metadata: &BTreeMap<String, String>,
     ) -> Result<Bytes, Error> {
-        let now = self.clock.now();
-        let mut event = CloudEvent::publish(parts, data, metadata, now)
-            .map_err(|problem| Error::CloudEvent { problem })?;
-        if !broker.has(Capability::MessageTtl)
-            && let Some(ttl) = cloud_event::time_to_live(metadata)
-        {
-            event.expire(ttl, now);
-        }
-        Ok(event.to_json().into())
+        // Where the broker lets messages expire, it does so by their metadata.
+        let ttl = match broker.has(Capability::MessageTtl) {
+            true => None,
+            false => cloud_event::time_to_live(metadata),
+        };
+        cloud_event::envelope(parts, data, metadata, self.clock.now(), ttl)
+            .map(Bytes::from)
+            .map_err(|problem| Error::CloudEvent { problem })
     }
 
     fn outbound(&self, pubsub: &str) -> Policy {
@@ -196,7 +190,7 @@ impl Inner {
     }
 
     /// Publishes bytes as they are, under scopes and policy; `request.topic` is the app's.
-    pub async fn publish(&self, broker: &Broker, mut request: PublishRequest) -> Result<(), Error> {
+    async fn send(&self, broker: &Broker, mut request: PublishRequest) -> Result<(), Error> {
         self.check_publishing(broker, &request.topic)?;
         let name = &broker.listed.name;
         let topic = std::mem::take(&mut request.topic);
@@ -204,7 +198,7 @@ impl Inner {
         let began = self.clock.instant();
         let result = self
             .outbound(name)
-            .run(|_| broker.component.publish(request.clone()), outcome)
+            .run(|_| broker.component.publish(&request), outcome)
             .await
             .map_err(flatten);
         let elapsed = self.clock.instant() - began;
@@ -214,7 +208,7 @@ impl Inner {
     }
 
     /// Publishes entries as they are; only those that failed are tried again.
-    pub async fn bulk_publish(
+    async fn send_batch(
         &self,
         broker: &Broker,
         mut request: BulkPublishRequest,
@@ -239,7 +233,7 @@ impl Inner {
                     };
                     let (left, failures) = (&left, &failures);
                     async move {
-                        let results = send_all(broker, request).await?;
+                        let results = broker.component.bulk_publish(&request).await?;
                         settle(&mut left.lock(), &mut failures.lock(), results)
                     }
                 },
@@ -271,9 +265,9 @@ impl Inner {
 
     /// Publishes a message to a dead letter topic, within a time of its own: the policy that gave the message up may have
     /// used up every other.
-    pub async fn bury(&self, broker: &Broker, request: PublishRequest) -> bool {
+    pub async fn dead_letter(&self, broker: &Broker, request: PublishRequest) -> bool {
         let topic = request.topic.clone();
-        let publish = self.publish(broker, request);
+        let publish = self.send(broker, request);
         let problem = match tokio::time::timeout(DEAD_LETTER_LIMIT, publish).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
@@ -284,9 +278,9 @@ impl Inner {
     }
 
     /// The same for several messages; true where the topic has taken them all.
-    pub async fn bury_batch(&self, broker: &Broker, request: BulkPublishRequest) -> bool {
+    pub async fn dead_letter_batch(&self, broker: &Broker, request: BulkPublishRequest) -> bool {
         let topic = request.topic.clone();
-        let publish = self.bulk_publish(broker, request);
+        let publish = self.send_batch(broker, request);
         let problem = match tokio::time::timeout(DEAD_LETTER_LIMIT, publish).await {
             Ok(Ok(failed)) => match failed.into_iter().next() {
                 None => return true,
@@ -309,49 +303,30 @@ fn settle(
     failures: &mut Vec<(String, String)>,
     results: Vec<BulkResult>,
 ) -> Result<(), component::Error> {
-    let mut kind = None;
-    let failed: BTreeMap<String, String> = results
+    let mut results: BTreeMap<String, Result<(), component::Error>> = results
         .into_iter()
-        .filter_map(|one| {
-            let error = one.result.err()?;
-            kind = kind.or(Some(error.kind()));
-            Some((one.entry_id, component::error::chain(&error)))
-        })
+        .map(|one| (one.entry_id, one.result))
         .collect();
-    left.retain(|entry| failed.contains_key(&entry.entry_id));
-    *failures = failed.into_iter().collect();
+    let mut kind = None;
+    failures.clear();
+    left.retain(|entry| {
+        let error = match results.remove(&entry.entry_id) {
+            Some(Ok(())) => return false,
+            Some(Err(error)) => error,
+            None => component::Error::new(
+                ErrorKind::Internal,
+                "the component did not say what became of the entry",
+            ),
+        };
+        kind = kind.or(Some(error.kind()));
+        let text = component::error::chain(&error);
+        failures.push((entry.entry_id.clone(), text));
+        true
+    });
     match kind {
         None => Ok(()),
         Some(kind) => Err(component::Error::new(kind, "bulk publish failed")),
     }
-}
-
-/// One call of the component, or one per entry where it takes no bulk.
-async fn send_all(
-    broker: &Broker,
-    request: BulkPublishRequest,
-) -> Result<Vec<BulkResult>, component::Error> {
-    if broker.has(Capability::BulkPublish) {
-        return broker.component.bulk_publish(request).await;
-    }
-    let component: &dyn PubSub = &*broker.component;
-    let topic = &request.topic;
-    let sends = request.entries.into_iter().map(|entry| async move {
-        let single = PublishRequest {
-            topic: topic.clone(),
-            data: entry.data,
-            content_type: Some(entry.content_type),
-            metadata: entry.metadata,
-        };
-        BulkResult {
-            entry_id: entry.entry_id,
-            result: component.publish(single).await,
-        }
-    });
-    Ok(stream::iter(sends)
-        .buffered(MOST_CONCURRENT)
-        .collect()
-        .await)
 }
 
 fn raw_payload(metadata: &BTreeMap<String, String>) -> Result<bool, Error> {
@@ -384,8 +359,29 @@ fn flatten(error: policy::Error<component::Error>) -> component::Error {
     }
 }
 
-/// Entries that are published at a time where the component takes no bulk.
-const MOST_CONCURRENT: usize = 100;
-
 /// How long a message may take to its dead letter topic.
 const DEAD_LETTER_LIMIT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_without_a_result_has_failed() {
+        let entry = |id: &str| component::pubsub::BulkEntry {
+            entry_id: id.to_owned(),
+            ..component::pubsub::BulkEntry::default()
+        };
+        let mut left = vec![entry("sent"), entry("forgotten")];
+        let mut failures = Vec::new();
+        let sent = BulkResult {
+            entry_id: "sent".to_owned(),
+            result: Ok(()),
+        };
+        let error = settle(&mut left, &mut failures, vec![sent]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(left.len(), 1);
+        assert_eq!(failures[0].0, "forgotten");
+        assert!(settle(&mut Vec::new(), &mut failures, Vec::new()).is_ok());
+    }
+}

@@ -11,7 +11,7 @@ use serde_json::{Value, value::RawValue};
 use crate::{
     cloud_event::{BULK_TYPE, CloudEvent, field},
     content_type, json,
-    outcome::Again,
+    outcome::Failure,
 };
 
 /// Key under which a message's metadata names its component.
@@ -29,7 +29,7 @@ struct Attributes {
 }
 
 impl Attributes {
-    fn of(event: &CloudEvent) -> Result<Self, Again> {
+    fn of(event: &CloudEvent) -> Result<Self, Failure> {
         let text = |name| event.text(name).unwrap_or_default().into_owned();
         let data_content_type = text(field::DATA_CONTENT_TYPE);
         Ok(Self {
@@ -50,7 +50,7 @@ pub fn single(
     pubsub: &str,
     topic: &str,
     path: &str,
-) -> Result<TopicEventRequest, Again> {
+) -> Result<TopicEventRequest, Failure> {
     let of = Attributes::of(event)?;
     Ok(TopicEventRequest {
         id: of.id,
@@ -67,7 +67,7 @@ pub fn single(
 }
 
 /// The event of an entry of a batch.
-pub fn entry(event: &CloudEvent) -> Result<TopicEventCeRequest, Again> {
+pub fn entry(event: &CloudEvent) -> Result<TopicEventCeRequest, Failure> {
     let of = Attributes::of(event)?;
     Ok(TopicEventCeRequest {
         id: of.id,
@@ -80,7 +80,7 @@ pub fn entry(event: &CloudEvent) -> Result<TopicEventCeRequest, Again> {
     })
 }
 
-fn data(event: &CloudEvent, data_content_type: &str) -> Result<Bytes, Again> {
+fn data(event: &CloudEvent, data_content_type: &str) -> Result<Bytes, Failure> {
     if let Some(bytes) = event.binary_data() {
         return Ok(bytes.clone());
     }
@@ -89,7 +89,7 @@ fn data(event: &CloudEvent, data_content_type: &str) -> Result<Bytes, Again> {
         return STANDARD
             .decode(&*text)
             .map(Bytes::from)
-            .map_err(|error| Again::new(format!("data_base64 of the event: {error}")));
+            .map_err(|error| Failure::new(format!("data_base64 of the event: {error}")));
     }
     let Some(value) = event.value(field::DATA) else {
         return Ok(Bytes::new());
@@ -104,12 +104,12 @@ fn data(event: &CloudEvent, data_content_type: &str) -> Result<Bytes, Again> {
     }
 }
 
-fn unexpected() -> Again {
-    Again::new("unexpected data type encountered in envelope")
+fn unexpected() -> Failure {
+    Failure::new("unexpected data type encountered in envelope")
 }
 
 /// The attributes that have no field of their own.
-fn extensions(event: &CloudEvent) -> Result<prost_types::Struct, Again> {
+fn extensions(event: &CloudEvent) -> Result<prost_types::Struct, Failure> {
     const OWN_FIELD: [&str; 7] = [
         field::ID,
         field::SOURCE,
@@ -124,10 +124,10 @@ fn extensions(event: &CloudEvent) -> Result<prost_types::Struct, Again> {
         .filter(|(name, _)| !OWN_FIELD.contains(name))
         .map(|(name, value)| {
             let value: Value = serde_json::from_str(value.get())
-                .map_err(|error| Again::new(format!("attribute {name} of the event: {error}")))?;
+                .map_err(|error| Failure::new(format!("attribute {name} of the event: {error}")))?;
             Ok((name.to_owned(), struct_value(value)))
         })
-        .collect::<Result<_, Again>>()?;
+        .collect::<Result<_, Failure>>()?;
     Ok(prost_types::Struct { fields })
 }
 

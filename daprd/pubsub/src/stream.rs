@@ -10,7 +10,7 @@ use proto::runtime::v1::TopicEventRequest;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Engine, outcome::Again};
+use crate::outcome::Failure;
 
 /// What a stream subscribes to.
 #[derive(Clone, Debug, Default)]
@@ -25,10 +25,10 @@ pub struct StreamRequest {
 /// The app's end of a streaming subscription. Dropping it ends the subscription; what is unacknowledged goes back to the
 /// broker.
 pub struct Streaming {
-    pub(crate) id: u64,
-    pub(crate) engine: Engine,
     pub(crate) events: mpsc::Receiver<TopicEventRequest>,
-    pub(crate) sink: Arc<Sink>,
+    pub(crate) session: Arc<Session>,
+    /// Takes the subscription out again.
+    pub(crate) withdraw: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Streaming {
@@ -36,14 +36,14 @@ impl Streaming {
     pub async fn next(&mut self) -> Option<TopicEventRequest> {
         tokio::select! {
             biased;
-            () = self.sink.closed.cancelled() => None,
+            () = self.session.closed.cancelled() => None,
             event = self.events.recv() => event,
         }
     }
 
     /// Takes the app's answer to an event: a `TopicEventResponseStatus`. Answers to unknown events are ignored.
     pub fn acknowledge(&self, id: &str, status: i32) {
-        if !self.sink.answer(id, status) {
+        if !self.session.answer(id, status) {
             tracing::error!(target: "dapr.runtime.pubsub.streamer", "no event {id} waits for a response on this stream");
         }
     }
@@ -51,35 +51,35 @@ impl Streaming {
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        self.sink.closed.cancel();
-        self.engine.stream_gone(self.id);
+        self.session.closed.cancel();
+        (self.withdraw)();
     }
 }
 
-/// The engine's end.
-pub struct Sink {
+/// The engine's end of a streaming subscription.
+pub struct Session {
     events: mpsc::Sender<TopicEventRequest>,
     /// By event id; the same id may be under way more than once.
     waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<i32>>>>,
     closed: CancellationToken,
 }
 
-impl Sink {
+impl Session {
     pub fn new() -> (Arc<Self>, mpsc::Receiver<TopicEventRequest>) {
         let (events, receiver) = mpsc::channel(MOST_QUEUED);
-        let sink = Self {
+        let session = Self {
             events,
             waiting: Mutex::default(),
             closed: CancellationToken::new(),
         };
-        (Arc::new(sink), receiver)
+        (Arc::new(session), receiver)
     }
 
     /// Sends an event and waits for its answer, as long as the caller does.
-    pub async fn deliver(&self, event: TopicEventRequest) -> Result<i32, Again> {
+    pub async fn deliver(&self, event: TopicEventRequest) -> Result<i32, Failure> {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
-            sink: self,
+            session: self,
             id: event.id.clone(),
         };
         self.waiting
@@ -93,7 +93,7 @@ impl Sink {
         };
         let status = self.closed.run_until_cancelled(exchange).await.flatten();
         drop(waiting);
-        status.ok_or_else(|| Again::new("stream closed"))
+        status.ok_or_else(|| Failure::new("stream closed"))
     }
 
     pub fn close(&self) {
@@ -102,6 +102,10 @@ impl Sink {
 
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
+    }
+
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     fn answer(&self, id: &str, status: i32) -> bool {
@@ -120,13 +124,13 @@ impl Sink {
 
 /// Takes the place back where nobody waits any more.
 struct Waiting<'s> {
-    sink: &'s Sink,
+    session: &'s Session,
     id: String,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.sink.waiting.lock();
+        let mut waiting = self.session.waiting.lock();
         if let Some(queue) = waiting.get_mut(&self.id) {
             queue.retain(|answer| !answer.is_closed());
             if queue.is_empty() {
@@ -152,37 +156,45 @@ mod tests {
 
     #[tokio::test]
     async fn answers_find_their_event() {
-        let (sink, mut events) = Sink::new();
+        let (session, mut events) = Session::new();
         let app = async {
             let first = events.recv().await.unwrap();
             let second = events.recv().await.unwrap();
-            assert!(!sink.answer("unknown", 0));
-            assert!(sink.answer(&second.id, 2));
-            assert!(sink.answer(&first.id, 1));
+            assert!(!session.answer("unknown", 0));
+            assert!(session.answer(&second.id, 2));
+            assert!(session.answer(&first.id, 1));
         };
-        let (a, b, ()) = tokio::join!(sink.deliver(event("a")), sink.deliver(event("b")), app);
+        let (a, b, ()) = tokio::join!(
+            session.deliver(event("a")),
+            session.deliver(event("b")),
+            app
+        );
         assert_eq!((a.unwrap(), b.unwrap()), (1, 2));
-        assert!(sink.waiting.lock().is_empty());
+        assert!(session.waiting.lock().is_empty());
     }
 
     #[tokio::test]
     async fn closing_ends_every_wait() {
-        let (sink, _events) = Sink::new();
-        let (answer, ()) = tokio::join!(sink.deliver(event("a")), async { sink.close() });
+        let (session, _events) = Session::new();
+        let (answer, ()) = tokio::join!(session.deliver(event("a")), async { session.close() });
         assert_eq!(answer.unwrap_err().problem, "stream closed");
-        assert!(sink.waiting.lock().is_empty());
+        assert!(session.waiting.lock().is_empty());
     }
 
     #[tokio::test]
     async fn the_same_id_may_be_under_way_twice() {
-        let (sink, mut events) = Sink::new();
+        let (session, mut events) = Session::new();
         let app = async {
             for status in [0, 1] {
                 let id = events.recv().await.unwrap().id;
-                assert!(sink.answer(&id, status));
+                assert!(session.answer(&id, status));
             }
         };
-        let (a, b, ()) = tokio::join!(sink.deliver(event("a")), sink.deliver(event("a")), app);
+        let (a, b, ()) = tokio::join!(
+            session.deliver(event("a")),
+            session.deliver(event("a")),
+            app
+        );
         assert_eq!((a.unwrap(), b.unwrap()), (0, 1));
     }
 }

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use app_channel::ProgrammaticSubscription;
+use component::pubsub::Batching;
 use expressions::{Expression, Variables};
 
 use crate::{Error, cloud_event};
@@ -36,7 +37,7 @@ pub struct Subscription {
     pub metadata: BTreeMap<String, String>,
     pub rules: Vec<Rule>,
     pub dead_letter_topic: Option<String>,
-    pub bulk: Option<Bulk>,
+    pub bulk: Option<Batching>,
     pub kind: SubscriptionKind,
     /// Whether messages come without an envelope, or what is wrong with the field that says so.
     pub raw: Result<bool, String>,
@@ -50,25 +51,16 @@ pub struct Rule {
     pub path: String,
 }
 
-/// How events are batched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bulk {
-    pub most: usize,
-    pub wait: Duration,
-}
-
 /// Largest batch that is asked for at once, whatever a subscription says.
 const MOST_BATCHED: i32 = 10_000;
 
-impl Bulk {
-    fn new(most: i32, wait_ms: i32) -> Self {
-        let or = |value: i32, default: i32| if value > 0 { value } else { default };
-        let most = or(most, crds::subscription::BulkSubscribe::DEFAULT_MESSAGES).min(MOST_BATCHED);
-        let wait = or(wait_ms, crds::subscription::BulkSubscribe::DEFAULT_AWAIT_MS);
-        Self {
-            most: usize::try_from(most).unwrap_or(1),
-            wait: Duration::from_millis(u64::try_from(wait).unwrap_or_default()),
-        }
+fn batching(most: i32, wait_ms: i32) -> Batching {
+    let or = |value: i32, default: i32| if value > 0 { value } else { default };
+    let most = or(most, crds::subscription::BulkSubscribe::DEFAULT_MESSAGES).min(MOST_BATCHED);
+    let wait = or(wait_ms, crds::subscription::BulkSubscribe::DEFAULT_AWAIT_MS);
+    Batching {
+        most: usize::try_from(most).unwrap_or(1),
+        wait: Duration::from_millis(u64::try_from(wait).unwrap_or_default()),
     }
 }
 
@@ -76,9 +68,10 @@ impl Subscription {
     /// Compiles a resource.
     ///
     /// # Errors
-    /// [`Error::Rule`].
+    /// [`Error::Rule`], [`Error::TopicEmpty`].
     pub fn declared(resource: crds::Subscription) -> Result<Self, Error> {
         let spec = resource.spec;
+        check_topic(&spec.pubsubname, &spec.topic)?;
         let mut rules: Vec<(String, String)> = spec
             .routes
             .rules
@@ -95,7 +88,7 @@ impl Subscription {
             metadata: spec.metadata,
             dead_letter_topic: spec.dead_letter_topic.filter(|topic| !topic.is_empty()),
             bulk: spec.bulk_subscribe.filter(|bulk| bulk.enabled).map(|bulk| {
-                Bulk::new(
+                batching(
                     bulk.max_messages_count.unwrap_or_default(),
                     bulk.max_await_duration_ms.unwrap_or_default(),
                 )
@@ -107,8 +100,9 @@ impl Subscription {
     /// Compiles what the app asks for.
     ///
     /// # Errors
-    /// [`Error::Rule`].
+    /// [`Error::Rule`], [`Error::TopicEmpty`].
     pub fn programmatic(asked: ProgrammaticSubscription) -> Result<Self, Error> {
+        check_topic(&asked.pubsub, &asked.topic)?;
         let mut rules: Vec<(String, String)> = asked
             .rules
             .into_iter()
@@ -129,7 +123,7 @@ impl Subscription {
             dead_letter_topic: Some(asked.dead_letter_topic).filter(|topic| !topic.is_empty()),
             bulk: asked
                 .bulk
-                .map(|bulk| Bulk::new(bulk.max_messages, bulk.max_await_ms)),
+                .map(|bulk| batching(bulk.max_messages, bulk.max_await_ms)),
             kind: SubscriptionKind::Programmatic,
         })
     }
@@ -198,6 +192,15 @@ impl Subscription {
             kind: self.kind,
         }
     }
+}
+
+fn check_topic(pubsub: &str, topic: &str) -> Result<(), Error> {
+    if topic.is_empty() {
+        return Err(Error::TopicEmpty {
+            pubsub: pubsub.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn compile(topic: &str, rules: Vec<(String, String)>) -> Result<Vec<Rule>, Error> {
@@ -281,7 +284,7 @@ mod tests {
         assert_eq!(subscription.dead_letter_topic, None);
         assert_eq!(
             subscription.bulk,
-            Some(Bulk {
+            Some(Batching {
                 most: 5,
                 wait: Duration::from_secs(1)
             })
@@ -303,6 +306,7 @@ mod tests {
             path: path.into(),
         };
         let asked = |rules| ProgrammaticSubscription {
+            topic: "t".into(),
             rules,
             ..Default::default()
         };

@@ -1,36 +1,58 @@
 //! A broker in memory. Each component instance is a bus of its own; a message goes to every subscription whose topic
-//! matches, one after another per topic, and nobody keeps it for later.
+//! matches, in order, and nobody keeps it for later: with its first outcome it is forgotten. Q-in-memory-retry
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use component::{
-    Component, Open, PubSub, Result, Spawn,
+    Component, Error, ErrorKind, Open, PubSub, Result, Spawn,
     pubsub::{
-        Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
-        PublishRequest, SubscribeRequest, deliveries,
+        Ack, Capabilities, Capability, Deliveries, Delivery, DeliverySender, Ended, Message,
+        PublishRequest, Redelivery, SubscribeRequest, deliveries,
     },
 };
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::mpsc;
 
-/// Messages that wait between the bus and one subscription.
-const CAPACITY: usize = 64;
+/// Messages that wait for one subscription before it takes them.
+const MOST_QUEUED: usize = 16_384;
 
-/// Most times a message is handed to a subscription that asks for it again.
-const MOST_ATTEMPTS: u32 = 10;
+/// Bytes of these messages.
+const MOST_QUEUED_BYTES: usize = 64 << 20;
 
 /// A broker in this process.
 pub struct InMemory {
     tasks: Arc<dyn Spawn>,
-    topics: Mutex<BTreeMap<String, Vec<Subscription>>>,
+    topics: Mutex<BTreeMap<String, Vec<Queue>>>,
 }
 
-#[derive(Clone)]
-struct Subscription {
-    sender: DeliverySender,
-    /// One message of a topic is handled at a time, in order.
-    turn: Arc<tokio::sync::Mutex<()>>,
+/// What waits for one subscription: publishers do not.
+struct Queue {
+    messages: mpsc::Sender<Message>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    fn has_room(&self, bytes: usize) -> bool {
+        let queued = self.bytes.load(Ordering::Relaxed);
+        // A message that is larger than the limit may wait alone.
+        let fits = queued == 0 || queued.saturating_add(bytes) <= MOST_QUEUED_BYTES;
+        self.messages.capacity() > 0 && fits
+    }
+
+    fn push(&self, message: Message) {
+        let bytes = message.size();
+        // Room was looked for under the same lock; a subscription that has closed meanwhile takes no message.
+        if self.messages.try_send(message).is_ok() {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 impl InMemory {
@@ -41,58 +63,34 @@ impl InMemory {
             topics: Mutex::default(),
         }
     }
-
-    fn matching(&self, topic: &str) -> Vec<Subscription> {
-        let mut topics = self.topics.lock();
-        let mut found = Vec::new();
-        topics.retain(|pattern, subscriptions| {
-            subscriptions.retain(|subscription| !subscription.sender.is_closed());
-            if wildcard(pattern, topic) {
-                found.extend(subscriptions.iter().cloned());
-            }
-            !subscriptions.is_empty()
-        });
-        found
-    }
 }
 
-/// Hands a message over and waits for what the subscriber says of it; the turn ends with it.
-async fn hand_over(mut subscription: Subscription, message: Message, _turn: OwnedMutexGuard<()>) {
-    for _ in 0..MOST_ATTEMPTS {
-        if subscription.sender.wanted().await.is_err() {
-            return;
-        }
-        let (answer, answered) = oneshot::channel();
-        let delivery = Delivery {
-            order_key: Some(message.topic.clone()),
-            message: message.clone(),
-            ack: Ack::new(Answer(answer)),
+/// Hands over what waits, in order, as long as it is wanted.
+async fn hand_over(
+    mut messages: mpsc::Receiver<Message>,
+    bytes: Arc<AtomicUsize>,
+    mut sender: DeliverySender,
+) {
+    loop {
+        let message = tokio::select! {
+            () = sender.closed() => return,
+            message = messages.recv() => message,
         };
-        if subscription.sender.send(delivery).await.is_err() {
+        let Some(message) = message else {
+            sender.end(Ended::Closed);
+            return;
+        };
+        bytes.fetch_sub(message.size(), Ordering::Relaxed);
+        // It may have come while the subscription is paused.
+        if sender.wanted().await.is_err() {
             return;
         }
-        if answered.await != Ok(Outcome::Retry) {
+        let topic = message.topic.clone();
+        let delivery = Delivery::new(message, Ack::none()).in_order_of(topic);
+        if sender.send(delivery).await.is_err() {
             return;
         }
     }
-    tracing::warn!(
-        target: "dapr.contrib",
-        "a message of topic {} is given up after {MOST_ATTEMPTS} attempts",
-        message.topic
-    );
-}
-
-struct Answer(oneshot::Sender<Outcome>);
-
-#[async_trait]
-impl Acknowledge for Answer {
-    async fn settle(self: Box<Self>, outcome: Outcome) -> Result<()> {
-        // The publisher may have gone; nobody else waits.
-        let _ = self.0.send(outcome);
-        Ok(())
-    }
-
-    fn release(self: Box<Self>) {}
 }
 
 #[async_trait]
@@ -104,35 +102,59 @@ impl Component for InMemory {
 
 #[async_trait]
 impl PubSub for InMemory {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[Capability::SubscribeWildcards]
+    fn capabilities(&self) -> Capabilities {
+        [Capability::SubscribeWildcards].into()
     }
 
-    async fn publish(&self, request: PublishRequest) -> Result<()> {
+    async fn publish(&self, request: &PublishRequest) -> Result<()> {
         let message = Message {
-            topic: request.topic,
-            data: request.data,
+            topic: request.topic.clone(),
+            data: request.data.clone(),
             // It is no part of the message: what the data is, its envelope says.
             content_type: None,
-            metadata: request.metadata,
+            metadata: request.metadata.clone(),
         };
-        for subscription in self.matching(&message.topic) {
-            // A message waits for the one before it, but its publisher does not wait for its handling.
-            let turn = Arc::clone(&subscription.turn).lock_owned().await;
-            let delivery = hand_over(subscription, message.clone(), turn);
-            self.tasks.spawn("in-memory delivery", Box::pin(delivery));
+        let mut topics = self.topics.lock();
+        topics.retain(|_, queues| {
+            queues.retain(|queue| !queue.messages.is_closed());
+            !queues.is_empty()
+        });
+        let matching = topics
+            .iter()
+            .filter(|(pattern, _)| wildcard(pattern, &message.topic))
+            .flat_map(|(_, queues)| queues);
+        let (bytes, found) = (message.size(), matching.collect::<Vec<_>>());
+        // All subscriptions get it or none, so that publishing again doubles nothing.
+        if !found.iter().all(|queue| queue.has_room(bytes)) {
+            return Err(Error::new(
+                ErrorKind::RateLimited,
+                format!(
+                    "the queue of a subscription to topic {} is full",
+                    message.topic
+                ),
+            ));
+        }
+        for queue in found {
+            queue.push(message.clone());
         }
         Ok(())
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
-        let (sender, deliveries) = deliveries(CAPACITY);
-        let subscription = Subscription {
-            sender,
-            turn: Arc::default(),
+        let (sender, deliveries) = deliveries(request.limits, Redelivery::Never);
+        let (messages, receiver) = mpsc::channel(MOST_QUEUED);
+        let bytes = Arc::<AtomicUsize>::default();
+        let queue = Queue {
+            messages,
+            bytes: Arc::clone(&bytes),
         };
-        let mut topics = self.topics.lock();
-        topics.entry(request.topic).or_default().push(subscription);
+        let run = hand_over(receiver, bytes, sender);
+        self.tasks.spawn("in-memory subscription", Box::pin(run));
+        self.topics
+            .lock()
+            .entry(request.topic)
+            .or_default()
+            .push(queue);
         Ok(deliveries)
     }
 }
@@ -158,6 +180,9 @@ fn wildcard(pattern: &str, topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use component::pubsub::{Limits, Outcome};
+    use futures::FutureExt;
+
     use super::*;
 
     struct Detached;
@@ -205,33 +230,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_is_delivered_again_until_it_is_settled() {
+    async fn a_message_is_delivered_once_whatever_becomes_of_it() {
         let bus = bus();
         let mut deliveries = bus.subscribe(subscribe("t")).await.unwrap();
-        bus.publish(publish("t")).await.unwrap();
+        for data in ["a", "b"] {
+            let request = PublishRequest {
+                data: data.into(),
+                ..publish("t")
+            };
+            bus.publish(&request).await.unwrap();
+        }
         let first = deliveries.next().await.unwrap();
         first.ack.settle(Outcome::Retry).await.unwrap();
         let second = deliveries.next().await.unwrap();
-        second.ack.settle(Outcome::Ok).await.unwrap();
+        assert_eq!(second.message.data, "b");
     }
 
     #[tokio::test]
-    async fn a_message_waits_for_the_one_before_it() {
+    async fn publishers_do_not_wait_for_subscribers_up_to_a_limit() {
         let bus = bus();
-        let mut deliveries = bus.subscribe(subscribe("t")).await.unwrap();
-        bus.publish(publish("t")).await.unwrap();
-        let first = deliveries.next().await.unwrap();
-        let mut second = Box::pin(bus.publish(publish("t")));
-        assert!(futures::poll!(&mut second).is_pending());
-        first.ack.settle(Outcome::Ok).await.unwrap();
-        second.await.unwrap();
+        let request = SubscribeRequest {
+            limits: Limits::default().at_most(1),
+            ..subscribe("t")
+        };
+        let _deliveries = bus.subscribe(request).await.unwrap();
+        let mut published = 0;
+        let refused = loop {
+            let message = publish("t");
+            let published_now = bus.publish(&message).now_or_never();
+            match published_now.expect("without waiting") {
+                Ok(()) => published += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::RateLimited);
+        assert!(published >= MOST_QUEUED, "{published}");
     }
 
     #[tokio::test]
     async fn nobody_listening_is_no_failure() {
         let bus = bus();
-        bus.publish(publish("t")).await.unwrap();
+        bus.publish(&publish("t")).await.unwrap();
         drop(bus.subscribe(subscribe("t")).await.unwrap());
-        bus.publish(publish("t")).await.unwrap();
+        bus.publish(&publish("t")).await.unwrap();
     }
 }

@@ -8,7 +8,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use component::{
     Component, Error, ErrorKind, Metadata, Open, PubSub, Result, Spawn,
-    pubsub::{Capability, Deliveries, PublishRequest, SubscribeRequest, deliveries},
+    pubsub::{
+        Backoff, Capabilities, Deliveries, Ended, PublishRequest, Redelivery, SubscribeRequest,
+        deliveries,
+    },
 };
 use redis::Value;
 use tokio::sync::Semaphore;
@@ -45,14 +48,14 @@ struct Options {
     /// Name of the group, and of this consumer in it.
     consumer: String,
     /// How long a message may stay pending, and how often that is looked at; nothing where neither is done.
-    redelivery: Option<Redelivery>,
+    redelivery: Option<Claims>,
     queue_depth: usize,
     concurrency: usize,
     trim: Option<Trim>,
 }
 
 #[derive(Clone, Copy)]
-struct Redelivery {
+struct Claims {
     after: Duration,
     every: Duration,
 }
@@ -83,8 +86,7 @@ impl Options {
         }
         Ok(Self {
             consumer: consumer.to_owned(),
-            redelivery: (!after.is_zero() && !every.is_zero())
-                .then_some(Redelivery { after, every }),
+            redelivery: (!after.is_zero() && !every.is_zero()).then_some(Claims { after, every }),
             queue_depth: metadata
                 .parse(&["queueDepth"])?
                 .unwrap_or(QUEUE_DEPTH)
@@ -148,11 +150,11 @@ impl Component for Redis {
 
 #[async_trait]
 impl PubSub for Redis {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
     }
 
-    async fn publish(&self, request: PublishRequest) -> Result<()> {
+    async fn publish(&self, request: &PublishRequest) -> Result<()> {
         self.check_open()?;
         let mut add = redis::cmd("XADD");
         add.arg(&request.topic);
@@ -184,7 +186,8 @@ impl PubSub for Redis {
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
         self.check_open()?;
-        let (sender, deliveries) = deliveries(self.options.queue_depth);
+        let limits = request.limits.at_most(self.options.concurrency);
+        let (sender, deliveries) = deliveries(limits, Redelivery::Broker(Backoff::NONE));
         let subscription = Arc::new(Subscription::new(
             self.client.clone(),
             Arc::clone(&self.options),
@@ -196,7 +199,7 @@ impl PubSub for Redis {
         let closed = self.closed.clone();
         let run = async move {
             tokio::select! {
-                () = closed.cancelled() => {}
+                () = closed.cancelled() => subscription.end(Ended::Closed),
                 () = subscription.run() => {}
             }
         };

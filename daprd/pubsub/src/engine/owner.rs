@@ -2,13 +2,33 @@
 
 use async_trait::async_trait;
 use blocks::{Declared, LoadError, Owner};
+use futures::future::join_all;
 
-use super::Engine;
+use super::{Engine, Inner};
 use crate::{
     brokers::{Broker, NAMESPACED},
     delivery::Mode,
     scopes::Scopes,
 };
+
+/// A component takes nothing in while this lives: it is about to be replaced.
+struct Paused<'e> {
+    inner: &'e Inner,
+    pubsub: &'e str,
+}
+
+impl<'e> Paused<'e> {
+    fn new(inner: &'e Inner, pubsub: &'e str) -> Self {
+        inner.consumers.lock().pause(pubsub, true);
+        Self { inner, pubsub }
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.inner.consumers.lock().pause(self.pubsub, false);
+    }
+}
 
 /// A broker is replaced with intake paused, so that nothing is consumed twice (architecture 5.5).
 #[async_trait]
@@ -19,28 +39,16 @@ impl Owner for Engine {
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
         let inner = &self.0;
-        let options = &inner.options;
-        let mut lines = inner.lines.lock().await;
-        let pause = |mode: Mode| {
-            for open in lines.open.get(&declared.name).into_iter().flatten() {
-                open.mode.send_replace(mode);
-            }
-        };
-        pause(Mode::Pause);
+        let options = &inner.core.options;
+        let paused = Paused::new(inner, &declared.name);
         let component_type = declared.type_below(self.prefix());
         let opening =
             options
                 .catalog
                 .pubsub
                 .open(&component_type, &declared.version, declared.open());
-        let component = match declared.within_limit(opening).await {
-            Ok(component) => component,
-            Err(error) => {
-                pause(Mode::Run);
-                return Err(error);
-            }
-        };
-        let capabilities = component.capabilities().iter().map(|one| one.name());
+        let component = declared.within_limit(opening).await?;
+        let capabilities = component.capabilities().names();
         let prefix = match declared.metadata.boolean(&[NAMESPACED]) {
             Some(true) => options.namespace.clone(),
             _ => String::new(),
@@ -51,14 +59,16 @@ impl Owner for Engine {
             Scopes::parse(&declared.metadata, &options.app_id),
             prefix,
         );
-        let old = inner.brokers.put(broker);
-        if lines.active {
-            inner.ask(&mut lines).await;
+        let old = inner.core.brokers.put(broker);
+        inner.reconcile(Mode::Drain);
+        drop(paused);
+        let active = inner.consumers.lock().active;
+        if active {
+            inner.ask().await;
+            inner.reconcile(Mode::Drain);
         }
-        inner
-            .reconcile(&mut lines, &declared.name, Mode::Drain)
-            .await;
-        drop(lines);
+        let changes = inner.consumers.lock().changes(Some(&declared.name));
+        changes.settled().await;
         if let Some(old) = old {
             old.close().await;
         }
@@ -67,28 +77,27 @@ impl Owner for Engine {
 
     async fn remove(&self, name: &str) {
         let inner = &self.0;
-        let mut lines = inner.lines.lock().await;
-        let Some(old) = inner.brokers.take(name) else {
+        let Some(old) = inner.core.brokers.take(name) else {
             return;
         };
-        inner.reconcile(&mut lines, name, Mode::Drain).await;
-        for (_, _, sink) in inner.book.lock().streams(Some(name)) {
-            sink.close();
+        inner.reconcile(Mode::Drain);
+        let changes = inner.consumers.lock().changes(Some(name));
+        changes.settled().await;
+        for (_, _, session) in inner.declarations.lock().streams(Some(name)) {
+            session.close();
         }
-        drop(lines);
         old.close().await;
     }
 
     fn components(&self) -> Vec<blocks::Listed> {
-        self.0.brokers.listed()
+        self.0.core.brokers.listed()
     }
 
     async fn close(&self) {
         self.shut_down().await;
-        for name in self.0.brokers.names() {
-            if let Some(broker) = self.0.brokers.take(&name) {
-                broker.close().await;
-            }
-        }
+        let brokers = &self.0.core.brokers;
+        let all = brokers.names().into_iter();
+        let all = all.filter_map(|name| brokers.take(&name));
+        join_all(all.map(Broker::close)).await;
     }
 }

@@ -6,14 +6,15 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use component::{
     Catalog, Component, PubSub, Result,
     pubsub::{
-        Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
-        PublishRequest, SubscribeRequest, deliveries,
+        Ack, Acknowledge, Backoff, Capabilities, Deliveries, Delivery, DeliverySender, Message,
+        Outcome, PublishRequest, Redelivery, SubscribeRequest, deliveries,
     },
 };
 use tokio::sync::mpsc;
@@ -57,6 +58,9 @@ impl Bus {
             let bus = bus.clone();
             async move { Ok(Arc::new(bus) as Arc<dyn PubSub>) }
         });
+        catalog
+            .pubsub
+            .add(&["hangs"], "v1", |_| std::future::pending());
     }
 
     /// Hands a message to the subscription of a topic.
@@ -71,6 +75,7 @@ impl Bus {
                 metadata: BTreeMap::from([("name".to_owned(), name.to_owned())]),
             },
             order_key: order_key.map(str::to_owned),
+            attempt: 1,
             ack: Ack::new(Settle(name.to_owned(), ends)),
         };
         sender.send(delivery).await.unwrap();
@@ -102,6 +107,7 @@ struct Settle(String, mpsc::UnboundedSender<End>);
 #[async_trait]
 impl Acknowledge for Settle {
     async fn settle(self: Box<Self>, outcome: Outcome) -> Result<()> {
+        assert_ne!(self.0, "panics", "as the test wants it");
         let _ = self.1.send((self.0, Some(outcome)));
         Ok(())
     }
@@ -115,20 +121,27 @@ impl Component for Bus {}
 
 #[async_trait]
 impl PubSub for Bus {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
     }
 
-    async fn publish(&self, request: PublishRequest) -> Result<()> {
+    async fn publish(&self, request: &PublishRequest) -> Result<()> {
         if request.topic.ends_with("broken") {
             return Err(component::Error::invalid_request("the topic is broken"));
         }
-        self.0.published.send(request).unwrap();
+        self.0.published.send(request.clone()).unwrap();
         Ok(())
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
-        let (sender, deliveries) = deliveries(8);
+        if request.topic == "hangs" {
+            std::future::pending::<()>().await;
+        }
+        let redelivery = match &*request.topic {
+            "in-place" => Redelivery::InPlace(Backoff::constant(Duration::from_millis(1))),
+            _ => Redelivery::Broker(Backoff::NONE),
+        };
+        let (sender, deliveries) = deliveries(request.limits, redelivery);
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         let mut subscriptions = self.0.subscriptions.lock().unwrap();
         subscriptions.insert(request.topic, sender);

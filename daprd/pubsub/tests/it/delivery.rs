@@ -1,9 +1,11 @@
 //! Messages on their way to an HTTP app.
 
+use blocks::Owner;
 use component::pubsub::Outcome;
+use pubsub::Publish;
 use serde_json::json;
 
-use crate::World;
+use crate::{World, declared, soon};
 
 const EVENT: &str = r#"{"id":"1","type":"a","specversion":"1.0","data":7}"#;
 const ONE: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t"}]"#;
@@ -128,6 +130,24 @@ async fn order_is_kept_within_a_key_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn in_place_the_next_of_a_key_waits_for_the_last_attempt_of_the_one_before() {
+    let ordered = r#"[{"pubsubname":"bus","topic":"in-place","route":"/t"}]"#;
+    let world = World::new(ordered).await;
+    for name in ["a1", "a2"] {
+        world.bus.send("in-place", name, EVENT, Some("a")).await;
+    }
+    for (name, status) in [("a1", 500), ("a1", 500), ("a1", 200), ("a2", 200)] {
+        let event = world.app.event().await;
+        assert_eq!(event.headers["name"], name);
+        event.answer(status, "");
+    }
+    for name in ["a1", "a2"] {
+        assert_eq!(world.bus.end().await, (name.into(), Some(Outcome::Ok)));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn batches_are_answered_by_entry() {
     let bulk = r#"[{"pubsubname":"bus","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":60000}}]"#;
     let world = World::new(bulk).await;
@@ -171,6 +191,47 @@ async fn the_inbound_policy_tries_again() {
     assert_eq!(world.bus.published().await.topic, "dead");
     assert_eq!(world.bus.end().await.1, Some(Outcome::Ok));
     world.end().await;
+}
+
+/// The broker in memory keeps nothing: what the policy does not deliver again is gone, and the next one comes.
+#[tokio::test]
+async fn in_memory_delivers_again_only_as_the_policy_says() {
+    for retries in [None, Some(2)] {
+        let policy = retries.map(|retries| {
+            let resource = json!({
+                "apiVersion": "dapr.io/v1alpha1", "kind": "Resiliency", "metadata": {"name": "r"},
+                "spec": {
+                    "policies": {"retries": {"some": {"policy": "constant", "duration": "1ms", "maxRetries": retries}}},
+                    "targets": {"components": {"mem": {"inbound": {"retry": "some"}}}}
+                }
+            });
+            serde_json::from_value::<crds::Resiliency>(resource).unwrap()
+        });
+        let policy: Vec<_> = policy.into_iter().collect();
+        let subscribed = r#"[{"pubsubname":"mem","topic":"t","route":"/t"}]"#;
+        let world = World::with(subscribed, &[], &policy).await;
+        let memory = declared("mem", "pubsub.in-memory", &[]);
+        world.engine.apply(memory).await.unwrap();
+        for data in ["1", "2"] {
+            let publish = Publish {
+                pubsub: "mem".into(),
+                topic: "t".into(),
+                data: data.into(),
+                ..Publish::default()
+            };
+            // Nobody has answered the first when the second is published.
+            soon(world.engine.publish(publish)).await.unwrap();
+        }
+        for _ in 0..=retries.unwrap_or(0) {
+            let event = world.app.event().await;
+            assert_eq!(event.body["data"], "1", "{retries:?}");
+            event.answer(500, "");
+        }
+        let event = world.app.event().await;
+        assert_eq!(event.body["data"], "2", "{retries:?}");
+        event.answer(200, "");
+        world.end().await;
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 mod app;
 mod bus;
 mod delivery;
+mod independence;
+mod log;
 mod publish;
 mod reload;
 mod stream;
@@ -96,9 +98,11 @@ impl World {
 }
 
 fn declared(name: &str, component_type: &str, metadata: &[(&str, &str)]) -> Declared {
-    struct Nowhere;
-    impl Spawn for Nowhere {
-        fn spawn(&self, _: &str, _: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {}
+    struct Detached;
+    impl Spawn for Detached {
+        fn spawn(&self, _: &str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
+            TaskTracker::new().spawn(task);
+        }
     }
     Declared {
         name: name.into(),
@@ -107,7 +111,7 @@ fn declared(name: &str, component_type: &str, metadata: &[(&str, &str)]) -> Decl
         metadata: metadata.iter().copied().collect::<Metadata>(),
         init_timeout: Duration::from_secs(5),
         instance: Arc::new(Instance::default()),
-        tasks: Arc::new(Nowhere),
+        tasks: Arc::new(Detached),
     }
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
     Result,
-    pubsub::{Ack, Acknowledge, Delivery, DeliverySender, Message, Outcome},
+    pubsub::{Ack, Acknowledge, Delivery, DeliverySender, Ended, Message, Outcome},
 };
 use futures::future;
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ use redis::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Options, Redelivery};
+use super::{Claims, Options};
 use crate::{
     client::{Client, failure},
     connection::Connection,
@@ -49,17 +49,12 @@ pub struct Subscription {
     slots: Arc<Semaphore>,
     topic: String,
     sender: DeliverySender,
-    ours: Arc<Mutex<Ours>>,
+    held: Held,
 }
 
-/// Messages this process knows of.
-#[derive(Default)]
-struct Ours {
-    /// Handed over or waiting for it: must not be claimed from ourselves.
-    held: HashSet<String>,
-    /// To be delivered again in the next round, however short they have been pending.
-    again: HashSet<String>,
-}
+/// Ids of messages that are handed over or wait for it: they must not be claimed from ourselves. What is given back is
+/// pending like anything else, and claimed once it has been pending for long enough.
+type Held = Arc<Mutex<HashSet<String>>>;
 
 impl Subscription {
     pub fn new(
@@ -75,7 +70,7 @@ impl Subscription {
             slots,
             topic,
             sender,
-            ours: Arc::default(),
+            held: Held::default(),
         }
     }
 
@@ -95,6 +90,11 @@ impl Subscription {
                 error,
             )),
         }
+    }
+
+    /// Says why nothing more is read.
+    pub fn end(&self, reason: Ended) {
+        self.sender.clone().end(reason);
     }
 
     /// Reads until the subscription is closed.
@@ -160,19 +160,19 @@ impl Subscription {
         let mut sender = self.sender.clone();
         // All of them are ours from now on, also while they wait for their turn.
         let fresh: Vec<_> = {
-            let mut ours = self.ours.lock();
+            let mut held = self.held.lock();
             messages
                 .into_iter()
-                .filter(|message| ours.held.insert(message.id.clone()))
+                .filter(|message| held.insert(message.id.clone()))
                 .collect()
         };
         for message in fresh {
-            let acknowledge = Settle {
+            let mut settle = Settle {
                 client: self.client.clone(),
                 topic: self.topic.clone(),
                 group: self.options.consumer.clone(),
                 id: message.id.clone(),
-                ours: Arc::clone(&self.ours),
+                held: Arc::clone(&self.held),
                 _slot: None,
             };
             // A paused topic must not hold a slot that others could use.
@@ -182,14 +182,8 @@ impl Subscription {
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
                 return;
             };
-            let delivery = Delivery {
-                message: self.message(message),
-                order_key: None,
-                ack: Ack::new(Settle {
-                    _slot: Some(slot),
-                    ..acknowledge
-                }),
-            };
+            settle._slot = Some(slot);
+            let delivery = Delivery::new(self.message(message), Ack::new(settle));
             if sender.send(delivery).await.is_err() {
                 return;
             }
@@ -217,28 +211,24 @@ impl Subscription {
     }
 
     async fn claim_left(&self) {
-        let Some(redelivery) = self.options.redelivery else {
+        let Some(claims) = self.options.redelivery else {
             // Nothing to do, but the reading must not end with this.
             return future::pending().await;
         };
         let mut sender = self.sender.clone();
         while sender.wanted().await.is_ok() {
-            if let Err(error) = self.claim_round(redelivery).await {
+            if let Err(error) = self.claim_round(claims).await {
                 tracing::warn!(
                     target: "dapr.contrib",
                     "redis streams: error claiming pending messages of {}: {error}",
                     self.topic
                 );
             }
-            tokio::time::sleep(redelivery.every).await;
+            tokio::time::sleep(claims.every).await;
         }
     }
 
-    async fn claim_round(&self, redelivery: Redelivery) -> RedisResult<()> {
-        let again: Vec<String> = self.ours.lock().again.drain().collect();
-        for ids in again.chunks(self.options.queue_depth) {
-            self.claim(ids, Duration::ZERO).await?;
-        }
+    async fn claim_round(&self, claims: Claims) -> RedisResult<()> {
         let mut begin = "-".to_owned();
         for _ in 0..MOST_PAGES {
             let mut pending = redis::cmd("XPENDING");
@@ -248,9 +238,9 @@ impl Subscription {
             let last = page.ids.last().and_then(|entry| following(&entry.id));
             let is_last = page.ids.len() < self.options.queue_depth;
             let left: Vec<String> = {
-                let ours = self.ours.lock();
+                let held = self.held.lock();
                 let is_left = |idle: usize, id: &String| {
-                    idle as u128 >= redelivery.after.as_millis() && !ours.held.contains(id)
+                    idle as u128 >= claims.after.as_millis() && !held.contains(id)
                 };
                 page.ids
                     .into_iter()
@@ -259,7 +249,7 @@ impl Subscription {
                     .collect()
             };
             if !left.is_empty() {
-                self.claim(&left, redelivery.after).await?;
+                self.claim(&left, claims.after).await?;
             }
             match last {
                 Some(next) if !is_last => begin = next,
@@ -321,18 +311,8 @@ struct Settle {
     topic: String,
     group: String,
     id: String,
-    ours: Arc<Mutex<Ours>>,
+    held: Held,
     _slot: Option<OwnedSemaphorePermit>,
-}
-
-impl Settle {
-    fn forget(&self, again: bool) {
-        let mut ours = self.ours.lock();
-        ours.held.remove(&self.id);
-        if again {
-            ours.again.insert(self.id.clone());
-        }
-    }
 }
 
 #[async_trait]
@@ -344,13 +324,16 @@ impl Acknowledge for Settle {
             }
             Outcome::Retry => Ok(()),
         };
-        // Only now: until it is acknowledged it counts as pending.
-        self.forget(outcome == Outcome::Retry);
         answer.map_err(|error| failure("redis streams: error acknowledging a message", error))
     }
 
-    fn release(self: Box<Self>) {
-        self.forget(false);
+    fn release(self: Box<Self>) {}
+}
+
+impl Drop for Settle {
+    /// Only now: until it is acknowledged it counts as pending.
+    fn drop(&mut self) {
+        self.held.lock().remove(&self.id);
     }
 }
 

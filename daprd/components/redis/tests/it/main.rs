@@ -13,7 +13,11 @@ mod takeover;
 mod tls;
 mod usage;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use component::{
@@ -76,7 +80,7 @@ async fn publish(broker: &dyn PubSub, topic: &str, data: &'static [u8]) -> compo
         data: Bytes::from_static(data),
         ..PublishRequest::default()
     };
-    broker.publish(request).await
+    broker.publish(&request).await
 }
 
 /// The next message, settled.
@@ -113,7 +117,10 @@ async fn pubsub_conforms() {
     ];
     let broker = broker(&[&own[..], &QUICK].concat()).await.unwrap();
     pubsub::suite(&*broker, table::row(table::PUBSUB, "redis"), TRAITS).await;
-    let closed = broker.publish(PublishRequest::default()).await.unwrap_err();
+    let closed = broker
+        .publish(&PublishRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(closed.kind(), ErrorKind::Unavailable);
 }
 
@@ -166,6 +173,35 @@ async fn keys_live_as_long_as_the_store_says() {
     assert!(item.metadata.contains_key("ttlExpireTime"));
 }
 
+/// What is given back, by an outcome or without a word, is pending like anything else: not before it has been for as long as
+/// the metadata say is it delivered again, whoever had it.
+#[tokio::test]
+async fn a_message_given_back_is_pending_for_its_time() {
+    let server = Server::start(&[]).await;
+    let fields = [
+        ("redisHost", server.address.as_str()),
+        ("processingTimeout", "1s"),
+        ("redeliverInterval", "50ms"),
+    ];
+    let broker = broker(&fields).await.unwrap();
+    let mut deliveries = subscribe(&*broker, "t").await;
+    publish(&*broker, "t", b"m").await.unwrap();
+    let mut delivery = deliveries.next().await.unwrap();
+    for give_back in [true, false] {
+        let since = Instant::now();
+        match give_back {
+            true => delivery.ack.settle(Outcome::Retry).await.unwrap(),
+            false => drop(delivery),
+        }
+        let again = tokio::time::timeout(Duration::from_secs(20), deliveries.next()).await;
+        delivery = again.expect("in time").expect("a message");
+        // It became pending a little before we had it.
+        let pending = since.elapsed();
+        assert!(pending > Duration::from_millis(800), "{pending:?}");
+    }
+    delivery.ack.settle(Outcome::Ok).await.unwrap();
+}
+
 async fn length(server: &Server, topic: &str) -> usize {
     server
         .connection()
@@ -191,7 +227,7 @@ async fn streams_are_laid_out_and_trimmed_as_configured() {
             metadata: [("a".to_owned(), "b".to_owned())].into(),
             ..PublishRequest::default()
         };
-        broker.publish(request).await.unwrap();
+        broker.publish(&request).await.unwrap();
     }
     let left = length(&server, "t").await;
     assert!((10..100).contains(&left), "{left}");
@@ -261,7 +297,7 @@ async fn no_more_messages_are_handled_than_allowed() {
             topic: "t".into(),
             ..PublishRequest::default()
         };
-        broker.publish(request).await.unwrap();
+        broker.publish(&request).await.unwrap();
     }
     let first = deliveries.next().await.unwrap();
     let _second = deliveries.next().await.unwrap();

@@ -6,20 +6,20 @@ use std::{collections::BTreeMap, sync::Arc};
 use indexmap::IndexMap;
 
 use crate::{
-    stream::Sink,
+    stream::Session,
     subscription::{Listed, Subscription},
 };
 
 #[derive(Default)]
-pub struct Book {
+pub struct Declarations {
     /// By resource name, in the order in which they came.
     declarative: IndexMap<String, Arc<Subscription>>,
     programmatic: Vec<Arc<Subscription>>,
-    streams: BTreeMap<u64, (Arc<Subscription>, Arc<Sink>)>,
+    streams: BTreeMap<u64, (Arc<Subscription>, Arc<Session>)>,
     next_stream: u64,
 }
 
-impl Book {
+impl Declarations {
     pub fn declare(&mut self, name: String, subscription: Subscription) {
         self.declarative.shift_remove(&name);
         self.declarative.insert(name, Arc::new(subscription));
@@ -33,11 +33,15 @@ impl Book {
         self.programmatic = subscriptions.into_iter().map(Arc::new).collect();
     }
 
-    pub fn add_stream(&mut self, subscription: Arc<Subscription>, sink: Arc<Sink>) -> u64 {
+    pub fn add_stream(&mut self, subscription: Arc<Subscription>, session: Arc<Session>) -> u64 {
         let id = self.next_stream;
         self.next_stream += 1;
-        self.streams.insert(id, (subscription, sink));
+        self.streams.insert(id, (subscription, session));
         id
+    }
+
+    pub fn has_stream(&self, id: u64) -> bool {
+        self.streams.contains_key(&id)
     }
 
     pub fn remove_stream(&mut self, id: u64) {
@@ -45,23 +49,18 @@ impl Book {
     }
 
     /// The streams of one component, or of all.
-    pub fn streams(&self, pubsub: Option<&str>) -> Vec<(u64, Arc<Subscription>, Arc<Sink>)> {
+    pub fn streams(&self, pubsub: Option<&str>) -> Vec<(u64, Arc<Subscription>, Arc<Session>)> {
         self.streams
             .iter()
             .filter(|(_, (subscription, _))| pubsub.is_none_or(|name| subscription.pubsub == name))
-            .map(|(id, (subscription, sink))| (*id, Arc::clone(subscription), Arc::clone(sink)))
-            .collect()
-    }
-
-    /// The subscriptions that deliver to the app from one component, one per topic.
-    pub fn of_app(&self, pubsub: &str) -> Vec<Arc<Subscription>> {
-        let all = self.effective().into_iter();
-        all.filter(|subscription| subscription.pubsub == pubsub)
+            .map(|(id, (subscription, session))| {
+                (*id, Arc::clone(subscription), Arc::clone(session))
+            })
             .collect()
     }
 
     pub fn listed(&self) -> Vec<Listed> {
-        let app = self.effective().into_iter();
+        let app = self.of_app().into_iter();
         let streams = self
             .streams
             .values()
@@ -71,8 +70,9 @@ impl Book {
             .collect()
     }
 
-    /// The first resource of a topic counts, and the last subscription of the app itself.
-    fn effective(&self) -> Vec<Arc<Subscription>> {
+    /// The subscriptions that deliver to the app, one per topic: the first resource of it, and before that the last of the
+    /// app itself.
+    pub fn of_app(&self) -> Vec<Arc<Subscription>> {
         let mut by_topic: IndexMap<(&str, &str), &Arc<Subscription>> = IndexMap::new();
         for subscription in self.declarative.values() {
             by_topic.entry(key(subscription)).or_insert(subscription);
@@ -105,35 +105,35 @@ mod tests {
         }
     }
 
-    fn topics(book: &Book) -> Vec<(String, SubscriptionKind)> {
-        let listed = book.listed().into_iter();
+    fn topics(declarations: &Declarations) -> Vec<(String, SubscriptionKind)> {
+        let listed = declarations.listed().into_iter();
         listed.map(|one| (one.topic, one.kind)).collect()
     }
 
     #[test]
     fn the_apps_own_take_the_place_of_resources() {
         use SubscriptionKind::{Declarative, Programmatic, Streaming};
-        let mut book = Book::default();
-        book.declare("one".into(), subscription("bus", "a", Declarative));
-        book.declare("two".into(), subscription("bus", "b", Declarative));
-        book.declare("shadowed".into(), subscription("bus", "b", Declarative));
-        book.set_programmatic(vec![
+        let mut declarations = Declarations::default();
+        declarations.declare("one".into(), subscription("bus", "a", Declarative));
+        declarations.declare("two".into(), subscription("bus", "b", Declarative));
+        declarations.declare("shadowed".into(), subscription("bus", "b", Declarative));
+        declarations.set_programmatic(vec![
             subscription("bus", "b", Programmatic),
             subscription("other", "c", Programmatic),
         ]);
-        let (sink, _events) = Sink::new();
+        let (session, _events) = Session::new();
         let stream = Arc::new(subscription("bus", "a", Streaming));
-        let id = book.add_stream(stream, sink);
+        let id = declarations.add_stream(stream, session);
         let all = [
             ("a".to_owned(), Declarative),
             ("b".to_owned(), Programmatic),
             ("c".to_owned(), Programmatic),
             ("a".to_owned(), Streaming),
         ];
-        assert_eq!(topics(&book), all);
-        assert_eq!(book.of_app("bus").len(), 2);
-        book.remove_stream(id);
-        book.withdraw("one");
-        assert_eq!(topics(&book), all[1..3]);
+        assert_eq!(topics(&declarations), all);
+        assert_eq!(declarations.of_app().len(), 3);
+        declarations.remove_stream(id);
+        declarations.withdraw("one");
+        assert_eq!(topics(&declarations), all[1..3]);
     }
 }

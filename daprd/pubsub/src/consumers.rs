@@ -1,0 +1,176 @@
+//! Which subscriptions are open: what should be goes in, and what is to be opened and ended comes out. Nothing here waits,
+//! so no lock is held across a broker's call, and a caller that goes away in the middle leaves nothing undone.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    brokers::Broker,
+    consumer::Phase,
+    delivery::{Mode, Target},
+    subscription::Subscription,
+};
+
+/// What an open subscription is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    App { pubsub: String, topic: String },
+    Stream(u64),
+}
+
+/// A subscription that should be open.
+pub struct Wanted {
+    pub key: Key,
+    pub broker: Arc<Broker>,
+    pub subscription: Arc<Subscription>,
+    pub target: Target,
+}
+
+/// How an open subscription is told what to do, and says how far it is.
+#[derive(Clone)]
+pub struct Control {
+    pub mode: watch::Sender<Mode>,
+    pub phase: watch::Receiver<Phase>,
+    pub ended: CancellationToken,
+}
+
+impl Control {
+    /// An end is not taken back, only hastened.
+    fn set(&self, to: Mode) {
+        self.mode.send_if_modified(|mode| {
+            let changes = *mode != to && (*mode <= Mode::Pause || to > *mode);
+            if changes {
+                *mode = to;
+            }
+            changes
+        });
+    }
+}
+
+/// A subscription that is open or being opened.
+pub struct Open {
+    pub key: Key,
+    pub broker: Arc<Broker>,
+    pub subscription: Arc<Subscription>,
+    pub control: Control,
+}
+
+/// The open subscriptions.
+#[derive(Default)]
+pub struct Consumers {
+    /// Whether the app takes events.
+    pub active: bool,
+    /// Whether everything has ended for good.
+    pub closed: bool,
+    open: Vec<Open>,
+    /// Told to end, and not yet over: others of their key wait for them.
+    ending: Vec<Open>,
+}
+
+/// What a caller may wait for after a change.
+#[derive(Default)]
+pub struct Changes {
+    opening: Vec<watch::Receiver<Phase>>,
+    ending: Vec<CancellationToken>,
+}
+
+impl Changes {
+    /// Until what was to end has ended, and what was to open is open or tried again in the background. Dropping the future
+    /// changes nothing.
+    pub async fn settled(self) {
+        join_all(self.ending.iter().map(CancellationToken::cancelled)).await;
+        join_all(self.opening.into_iter().map(|mut phase| async move {
+            // One that has ended without beginning is not waited for.
+            let _ = phase.wait_for(|phase| *phase != Phase::Opening).await;
+        }))
+        .await;
+    }
+}
+
+impl Consumers {
+    /// Ends what should not be open any more, `how` says in which way, and has `open` begin what should be and is not. It is
+    /// given what must have ended before.
+    pub fn reconcile(
+        &mut self,
+        mut wanted: Vec<Wanted>,
+        how: impl Fn(&Key) -> Mode,
+        mut open: impl FnMut(Wanted, Vec<CancellationToken>) -> Open,
+    ) {
+        self.ending.retain(|one| !one.control.ended.is_cancelled());
+        let mut kept = Vec::with_capacity(self.open.len());
+        for one in self.open.drain(..) {
+            if one.control.ended.is_cancelled() {
+                continue;
+            }
+            match wanted.iter().position(|wanted| wanted.is(&one)) {
+                Some(place) => {
+                    wanted.swap_remove(place);
+                    kept.push(one);
+                }
+                None => {
+                    one.control.set(how(&one.key));
+                    self.ending.push(one);
+                }
+            }
+        }
+        self.open = kept;
+        for one in wanted {
+            let before = self.ending.iter().filter(|other| other.key == one.key);
+            let before = before.map(|other| other.control.ended.clone()).collect();
+            self.open.push(open(one, before));
+        }
+    }
+
+    /// Adds one that is open already.
+    pub fn add(&mut self, open: Open) {
+        self.open.push(open);
+    }
+
+    /// Hastens what is ending already.
+    pub fn hasten(&self, how: Mode) {
+        self.ending.iter().for_each(|one| one.control.set(how));
+    }
+
+    /// Pauses or resumes what is open at a component.
+    pub fn pause(&self, pubsub: &str, paused: bool) {
+        let mode = if paused { Mode::Pause } else { Mode::Run };
+        let at = |one: &&Open| one.broker.listed.name == pubsub;
+        self.open
+            .iter()
+            .filter(at)
+            .for_each(|one| one.control.set(mode));
+    }
+
+    /// What is under way at a component, or at all.
+    pub fn changes(&self, pubsub: Option<&str>) -> Changes {
+        let at = |one: &&Open| pubsub.is_none_or(|name| one.broker.listed.name == name);
+        Changes {
+            opening: self
+                .open
+                .iter()
+                .filter(at)
+                .map(|one| one.control.phase.clone())
+                .collect(),
+            ending: self
+                .ending
+                .iter()
+                .filter(at)
+                .map(|one| one.control.ended.clone())
+                .collect(),
+        }
+    }
+}
+
+impl Wanted {
+    fn is(&self, open: &Open) -> bool {
+        self.key == open.key
+            && self.subscription == open.subscription
+            && Arc::ptr_eq(&self.broker, &open.broker)
+    }
+}
+
+#[cfg(test)]
+mod tests;

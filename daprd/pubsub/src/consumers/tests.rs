@@ -1,0 +1,145 @@
+use async_trait::async_trait;
+use component::{
+    PubSub, Result,
+    pubsub::{Capabilities, Deliveries, PublishRequest, SubscribeRequest},
+};
+
+use super::*;
+use crate::{StreamRequest, scopes::Scopes};
+
+struct Nothing;
+
+#[async_trait]
+impl PubSub for Nothing {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
+    }
+
+    async fn publish(&self, _: &PublishRequest) -> Result<()> {
+        Ok(())
+    }
+
+    async fn subscribe(&self, _: SubscribeRequest) -> Result<Deliveries> {
+        std::future::pending().await
+    }
+}
+
+fn broker() -> Arc<Broker> {
+    let listed = blocks::Listed {
+        name: "bus".into(),
+        component_type: "pubsub.nothing".into(),
+        version: "v1".into(),
+        capabilities: Vec::new(),
+    };
+    let scopes = Scopes::parse(&component::Metadata::default(), "app");
+    Arc::new(Broker::new(
+        listed,
+        Arc::new(Nothing),
+        scopes,
+        String::new(),
+    ))
+}
+
+fn wanted(broker: &Arc<Broker>, topic: &str) -> Wanted {
+    let request = StreamRequest {
+        pubsub: "bus".into(),
+        topic: topic.into(),
+        ..StreamRequest::default()
+    };
+    Wanted {
+        key: Key::App {
+            pubsub: "bus".into(),
+            topic: topic.into(),
+        },
+        broker: Arc::clone(broker),
+        subscription: Arc::new(Subscription::streaming(request)),
+        target: Target::App,
+    }
+}
+
+/// What `reconcile` has asked to open: topic, and how many it is to wait for.
+type Begun = Vec<(String, usize)>;
+
+fn reconcile(consumers: &mut Consumers, wanted: Vec<Wanted>, how: Mode) -> Begun {
+    let mut begun = Vec::new();
+    consumers.reconcile(
+        wanted,
+        |_| how,
+        |wanted, before| {
+            begun.push((wanted.subscription.topic.clone(), before.len()));
+            Open {
+                key: wanted.key,
+                broker: wanted.broker,
+                subscription: wanted.subscription,
+                control: Control {
+                    mode: watch::Sender::new(Mode::Run),
+                    phase: watch::Sender::new(Phase::Opening).subscribe(),
+                    ended: CancellationToken::new(),
+                },
+            }
+        },
+    );
+    begun
+}
+
+fn mode(open: &Open) -> Mode {
+    *open.control.mode.borrow()
+}
+
+#[test]
+fn only_what_changes_is_opened_and_ended() {
+    let (mut consumers, broker) = (Consumers::default(), broker());
+    let both = || vec![wanted(&broker, "a"), wanted(&broker, "b")];
+    let begun = reconcile(&mut consumers, both(), Mode::Drain);
+    assert_eq!(begun, [("a".into(), 0), ("b".into(), 0)]);
+    assert!(reconcile(&mut consumers, both(), Mode::Drain).is_empty());
+    let one = vec![wanted(&broker, "b")];
+    assert!(reconcile(&mut consumers, one, Mode::Drain).is_empty());
+    assert_eq!(consumers.open.len(), 1);
+    assert_eq!(mode(&consumers.ending[0]), Mode::Drain);
+}
+
+#[test]
+fn a_new_one_waits_for_all_that_came_before_it() {
+    let mut consumers = Consumers::default();
+    reconcile(&mut consumers, vec![wanted(&broker(), "a")], Mode::Drain);
+    let replaced = vec![wanted(&broker(), "a"), wanted(&broker(), "other")];
+    let begun = reconcile(&mut consumers, replaced, Mode::Drain);
+    assert_eq!(begun, [("a".into(), 1), ("other".into(), 0)]);
+    let begun = reconcile(&mut consumers, vec![wanted(&broker(), "a")], Mode::Drain);
+    assert_eq!(begun, [("a".into(), 2)]);
+    consumers
+        .ending
+        .iter()
+        .for_each(|one| one.control.ended.cancel());
+    let begun = reconcile(&mut consumers, vec![wanted(&broker(), "a")], Mode::Drain);
+    assert_eq!(begun, [("a".into(), 1)]);
+}
+
+#[test]
+fn one_that_ended_by_itself_is_opened_again() {
+    let (mut consumers, broker) = (Consumers::default(), broker());
+    reconcile(&mut consumers, vec![wanted(&broker, "a")], Mode::Drain);
+    consumers.open[0].control.ended.cancel();
+    let begun = reconcile(&mut consumers, vec![wanted(&broker, "a")], Mode::Drain);
+    assert_eq!(begun, [("a".into(), 0)]);
+}
+
+#[test]
+fn an_end_is_hastened_and_never_taken_back() {
+    let (mut consumers, broker) = (Consumers::default(), broker());
+    reconcile(&mut consumers, vec![wanted(&broker, "a")], Mode::Drain);
+    consumers.pause("other", true);
+    assert_eq!(mode(&consumers.open[0]), Mode::Run);
+    consumers.pause("bus", true);
+    assert_eq!(mode(&consumers.open[0]), Mode::Pause);
+    consumers.pause("bus", false);
+    assert_eq!(mode(&consumers.open[0]), Mode::Run);
+    reconcile(&mut consumers, Vec::new(), Mode::Drain);
+    let ending = &consumers.ending[0];
+    ending.control.set(Mode::Run);
+    ending.control.set(Mode::Pause);
+    assert_eq!(mode(ending), Mode::Drain);
+    consumers.hasten(Mode::Leave);
+    assert_eq!(mode(&consumers.ending[0]), Mode::Leave);
+}

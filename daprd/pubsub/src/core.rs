@@ -1,0 +1,50 @@
+//! What publishing and deliveries share: the loaded components, what the engine was made of, the metrics.
+
+use std::sync::Arc;
+
+use app_channel::AppChannel;
+use arc_swap::ArcSwap;
+use component::Catalog;
+use resiliency::Policies;
+use telemetry::{Meter, trace::Tracer};
+use values::{Clock, SystemClock};
+
+use crate::{brokers::Brokers, metrics::Metrics};
+
+/// What the engine is made of.
+pub struct Options {
+    pub catalog: Arc<Catalog>,
+    pub app_id: String,
+    pub namespace: String,
+    pub policies: Arc<ArcSwap<Policies>>,
+    pub meter: Meter,
+    pub tracer: Tracer,
+    pub app: AppChannel,
+}
+
+/// What most programs leave as it is.
+#[derive(Clone)]
+pub struct Settings {
+    /// Whether the app is asked what it subscribes to (`disable-init-endpoints` turns it off).
+    pub programmatic: bool,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            programmatic: true,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+pub struct Core {
+    pub options: Options,
+    pub clock: Arc<dyn Clock>,
+    pub brokers: Brokers,
+    pub metrics: Metrics,
+}
+
+/// Where deliveries are logged.
+pub const LOG: &str = "dapr.runtime.processor.subscription";

@@ -18,4 +18,4 @@ mod target;
 pub use builtin::Builtin;
 pub use compile::{Cause, Error};
 pub use policies::{ComponentKind, Policies};
-pub use policy::{Outcome, Policy};
+pub use policy::{Call, Outcome, Policy, repeatable};

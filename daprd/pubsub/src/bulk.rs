@@ -171,7 +171,7 @@ impl Line {
                 again.outcome
             }
         };
-        if let Err(error) = policy.run(attempt, classify).await {
+        if let Err(error) = policy.run(resiliency::repeatable(attempt), classify).await {
             let problem = error.map(|again| again.problem);
             tracing::warn!(target: LOG, "error while delivering a batch of topic {topic}: {problem:?}");
         }

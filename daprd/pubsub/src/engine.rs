@@ -273,7 +273,10 @@ impl Inner {
         let policies = self.options.policies.load();
         let policy = policies.builtin(Builtin::InitializationRetries);
         let attempt = |_| self.options.app.list_subscriptions();
-        let asked = match policy.run(attempt, |_| Outcome::Retryable).await {
+        let asked = match policy
+            .run(resiliency::repeatable(attempt), |_| Outcome::Retryable)
+            .await
+        {
             Ok(asked) => asked,
             Err(error) => {
                 let error = component::error::chain(&error);

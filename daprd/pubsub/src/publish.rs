@@ -9,7 +9,7 @@ use component::{
 };
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use resiliency::{ComponentKind, Outcome, Policy, policy};
+use resiliency::{ComponentKind, Outcome, Policy, policy, repeatable};
 use telemetry::trace::TraceContext;
 
 use crate::{
@@ -204,7 +204,10 @@ impl Inner {
         let began = self.clock.instant();
         let result = self
             .outbound(name)
-            .run(|_| broker.component.publish(request.clone()), outcome)
+            .run(
+                repeatable(|_| broker.component.publish(request.clone())),
+                outcome,
+            )
             .await
             .map_err(flatten);
         let elapsed = self.clock.instant() - began;
@@ -231,7 +234,7 @@ impl Inner {
         let result = self
             .outbound(name)
             .run(
-                |_| {
+                repeatable(|_| {
                     let request = BulkPublishRequest {
                         topic: full_topic.clone(),
                         entries: left.lock().clone(),
@@ -242,7 +245,7 @@ impl Inner {
                         let results = send_all(broker, request).await?;
                         settle(&mut left.lock(), &mut failures.lock(), results)
                     }
-                },
+                }),
                 outcome,
             )
             .await

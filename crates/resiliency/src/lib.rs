@@ -14,6 +14,7 @@ mod metrics;
 mod policies;
 pub mod policy;
 mod target;
+mod unknown;
 
 pub use builtin::Builtin;
 pub use compile::{Cause, Error};

@@ -20,6 +20,11 @@ pub struct Spec {
     /// What the policies apply to.
     #[serde(deserialize_with = "lenient::or_default")]
     pub targets: Targets,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// Policies by name.
@@ -31,6 +36,11 @@ pub struct Policies {
     pub retries: BTreeMap<String, Retry>,
     /// Circuit breakers.
     pub circuit_breakers: BTreeMap<String, CircuitBreaker>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// When and how often a failed call is tried again.
@@ -46,6 +56,11 @@ pub struct Retry {
     pub max_retries: Option<i64>,
     /// Which failures are tried again; all when left out.
     pub matching: Option<RetryMatching>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// Status codes that are tried again: comma-separated codes and ranges, e.g. `429,500-599`.
@@ -57,6 +72,11 @@ pub struct RetryMatching {
     /// gRPC status codes.
     #[serde(rename = "gRPCStatusCodes")]
     pub grpc_status_codes: Option<String>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// When calls to a failing target are refused without trying.
@@ -71,6 +91,11 @@ pub struct CircuitBreaker {
     pub timeout: Option<String>,
     /// CEL expression that opens the breaker; `consecutiveFailures > 5` when left out.
     pub trip: Option<String>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// What policies apply to, by name.
@@ -82,6 +107,11 @@ pub struct Targets {
     pub actors: BTreeMap<String, ActorPolicyNames>,
     /// Calls to and from components, by component name.
     pub components: BTreeMap<String, ComponentPolicyNames>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// Policies for calls to an app.
@@ -96,6 +126,11 @@ pub struct AppPolicyNames {
     /// Circuit breakers kept for the app, one per endpoint; 100 when left out.
     #[serde(deserialize_with = "lenient::count")]
     pub circuit_breaker_cache_size: Option<i64>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// Policies for calls to an actor type.
@@ -112,6 +147,11 @@ pub struct ActorPolicyNames {
     /// Circuit breakers kept for the actor type; 5000 when left out.
     #[serde(deserialize_with = "lenient::count")]
     pub circuit_breaker_cache_size: Option<i64>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// Policies for a component, by direction.
@@ -121,6 +161,11 @@ pub struct ComponentPolicyNames {
     pub inbound: Option<PolicyNames>,
     /// Calls to the component.
     pub outbound: Option<PolicyNames>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 /// Policies for one direction.
@@ -132,4 +177,9 @@ pub struct PolicyNames {
     pub retry: Option<String>,
     /// Name of a circuit breaker.
     pub circuit_breaker: Option<String>,
+    /// What is no field of this object: nothing reads it, but it may be a field that somebody meant.
+    #[serde(flatten)]
+    #[serde_with(skip_apply)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }

@@ -123,7 +123,7 @@ impl<'s> Runtime<'s> {
             spec.http_pipeline.clone().unwrap_or_default(),
             spec.app_http_pipeline.clone().unwrap_or_default(),
         ));
-        let (app, probe) = self.app_channel(&middleware);
+        let (app, probe) = self.app_channel(&ground, &middleware)?;
         let (pubsub, pubsub_run) = Engine::with_settings(
             ::pubsub::Options {
                 catalog: Arc::clone(&ground.catalog),

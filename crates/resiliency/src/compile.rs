@@ -14,6 +14,7 @@ use crate::breaker::{self, Counts};
 use crate::builtin::{Builtin, FEWEST_RETRIES};
 use crate::matching::{self, Codes, GRPC_CODES, HTTP_CODES, Matching};
 use crate::policy::Retry;
+use crate::unknown;
 
 /// A resource that says something impossible.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,9 @@ impl Book {
             name: Arc::from(resource.name()),
             namespace: Arc::from(resource.namespace().unwrap_or_default()),
         };
+        for field in unknown::fields(&resource.spec) {
+            tracing::warn!(resource = %resource.name(), "unknown field {field} is ignored");
+        }
         let mut page = Self::default();
         page.policies(resource, &origin)?;
         page.targets(resource, &origin)?;

@@ -14,8 +14,9 @@ mod metrics;
 mod policies;
 pub mod policy;
 mod target;
+mod unknown;
 
 pub use builtin::Builtin;
 pub use compile::{Cause, Error};
 pub use policies::{ComponentKind, Policies};
-pub use policy::{Outcome, Policy};
+pub use policy::{Call, Outcome, Policy, repeatable};

@@ -15,7 +15,7 @@ use crate::compile::{
     Book, DEFAULT_ACTOR_BREAKERS, DEFAULT_APP_BREAKERS, Error, Names, Origin, Scope, Sourced,
 };
 use crate::metrics::{Direction, Instruments};
-use crate::policy::{Policy, Retry, Rules};
+use crate::policy::{Covers, Policy, Retry, Rules};
 use crate::target::{Target, Template, Unnamed};
 
 /// The kinds of components that have policies.
@@ -72,6 +72,8 @@ impl ComponentKind {
 pub struct Policies {
     apps: HashMap<String, Target>,
     other_apps: Option<Unnamed>,
+    /// For apps without a policy.
+    unreached_apps: Policy,
     actors: HashMap<String, ActorTarget>,
     other_actors: Option<Unnamed>,
     other_actor_turns: Option<Unnamed>,
@@ -143,19 +145,16 @@ impl Policies {
         (Arc::new(linker.link()), errors)
     }
 
-    /// The policy of calls to an app, with one circuit breaker for the whole app.
-    pub fn app(&self, app_id: &str) -> Policy {
-        self.app_endpoint(app_id, app_id)
-    }
-
-    /// The policy of calls to an endpoint of an app, e.g. `app:method`; each endpoint has its own circuit breaker.
+    /// The policy of calls to an endpoint of an app, e.g. `app:method`; each endpoint has its own circuit breaker. An app
+    /// that no resource names has the default policies. Where those retry nothing, calls that do not get through fall under
+    /// [`Builtin::ServiceRetries`]. Q-resiliency-default-retries
     pub fn app_endpoint(&self, app_id: &str, endpoint: &str) -> Policy {
         if let Some(target) = self.apps.get(app_id) {
             return target.policy(endpoint);
         }
         match &self.other_apps {
             Some(unnamed) => unnamed.target(app_id).policy(endpoint),
-            None => Policy::default(),
+            None => self.unreached_apps.clone(),
         }
     }
 
@@ -217,7 +216,7 @@ impl Policies {
         self.builtins[builtin as usize].clone()
     }
 
-    /// Whether a resource names the app; if not, transport failures fall under [`Builtin::ServiceRetries`].
+    /// Whether a resource names the app.
     pub fn names_app(&self, app_id: &str) -> bool {
         self.apps.contains_key(app_id)
     }
@@ -270,11 +269,22 @@ impl Linker {
             })
             .collect();
         let app = self.default_for(&["App"], Direction::Outbound, DEFAULT_APP_BREAKERS);
+        let builtin = self.builtin_rules(Builtin::ServiceRetries, Covers::Unreached);
+        let app = if app.is_empty() || app.retry.is_some() {
+            app
+        } else {
+            Template {
+                retry: builtin.retry.clone(),
+                covers: builtin.covers,
+                ..app
+            }
+        };
         let actor = self.default_for(&["Actor"], Direction::Outbound, DEFAULT_ACTOR_BREAKERS);
         let (call, turn) = before_and_under_lock(actor);
         Policies {
             apps,
             other_apps: Unnamed::new("app", app),
+            unreached_apps: Policy::new(builtin),
             actors,
             other_actors: Unnamed::new("actor", call),
             other_actor_turns: Unnamed::new("actor", turn),
@@ -286,18 +296,23 @@ impl Linker {
     }
 
     fn builtin(&self, builtin: Builtin) -> Policy {
+        Policy::new(self.builtin_rules(builtin, Covers::Failures))
+    }
+
+    fn builtin_rules(&self, builtin: Builtin, covers: Covers) -> Rules {
         let name = builtin.name();
         let retry = self.book.retries.get(name).map_or_else(
             || Arc::new(builtin.retry()),
             |retry| Arc::clone(&retry.value),
         );
-        Policy::new(Rules {
+        Rules {
             name: name.to_owned(),
             timeout: None,
             retry: Some(retry),
+            covers,
             breaker: None,
             reporter: None,
-        })
+        }
     }
 
     fn actor(&self, name: &str, target: &Sourced<(Names, Scope, usize)>) -> ActorTarget {
@@ -365,6 +380,7 @@ impl Linker {
         Template {
             timeout: timeout.and_then(|timeout| timeout.value),
             retry,
+            covers: Covers::Failures,
             breaker: breaker.map(|breaker| breaker.value.clone()),
             origin: from.origin.clone(),
             direction,
@@ -401,6 +417,7 @@ impl Linker {
         Template {
             timeout: timeout.and_then(|timeout| timeout.value),
             retry: retry.map(|retry| Arc::clone(&retry.value)),
+            covers: Covers::Failures,
             breaker: breaker.map(|breaker| breaker.value.clone()),
             origin,
             direction,

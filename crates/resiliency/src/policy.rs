@@ -5,7 +5,6 @@
 mod tests;
 
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,8 +69,12 @@ pub enum Outcome {
     Success,
     /// A failure that another attempt may mend.
     Retryable,
+    /// The call did not get through to the target: the one failure that the built-in retries are for.
+    Unreached,
     /// A failure that no other attempt will mend.
     Permanent,
+    /// The caller's own doing, which says nothing about the target: it is not retried, and no circuit breaker counts it.
+    Abandoned,
     /// A failure with an HTTP status code; the policy's list says whether it is retried.
     Http(u16),
     /// A failure with a gRPC status code; the policy's list says whether it is retried.
@@ -87,14 +90,75 @@ pub struct Retry {
     pub matching: Matching,
 }
 
+impl Outcome {
+    const fn verdict(self) -> Verdict {
+        match self {
+            Self::Success => Verdict::Success,
+            Self::Abandoned => Verdict::Abandoned,
+            _ => Verdict::Failure,
+        }
+    }
+}
+
+/// Which failures a retry is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Covers {
+    /// Those that its list of codes names.
+    #[default]
+    Failures,
+    /// Only [`Outcome::Unreached`]: a built-in retry, where nobody has asked for another.
+    Unreached,
+}
+
 impl Retry {
-    fn allows(&self, outcome: Outcome) -> bool {
+    fn allows(&self, covers: Covers, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Success | Outcome::Permanent => false,
+            Outcome::Unreached => true,
+            _ if covers == Covers::Unreached => false,
+            Outcome::Success | Outcome::Permanent | Outcome::Abandoned => false,
             Outcome::Retryable => true,
             Outcome::Http(code) => self.matching.http.contains(i32::from(code)),
             Outcome::Grpc(code) => self.matching.grpc.contains(code),
         }
+    }
+}
+
+/// A call as a policy makes it: the first attempt, and what makes another one of it. Whoever makes a call has to say whether
+/// there can be another, and a policy has no way to repeat one without asking.
+pub struct Call<Attempt, Again> {
+    first: Attempt,
+    again: Again,
+}
+
+impl<Attempt, Again> Call<Attempt, Again>
+where
+    Again: FnMut(u32) -> Option<Attempt>,
+{
+    /// `again` gets the number of the attempt, from 2, once the one before is over; `None` ends the call with the failure
+    /// that there was.
+    pub const fn new(first: Attempt, again: Again) -> Self {
+        Self { first, again }
+    }
+}
+
+impl<Attempt> Call<Attempt, fn(u32) -> Option<Attempt>> {
+    /// A call that can be made only once.
+    pub const fn once(attempt: Attempt) -> Self {
+        Self {
+            first: attempt,
+            again: |_| None,
+        }
+    }
+}
+
+/// A call that can be made as often as the policy says, since nothing is used up by an attempt. `attempt` gets its number,
+/// from 1.
+pub fn repeatable<Attempt>(
+    mut attempt: impl FnMut(u32) -> Attempt,
+) -> Call<Attempt, impl FnMut(u32) -> Option<Attempt>> {
+    Call {
+        first: attempt(1),
+        again: move |number| Some(attempt(number)),
     }
 }
 
@@ -110,6 +174,7 @@ pub(crate) struct Rules {
     pub(crate) name: String,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<Arc<Retry>>,
+    pub(crate) covers: Covers,
     pub(crate) breaker: Option<Mutex<Breaker>>,
     pub(crate) reporter: Option<Reporter>,
 }
@@ -131,6 +196,14 @@ impl Policy {
     pub fn has_retries(&self) -> bool {
         self.retry()
             .is_some_and(|retry| retry.backoff.max_retries != Some(0))
+    }
+
+    /// Whether answers count as failures, and not only calls that did not get through.
+    pub fn judges_answers(&self) -> bool {
+        let Some(rules) = self.rules.as_deref() else {
+            return false;
+        };
+        rules.breaker.is_some() || rules.retry.is_some() && rules.covers == Covers::Failures
     }
 
     /// The retry rules, if there are any.
@@ -159,7 +232,7 @@ impl Policy {
         if rules.timeout.is_some() {
             reporter.used(Kind::Timeout, "");
         }
-        if rules.retry.is_some() {
+        if rules.retry.is_some() && rules.covers == Covers::Failures {
             reporter.used(Kind::Retry, "");
         }
         if let Some(state) = self.breaker_state() {
@@ -167,35 +240,35 @@ impl Policy {
         }
     }
 
-    /// Makes the call, as often as the policy says. `operation` gets the number of the attempt, from 1.
+    /// Makes the call, as often as the policy says and the call allows.
     /// Dropping the future drops the attempt under way and frees its place in the circuit breaker.
     ///
     /// # Errors
     /// The error of the last attempt, a timeout, or the refusal of the circuit breaker.
-    pub async fn run<T, E, Operation, Attempt, Classify>(
+    pub async fn run<T, E, Attempt, Again, Classify>(
         &self,
-        mut operation: Operation,
+        call: Call<Attempt, Again>,
         classify: Classify,
     ) -> Result<T, Error<E>>
     where
-        Operation: FnMut(u32) -> Attempt,
         Attempt: Future<Output = Result<T, E>>,
+        Again: FnMut(u32) -> Option<Attempt>,
         Classify: Fn(&E) -> Outcome,
     {
+        let Call { first, mut again } = call;
         let Some(rules) = self.rules.as_deref() else {
-            return operation(1).await.map_err(Error::Inner);
+            return first.await.map_err(Error::Inner);
         };
-        let mut retries = rules
+        let mut backoff = rules
             .retry
             .as_deref()
-            .map(|retry| (retry, Backoff::new(retry.backoff, Instant::now())));
+            .map(|retry| Backoff::new(retry.backoff, Instant::now()));
         let mut progress = Progress::default();
+        let mut attempt = first;
         loop {
             progress.attempt = progress.attempt.saturating_add(1);
             let admission = rules.admit()?;
-            let failure = rules
-                .attempt(operation(progress.attempt), &mut progress)
-                .await;
+            let failure = rules.attempt(attempt, &mut progress).await;
             let error = match failure {
                 Ok(value) => {
                     admission.record(Verdict::Success);
@@ -212,20 +285,18 @@ impl Policy {
                     Outcome::Retryable
                 }
             };
-            admission.record(if outcome == Outcome::Success {
-                Verdict::Success
-            } else {
-                Verdict::Failure
-            });
-            let delay = match &mut retries {
-                Some((retry, backoff)) if retry.allows(outcome) => {
-                    backoff.next(Instant::now(), random())
-                }
-                _ => None,
-            };
+            admission.record(outcome.verdict());
+            let delay = backoff
+                .as_mut()
+                .filter(|_| rules.allows(outcome))
+                .and_then(|backoff| backoff.next(Instant::now(), fastrand::f64()));
             let Some(delay) = delay else {
                 return Err(error);
             };
+            let Some(next) = again(progress.attempt.saturating_add(1)) else {
+                return Err(error);
+            };
+            attempt = next;
             rules.retrying(&mut progress, delay);
             tokio::time::sleep(delay).await;
         }
@@ -241,6 +312,11 @@ struct Progress {
 }
 
 impl Rules {
+    fn allows(&self, outcome: Outcome) -> bool {
+        let retry = self.retry.as_deref();
+        retry.is_some_and(|retry| retry.allows(self.covers, outcome))
+    }
+
     async fn attempt<T, E>(
         &self,
         attempt: impl Future<Output = Result<T, E>>,
@@ -265,7 +341,9 @@ impl Rules {
         if std::mem::replace(&mut progress.reported_retry, true) {
             return;
         }
-        if let Some(reporter) = &self.reporter {
+        if let Some(reporter) = &self.reporter
+            && self.covers == Covers::Failures
+        {
             reporter.activated(Kind::Retry, "");
         }
         tracing::warn!(policy = %self.name, ?delay, "call failed, retrying");
@@ -330,10 +408,4 @@ impl Drop for Admission<'_> {
     fn drop(&mut self) {
         self.settle(Verdict::Abandoned);
     }
-}
-
-/// A number in 0..1 from the keys the standard library draws for its hash maps; good enough to spread retries.
-fn random() -> f64 {
-    const STEPS: f64 = (1_u64 << 53) as f64;
-    (RandomState::new().build_hasher().finish() >> 11) as f64 / STEPS
 }

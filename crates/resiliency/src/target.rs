@@ -10,7 +10,7 @@ use crate::breaker::{self, Breaker};
 use crate::cache::Cache;
 use crate::compile::Origin;
 use crate::metrics::{Direction, Instruments, Reporter};
-use crate::policy::{Policy, Retry, Rules};
+use crate::policy::{Covers, Policy, Retry, Rules};
 
 /// Targets that only default policies rule, kept for one kind of target; the longest unused is forgotten.
 const MOST_DEFAULT_TARGETS: usize = 1000;
@@ -20,6 +20,7 @@ const MOST_DEFAULT_TARGETS: usize = 1000;
 pub(crate) struct Template {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<Arc<Retry>>,
+    pub(crate) covers: Covers,
     pub(crate) breaker: Option<breaker::Settings>,
     pub(crate) origin: Origin,
     pub(crate) direction: Direction,
@@ -38,6 +39,7 @@ impl Template {
             name: target.to_string(),
             timeout: self.timeout,
             retry: self.retry.clone(),
+            covers: self.covers,
             breaker: self
                 .breaker
                 .clone()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use component::Body;
+use http::HeaderMap;
 use hyper_util::client::legacy::Client;
 use rustls::{
     DigitallySignedStruct, SignatureScheme,
@@ -10,18 +11,43 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+use telemetry::{
+    grpc_metrics::{Call, CountedBody, GrpcService},
+    http_metrics::ClientService,
+};
+use tower::Layer;
 use transport::{ClientOptions, Connector, Multiplexed};
 
-use crate::Protocol;
+use crate::{Options, Protocol};
 
 pub struct Clients {
     pub connector: Connector,
+    /// Unmeasured, for probes.
     pub http: Client<Connector, Body>,
-    pub grpc: Multiplexed<tonic::body::Body>,
+    pub measured_http: ClientService<Client<Connector, Body>>,
+    pub grpc: GrpcClient,
 }
 
+/// The measured client of a gRPC app.
+pub type GrpcClient = GrpcService<Multiplexed<CountedBody<tonic::body::Body>>>;
+
+/// What a call to a gRPC app is to the metrics. Probes have metrics of their own; what is passed through may stream.
+fn classify(path: &str, _: &HeaderMap) -> Call {
+    if path == HEALTH_CHECK {
+        Call::Ignored
+    } else if path.starts_with(APP_CALLBACK) {
+        Call::Unary
+    } else {
+        Call::Stream
+    }
+}
+
+const APP_CALLBACK: &str = "/dapr.proto.runtime.v1.AppCallback";
+const HEALTH_CHECK: &str = "/dapr.proto.runtime.v1.AppCallbackHealthCheck/HealthCheck";
+
 impl Clients {
-    pub fn new(protocol: Protocol) -> Self {
+    pub fn new(options: &Options) -> Self {
+        let protocol = options.protocol;
         let connector = if protocol.is_tls() {
             Connector::tls(unverified(protocol))
         } else {
@@ -36,9 +62,15 @@ impl Clients {
             http2_only: protocol == Protocol::H2c,
             ..grpc.clone()
         };
+        let http = transport::client(connector.clone(), http);
+        let grpc = Multiplexed::new(connector.clone(), grpc);
         Self {
-            http: transport::client(connector.clone(), http),
-            grpc: Multiplexed::new(connector.clone(), grpc),
+            measured_http: options.http_metrics.client_layer().layer(http.clone()),
+            http,
+            grpc: options
+                .grpc_metrics
+                .client_layer(Arc::new(classify))
+                .layer(grpc),
             connector,
         }
     }

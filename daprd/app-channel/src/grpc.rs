@@ -12,11 +12,20 @@ use proto::{
     },
 };
 use tonic::{Code, Status, metadata::MetadataMap};
+use tower::Service as _;
 
 use crate::{AppChannel, Error, TOKEN_HEADER};
 
 /// Calls one RPC of a generated client with the app's token, limits and metadata.
 macro_rules! call {
+    ($channel:expr, $client:ident, $rpc:ident, $message:expr, $metadata:expr) => {{
+        let _place = $channel.enter().await;
+        call_unlimited!($channel, $client, $rpc, $message, $metadata)
+    }};
+}
+
+/// The same without a place among the calls under way.
+macro_rules! call_unlimited {
     ($channel:expr, $client:ident, $rpc:ident, $message:expr, $metadata:expr) => {{
         let channel: &AppChannel = $channel;
         let limit = channel.0.options.max_message;
@@ -26,7 +35,6 @@ macro_rules! call {
                 .max_encoding_message_size(limit);
         let mut request = tonic::Request::new($message);
         *request.metadata_mut() = channel.metadata($metadata);
-        let _place = channel.enter().await;
         client.$rpc(request).await
     }};
 }
@@ -98,9 +106,10 @@ impl AppChannel {
             .map(tonic::Response::into_inner)
     }
 
+    /// Asks a gRPC app for its health, also while it has as many calls as it may have.
     pub(crate) async fn health_check(&self) -> Result<HealthCheckResponse, Status> {
         let none = HeaderMap::new();
-        call!(self, AppCallbackHealthCheckClient, health_check, (), none)
+        call_unlimited!(self, AppCallbackHealthCheckClient, health_check, (), none)
             .map(tonic::Response::into_inner)
     }
 
@@ -125,7 +134,7 @@ impl AppChannel {
             request.headers_mut().insert(TOKEN_HEADER, token);
         }
         let request = request.map(tonic::body::Body::new);
-        let response = self.0.clients.grpc.request(request).await;
+        let response = self.0.clients.grpc.clone().call(request).await;
         drop(place);
         match response {
             Ok(response) => Ok(response.map(body::streamed)),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ::http::Request;
-use component::body;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use ::http::StatusCode;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use transport::Connector;
 
 use crate::{AppChannel, DIAL_PAUSE, DIAL_TIMEOUT};
@@ -116,26 +116,34 @@ impl Probe {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let success = timeout(options.timeout, self.ask(options))
-                .await
-                .unwrap_or(false);
+            let success = self.ask(options).await;
             let healthy = state.record(success);
             self.publish(healthy);
         }
     }
 
+    /// One probe, counted and timed.
     async fn ask(&self, options: &HealthOptions) -> bool {
+        let inner = &self.channel.0.options;
+        let began = Instant::now();
         if self.channel.protocol().is_grpc() {
-            return self.channel.health_check().await.is_ok();
+            let answer = timeout(options.timeout, self.channel.health_check()).await;
+            let code = match answer {
+                Ok(Ok(_)) => Code::Ok,
+                Ok(Err(status)) => status.code(),
+                Err(_) => Code::DeadlineExceeded,
+            };
+            let metrics = &inner.grpc_metrics;
+            metrics.health_probe(code as i32, began.elapsed());
+            return code == Code::Ok;
         }
-        let path = format!("/{}", options.path.trim_start_matches('/'));
-        let Ok(request) = Request::get(path).body(body::empty()) else {
-            return false;
-        };
-        match self.channel.send_unchecked(request).await {
-            Ok(response) => response.status().is_success(),
-            Err(_) => false,
-        }
+        let answer = timeout(options.timeout, self.channel.probe(&options.path)).await;
+        // An app that does not answer counts as one that fails.
+        let status = answer.ok().flatten();
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let metrics = &inner.http_metrics;
+        metrics.health_probe(status.as_u16(), began.elapsed());
+        status.is_success()
     }
 
     fn publish(&self, healthy: bool) {

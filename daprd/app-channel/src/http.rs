@@ -2,7 +2,8 @@
 //! Q-accept-encoding. One that breaks off is passed on broken: Q-short-body.
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    uri::PathAndQuery,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use component::{
     middleware::{Endpoint, Next},
 };
 use tokio::sync::OwnedSemaphorePermit;
+use tower::Service as _;
 
 use crate::{AppChannel, Error, TOKEN_HEADER};
 
@@ -51,14 +53,6 @@ impl AppChannel {
     /// [`Error::NoChannel`], [`Error::Unhealthy`], [`Error::Unreachable`].
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
         self.check()?;
-        self.send_unchecked(request).await
-    }
-
-    /// The same for probes, which must reach an unhealthy app.
-    pub(crate) async fn send_unchecked(
-        &self,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, Error> {
         let place = self.enter().await;
         let pipeline = self.0.options.pipeline.load_full();
         let mut response = if pipeline.is_empty() {
@@ -80,6 +74,15 @@ impl AppChannel {
         }))
     }
 
+    /// Asks an HTTP app for its health: past the pipeline and the limit on calls, and also while it is unhealthy.
+    pub(crate) async fn probe(&self, path: &str) -> Option<StatusCode> {
+        let path = format!("/{}", path.trim_start_matches('/'));
+        let mut request = Request::get(path).body(body::empty()).ok()?;
+        self.address(&mut request);
+        let response = self.0.clients.http.request(request).await.ok()?;
+        Some(response.status())
+    }
+
     /// Sends a body that is in memory and reads the whole answer.
     ///
     /// # Errors
@@ -91,7 +94,6 @@ impl AppChannel {
         headers: HeaderMap,
         data: Bytes,
     ) -> Result<Response<Bytes>, Error> {
-        self.check()?;
         let path = format!("/{}", path.trim_start_matches('/'));
         let uri: Uri = path.parse().map_err(|_| Error::Malformed {
             what: "path of the app",
@@ -101,7 +103,7 @@ impl AppChannel {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        let response = self.send_unchecked(request).await?;
+        let response = self.send(request).await?;
         let (parts, body) = response.into_parts();
         let bytes = body::read(body, self.0.options.max_message)
             .await
@@ -185,11 +187,11 @@ impl AppChannel {
 impl Endpoint for AppChannel {
     async fn call(&self, mut request: Request<Body>) -> Response<Body> {
         self.address(&mut request);
-        match self.0.clients.http.request(request).await {
+        match self.0.clients.measured_http.clone().call(request).await {
             Ok(response) => response.map(body::streamed),
             Err(error) => {
                 let mut response = Response::new(body::empty());
-                *response.status_mut() = ::http::StatusCode::INTERNAL_SERVER_ERROR;
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 let problem = transport::describe(&error);
                 response.extensions_mut().insert(Failed(problem));
                 response

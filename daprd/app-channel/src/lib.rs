@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use ::http::Uri;
 use arc_swap::ArcSwap;
 use component::HttpMiddleware;
+use telemetry::{GrpcMetrics, HttpMetrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use health::{HealthOptions, Probe};
@@ -62,13 +63,13 @@ pub enum Error {
 /// What the channel is made of.
 pub struct Options {
     pub app_id: String,
-    /// Nothing: there is no app, and every call fails with [`Error::NoChannel`].
+    /// `None`: there is no app, and every call fails with [`Error::NoChannel`].
     pub port: Option<u16>,
     pub address: String,
     pub protocol: Protocol,
     /// Sent to the app as `dapr-api-token`.
     pub token: Option<String>,
-    /// Calls at a time; nothing for no limit.
+    /// Calls at a time; `None` for no limit.
     pub max_concurrency: Option<usize>,
     /// `spec.appHttpPipeline`, in order; HTTP apps only.
     pub pipeline: Arc<ArcSwap<Vec<Arc<dyn HttpMiddleware>>>>,
@@ -76,6 +77,8 @@ pub struct Options {
     pub max_message: usize,
     /// Health probes, if they are on.
     pub health: Option<HealthOptions>,
+    pub http_metrics: HttpMetrics,
+    pub grpc_metrics: GrpcMetrics,
 }
 
 /// The line to the app. Clones share it.
@@ -110,7 +113,7 @@ impl AppChannel {
         // Without probes the app counts as healthy once its port is open; with them, once it says so.
         let (healthy, _) = watch::channel(false);
         let channel = Self(Arc::new(Inner {
-            clients: client::Clients::new(options.protocol),
+            clients: client::Clients::new(&options),
             gate: options
                 .max_concurrency
                 .map(|most| Arc::new(Semaphore::new(most.max(1)))),

@@ -4,7 +4,7 @@ use std::{future::Future, panic::AssertUnwindSafe, time::Instant};
 
 use component::{Error, ErrorKind};
 use futures::FutureExt;
-use resiliency::{Outcome, Policy, policy};
+use resiliency::{Outcome, Policy, policy, repeatable};
 use telemetry::{Counter, Histogram, Meter};
 
 /// Count and latency of the calls of one kind (contract 10.8: `component/<kind>/count`, `latencies`).
@@ -47,7 +47,10 @@ impl Calls {
     {
         let began = Instant::now();
         let result = policy
-            .run(|_| guarded(component, operation, attempt()), outcome)
+            .run(
+                repeatable(|_| guarded(component, operation, attempt())),
+                outcome,
+            )
             .await
             .map_err(flatten);
         let success = if result.is_ok() { "true" } else { "false" };

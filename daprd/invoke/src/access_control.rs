@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crds::configuration::AccessControl as Written;
 use security::SpiffeId;
 
+use crate::method::MethodPath;
+
 /// A compiled access list; the default lets everybody in.
 #[derive(Clone, Debug, Default)]
 pub struct AccessControl {
@@ -104,8 +106,9 @@ impl AccessControl {
         })
     }
 
-    /// Whether a caller may invoke a method. Without an identity the default holds.
-    pub fn judge(&self, caller: Option<&SpiffeId>, method: &str, call: Call<'_>) -> Verdict {
+    /// Whether a caller may invoke a method. Without an identity the default holds. An app may take a path for another than
+    /// the one that is sent, so every reading is judged, and one that is denied denies. Q-access-readings
+    pub fn judge(&self, caller: Option<&SpiffeId>, method: &MethodPath, call: Call<'_>) -> Verdict {
         let Some(rules) = &self.rules else {
             return Verdict {
                 allowed: true,
@@ -116,31 +119,43 @@ impl AccessControl {
             allowed: rules.allow_by_default,
             by_policy: false,
         };
-        let Some(id) = caller else {
+        let Some(policy) = caller.and_then(|id| rules.policy(id)) else {
             return default;
         };
+        let mut verdict = None;
+        for reading in method.readings() {
+            let path = segments(&reading, rules.ignore_case);
+            let one = policy.judge(&path, call).unwrap_or(default);
+            if !one.allowed {
+                return one;
+            }
+            verdict.get_or_insert(one);
+        }
+        verdict.unwrap_or(default)
+    }
+}
+
+impl Rules {
+    fn policy(&self, id: &SpiffeId) -> Option<&Caller> {
         let key = (id.app_id().to_owned(), id.namespace().to_owned());
-        let known = rules.callers.get(&key);
-        let Some(known) = known.filter(|known| known.trust_domain == id.trust_domain()) else {
-            return default;
-        };
-        let path = segments(method, rules.ignore_case);
-        let best = known
+        let policy = self.callers.get(&key)?;
+        (policy.trust_domain == id.trust_domain()).then_some(policy)
+    }
+}
+
+impl Caller {
+    /// What the policy says of one reading of a path, if it says anything.
+    fn judge(&self, path: &[String], call: Call<'_>) -> Option<Verdict> {
+        let best = self
             .operations
             .iter()
-            .filter(|operation| operation.covers(&path, call))
+            .filter(|operation| operation.covers(path, call))
             .max_by_key(|operation| operation.segments.len());
-        let allowed = match best {
-            Some(operation) => operation.allow,
-            None => match known.default_allow {
-                Some(allowed) => allowed,
-                None => return default,
-            },
-        };
-        Verdict {
+        let allowed = best.map_or(self.default_allow, |operation| Some(operation.allow))?;
+        Some(Verdict {
             allowed,
             by_policy: true,
-        }
+        })
     }
 }
 
@@ -168,8 +183,9 @@ fn matches(pattern: &[String], path: &[String]) -> bool {
         .all(|(pattern, segment)| pattern == "*" || pattern == segment)
 }
 
+/// The parts of a path, up to what can only follow one.
 fn segments(path: &str, ignore_case: bool) -> Vec<String> {
-    let path = path.split('?').next().unwrap_or_default();
+    let path = path.split(['?', '#', '\0']).next().unwrap_or_default();
     path.split('/')
         .filter(|segment| !segment.is_empty())
         .map(|segment| {
@@ -218,7 +234,8 @@ mod tests {
     fn judge(id: &str, method: &str, verb: &str) -> bool {
         let list = AccessControl::compile(Some(&written()), true).unwrap();
         let id: SpiffeId = id.parse().unwrap();
-        list.judge(Some(&id), method, Call::Http { verb }).allowed
+        let method = MethodPath::from_message(method).unwrap();
+        list.judge(Some(&id), &method, Call::Http { verb }).allowed
     }
 
     const CALLER: &str = "spiffe://td/ns/ns/caller";
@@ -234,6 +251,29 @@ mod tests {
     }
 
     #[test]
+    fn one_reading_that_is_denied_denies() {
+        let mut written = written();
+        let policy = &mut written.policies[0];
+        policy.default_action = Some("allow".to_owned());
+        policy.operations.truncate(1);
+        policy.operations[0].name = "/two words".to_owned();
+        policy.operations[0].action = "deny".to_owned();
+        let id: SpiffeId = CALLER.parse().unwrap();
+        for (app_is_http, call) in [(true, Call::Http { verb: "GET" }), (false, Call::Grpc)] {
+            let list = AccessControl::compile(Some(&written), app_is_http).unwrap();
+            let judge = |method: MethodPath| list.judge(Some(&id), &method, call).allowed;
+            let message = |method| judge(MethodPath::from_message(method).unwrap());
+            assert!(message("two") && message("twowords") && message("two%2Bwords"));
+            for denied in ["two words", "two%20words", "/two%2520words/more"] {
+                assert!(!message(denied), "{denied}");
+            }
+            assert!(!judge(MethodPath::from_url("two%2520words").unwrap()));
+            let passed = http::Uri::from_static("/two%20words");
+            assert!(!judge(MethodPath::from_grpc(&passed)));
+        }
+    }
+
+    #[test]
     fn the_whole_identity_counts() {
         assert!(!judge("spiffe://other/ns/ns/caller", "public", "GET"));
         assert!(!judge("spiffe://td/ns/other/caller", "public", "GET"));
@@ -243,7 +283,8 @@ mod tests {
     #[test]
     fn without_a_list_everybody_may_call() {
         let list = AccessControl::compile(None, true).unwrap();
-        assert!(list.judge(None, "x", Call::Grpc).allowed);
+        let method = MethodPath::from_message("x").unwrap();
+        assert!(list.judge(None, &method, Call::Grpc).allowed);
     }
 
     #[test]

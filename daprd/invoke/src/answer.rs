@@ -15,7 +15,7 @@ use crate::Error;
 
 /// What a gRPC app said besides its bytes; left in the extensions of the response.
 #[derive(Clone, Debug)]
-pub struct OfGrpc {
+pub struct GrpcAnswer {
     pub status: Status,
     /// `type_url` of the answer's data.
     pub type_url: String,
@@ -55,7 +55,7 @@ pub fn of_grpc_app(
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, content_type);
-    response.extensions_mut().insert(OfGrpc {
+    response.extensions_mut().insert(GrpcAnswer {
         status: Status::ok(""),
         type_url: data.type_url,
         content_type: message.content_type,
@@ -73,7 +73,7 @@ pub fn failed(status: Status) -> Response<Body> {
         }
     }
     response.headers_mut().remove(header::CONTENT_TYPE);
-    response.extensions_mut().insert(OfGrpc {
+    response.extensions_mut().insert(GrpcAnswer {
         status,
         type_url: String::new(),
         content_type: String::new(),
@@ -83,7 +83,7 @@ pub fn failed(status: Status) -> Response<Body> {
 
 /// An answer as HTTP callers get it: the error of a gRPC app is its status as JSON.
 pub fn for_http_caller(mut response: Response<Body>) -> Response<Body> {
-    let Some(OfGrpc { status, .. }) = response.extensions_mut().remove() else {
+    let Some(GrpcAnswer { status, .. }) = response.extensions_mut().remove() else {
         return response;
     };
     if status.code() == Code::Ok {
@@ -172,7 +172,7 @@ pub fn http_status(code: Code) -> StatusCode {
 }
 
 /// The gRPC code of an HTTP status that is no success.
-fn code(status: StatusCode) -> Code {
+pub fn code(status: StatusCode) -> Code {
     match status {
         StatusCode::BAD_REQUEST => Code::Internal,
         StatusCode::UNAUTHORIZED => Code::Unauthenticated,

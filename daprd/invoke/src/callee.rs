@@ -22,10 +22,11 @@ use transport::Peer;
 use crate::{
     Invoker,
     access_control::Call,
-    answer::{self, OfGrpc},
+    answer::{self, GrpcAnswer},
     headers,
-    message::{self, Told},
-    method, remote,
+    message::{self, MessageHead},
+    method::{self, MethodPath},
+    remote,
 };
 
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
@@ -120,12 +121,12 @@ impl ServiceInvocation for Callee {
         let data = data.unwrap_or_default().value;
         let response = self.invoke(id.as_ref(), head, body::full(data)).await?;
         let (parts, body) = response.into_parts();
-        let collected = body.collect().await;
-        let collected = collected.map_err(|error| Status::internal(error.to_string()))?;
+        let limit = self.0.0.options.max_message;
+        let whole = body::read(body, limit).await.map_err(unread)?;
         let mut reply = reply_head(&parts);
         if let Some(message) = &mut reply.message {
             let data = message.data.get_or_insert_default();
-            data.value = collected.to_bytes().into();
+            data.value = whole.into();
         }
         Ok(tonic::Response::new(reply))
     }
@@ -179,6 +180,14 @@ fn no_actors() -> Status {
     Status::unimplemented("this sidecar hosts no actors")
 }
 
+fn unread(error: body::ReadError) -> Status {
+    let text = format!("the app's answer cannot be sent as one message: {error}");
+    match error {
+        body::ReadError::TooLarge { .. } => Status::resource_exhausted(text),
+        body::ReadError::Broken(_) => Status::internal(text),
+    }
+}
+
 fn missing() -> Status {
     Status::invalid_argument(
         "parsing InternalInvokeRequest error: request does not contain the required fields in the leading chunk",
@@ -195,10 +204,14 @@ impl Callee {
     ) -> Result<Response<Body>, Status> {
         let inner = &self.0.0;
         let message = head.message.ok_or_else(missing)?;
-        let name = method::normalise_message(&message.method)
+        let method = MethodPath::from_message(&message.method)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let verb = message.http_extension.clone().unwrap_or_default().verb();
-        let source: Arc<str> = headers::caller_app_id(&head.metadata).into();
+        let source = match caller {
+            Some(id) => id.app_id(),
+            None => headers::caller_app_id(&head.metadata),
+        };
+        let source: Arc<str> = source.into();
         let is_grpc = inner.options.app.protocol().is_grpc();
         let call = if is_grpc {
             Call::Grpc
@@ -207,16 +220,19 @@ impl Callee {
                 verb: verb.as_str_name(),
             }
         };
-        self.0.authorize(caller, &name, call)?;
+        self.0.authorize(caller, &method, call)?;
         inner.metrics.called(&source);
         if !is_grpc {
             message::check_extension(message.http_extension.as_ref()).map_err(|error| {
                 Status::internal(format!("error invoking app channel: {error}"))
             })?;
         }
-        let request = http_request(message, &head.metadata, body)?;
+        let mut request = http_request(message, &head.metadata, body)?;
+        if let Some(id) = caller {
+            headers::name_caller(request.headers_mut(), id);
+        }
         // Q-sse-status: also where the caller accepts nothing but events, the app's own status is the answer.
-        let answer = self.0.local(&name, request).await;
+        let answer = self.0.local(&method, request).await;
         let response = answer.map_err(|error| match error {
             crate::Error::Method(_) => Status::internal(error.to_string()),
             other => other.into_status(),
@@ -231,7 +247,7 @@ impl Invoker {
     pub(crate) fn authorize(
         &self,
         caller: Option<&SpiffeId>,
-        method: &str,
+        method: &MethodPath,
         call: Call<'_>,
     ) -> Result<(), Status> {
         let inner = &self.0;
@@ -248,6 +264,7 @@ impl Invoker {
             return Ok(());
         }
         let who = caller.map_or_else(|| "an unknown caller".to_owned(), SpiffeId::to_string);
+        let method = method.as_str();
         tracing::debug!(target: "dapr.runtime.acl", "access of {who} to method {method:?} is denied");
         Err(Status::permission_denied(format!(
             "access control policy has denied access to id: {who} operation: {method}"
@@ -265,7 +282,7 @@ fn http_request(
     let mut request = Request::new(body);
     *request.method_mut() = message::verb(&extension);
     // The path is the method's only for an HTTP app, which is asked last.
-    *request.uri_mut() = method::uri("", Some(&extension.querystring))
+    *request.uri_mut() = method::query_only(&extension.querystring)
         .map_err(|error| Status::internal(error.to_string()))?;
     let mut all: HeaderMap = headers::from_metadata(metadata);
     headers::remove_hop_by_hop(&mut all);
@@ -276,7 +293,7 @@ fn http_request(
         all.insert(header::CONTENT_TYPE, content_type);
     }
     *request.headers_mut() = all;
-    request.extensions_mut().insert(Told {
+    request.extensions_mut().insert(MessageHead {
         http_extension: message.http_extension,
         type_url: message.data.unwrap_or_default().type_url,
         content_type: message.content_type,
@@ -288,7 +305,7 @@ fn http_request(
 fn reply_head(parts: &http::response::Parts) -> InternalInvokeResponse {
     let mut all = parts.headers.clone();
     headers::remove_hop_by_hop(&mut all);
-    let (status, message) = match parts.extensions.get::<OfGrpc>() {
+    let (status, message) = match parts.extensions.get::<GrpcAnswer>() {
         Some(answer) => {
             let data = prost_types::Any {
                 type_url: answer.type_url.clone(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use proto::internals::v1::ListStringValue;
+use security::SpiffeId;
 use telemetry::trace::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE};
 
 /// Headers that concern one connection only (RFC 9110 7.6.1, contract 2.3).
@@ -28,7 +29,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What this sidecar says of itself in every call.
-pub struct Own {
+pub struct CallerHeaders {
     app_id: HeaderValue,
     namespace: HeaderValue,
     address: Option<HeaderValue>,
@@ -36,7 +37,7 @@ pub struct Own {
     forwarded: Option<HeaderValue>,
 }
 
-impl Own {
+impl CallerHeaders {
     pub fn new(app_id: &str, namespace: &str, address: &str, host_name: &str) -> Self {
         let value = |text: &str| HeaderValue::from_str(text).ok().filter(|v| !v.is_empty());
         let mut parts = Vec::new();
@@ -80,6 +81,19 @@ impl Own {
             if let Some(value) = value {
                 headers.append(name, value.clone());
             }
+        }
+    }
+}
+
+/// Says who calls as the connection proved it, whatever the message claims. Q-caller-identity
+pub fn name_caller(headers: &mut HeaderMap, id: &SpiffeId) {
+    for (name, text) in [
+        (CALLER_APP_ID, id.app_id()),
+        (CALLER_NAMESPACE, id.namespace()),
+    ] {
+        headers.remove(&name);
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
         }
     }
 }
@@ -261,7 +275,7 @@ mod tests {
     fn claims_of_the_app_are_overwritten() {
         let mut headers = HeaderMap::new();
         headers.insert(CALLER_APP_ID, HeaderValue::from_static("spoofed"));
-        let own = Own::new("me", "ns", "10.0.0.1", "host");
+        let own = CallerHeaders::new("me", "ns", "10.0.0.1", "host");
         own.identify(&mut headers, "you");
         assert!(!headers.contains_key("forwarded"));
         own.forward(&mut headers);
@@ -269,6 +283,18 @@ mod tests {
         assert_eq!(headers["dapr-caller-namespace"], "ns");
         assert_eq!(headers["dapr-callee-app-id"], "you");
         assert_eq!(headers["forwarded"], "for=10.0.0.1;by=10.0.0.1;host=host");
+    }
+
+    #[test]
+    fn the_connection_says_who_calls() {
+        let mut headers = HeaderMap::new();
+        headers.append(CALLER_APP_ID, HeaderValue::from_static("claimed"));
+        headers.append(CALLER_APP_ID, HeaderValue::from_static("again"));
+        let id: SpiffeId = "spiffe://td/ns/shop/caller".parse().unwrap();
+        name_caller(&mut headers, &id);
+        assert_eq!(headers.get_all(CALLER_APP_ID).iter().count(), 1);
+        assert_eq!(headers["dapr-caller-app-id"], "caller");
+        assert_eq!(headers["dapr-caller-namespace"], "shop");
     }
 
     #[test]

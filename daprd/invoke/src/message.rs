@@ -1,19 +1,19 @@
 //! Invocation by message: gRPC `InvokeService`, and what gRPC apps understand.
 
-use app_channel::Error as AppError;
 use bytes::Bytes;
 use component::{Body, body};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use prost_types::Any;
 use proto::common::v1::{HttpExtension, InvokeRequest, InvokeResponse, http_extension::Verb};
-use resiliency::{Builtin, Outcome};
 use telemetry::trace::TraceContext;
 use tonic::{Code, Status};
 
 use crate::{
-    Error, Failure, Invoker,
-    answer::{self, OfGrpc},
-    headers, method, settle,
+    Error, Invoker,
+    answer::{self, GrpcAnswer},
+    headers,
+    invocation::Asked,
+    method::{self, MethodPath},
     target::Target,
 };
 
@@ -22,7 +22,7 @@ const HTTP_STATUS: &str = "dapr-http-status";
 
 /// What a message says besides its method, query and bytes; kept in the extensions of the request that it becomes.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct MessageHead {
     pub http_extension: Option<HttpExtension>,
     pub type_url: String,
     pub content_type: String,
@@ -45,87 +45,40 @@ impl Invoker {
     pub async fn message(
         &self,
         target: &str,
-        mut request: InvokeRequest,
-        metadata: HeaderMap,
-    ) -> Result<Reply, Error> {
-        let inner = &self.0;
-        let target = Target::parse(target, &inner.options.namespace, &inner.endpoints)?;
-        request.method = method::normalise_message(&request.method)?;
-        let mut metadata = headers::from_call(metadata);
-        if let Target::Url { url, endpoint } = &target {
-            let name = request.method.clone();
-            let http = into_http_request(request, metadata)?;
-            let answer = inner.endpoints.call(url, endpoint.as_deref(), &name, http);
-            return self.reply(answer.await?).await;
-        }
-        inner.own.identify(&mut metadata, target.app_id());
-        if !self.is_own(&target) {
-            inner.own.forward(&mut metadata);
-        }
-        let policies = inner.options.policies.load_full();
-        let named = policies.names_app(target.app_id());
-        let policy = if named {
-            policies.app(target.app_id())
-        } else {
-            policies.builtin(Builtin::ServiceRetries)
-        };
-        let attempt = |_| {
-            let once = self.message_once(&target, request.clone(), metadata.clone());
-            async move {
-                match once.await {
-                    // Under a policy of the platform an error of the app counts as a failure.
-                    Ok(reply) if named && reply.result.is_err() => {
-                        Err(Failure::Answer(Box::new(reply)))
-                    }
-                    Ok(reply) => Ok(reply),
-                    Err(error) => Err(Failure::Error(error)),
-                }
-            }
-        };
-        settle(policy.run(attempt, classify).await)
-    }
-
-    async fn message_once(
-        &self,
-        target: &Target,
         request: InvokeRequest,
         metadata: HeaderMap,
     ) -> Result<Reply, Error> {
-        let app = &self.0.options.app;
-        if !self.is_own(target) {
-            let name = request.method.clone();
-            let http = into_http_request(request, metadata)?;
-            return self.reply(self.remote(target, &name, http).await?).await;
-        }
-        if !app.protocol().is_grpc() {
+        let inner = &self.0;
+        let callee = Target::parse(target, &inner.options.namespace, &inner.endpoints)?;
+        let method = MethodPath::from_message(&request.method)?;
+        let http_app = !inner.options.app.protocol().is_grpc();
+        if callee.is_app() && self.is_own(&callee) && http_app {
             check_extension(request.http_extension.as_ref())?;
-            let name = request.method.clone();
-            let http = into_http_request(request, metadata)?;
-            return self.reply(self.local(&name, http).await?).await;
         }
-        match app.on_invoke(request, metadata).await {
-            Ok(reply) => Ok(Reply {
-                metadata: reply.metadata().clone().into_headers(),
-                result: Ok(reply.into_inner()),
-            }),
-            Err(AppError::Status(status)) => Ok(Reply {
-                metadata: status.metadata().clone().into_headers(),
-                result: Err(*status),
-            }),
-            Err(other) => Err(other.into()),
-        }
+        let http = into_http_request(request, headers::from_call(metadata))?;
+        let response = self
+            .invoke(
+                target,
+                &callee,
+                &method,
+                method.as_str(),
+                http,
+                Asked::ByMessage,
+            )
+            .await?;
+        self.reply(response).await
     }
 
     /// An answer as a message; anything but success of an HTTP app is an error with the code that fits.
     async fn reply(&self, mut response: Response<Body>) -> Result<Reply, Error> {
-        let of_grpc: Option<OfGrpc> = response.extensions_mut().remove();
+        let grpc: Option<GrpcAnswer> = response.extensions_mut().remove();
         let (parts, body) = response.into_parts();
         let data = body::read(body, self.0.options.max_message).await?;
-        if let Some(OfGrpc {
+        if let Some(GrpcAnswer {
             status,
             type_url,
             content_type,
-        }) = of_grpc
+        }) = grpc
         {
             let result = match status.code() {
                 Code::Ok => Ok(answer::message(data, type_url, content_type)),
@@ -148,19 +101,6 @@ impl Invoker {
     }
 }
 
-/// Errors of the app are judged by their code, which the policy may match; a broken line is always worth another try.
-fn classify(failure: &Failure<Reply>) -> Outcome {
-    match failure {
-        Failure::Answer(reply) => match &reply.result {
-            Err(status) => Outcome::Grpc(status.code() as i32),
-            Ok(_) => Outcome::Permanent,
-        },
-        Failure::Error(error) if error.is_transport() => Outcome::Retryable,
-        Failure::Error(Error::Status(status)) => Outcome::Grpc(status.code() as i32),
-        Failure::Error(_) => Outcome::Permanent,
-    }
-}
-
 /// HTTP apps have to be told a method.
 ///
 /// # Errors
@@ -179,7 +119,7 @@ fn into_http_request(request: InvokeRequest, metadata: HeaderMap) -> Result<Requ
     let data = request.data.unwrap_or_default();
     let mut http = Request::new(body::full(Bytes::from(data.value)));
     *http.method_mut() = verb(&extension);
-    *http.uri_mut() = method::uri("", Some(&extension.querystring))?;
+    *http.uri_mut() = method::query_only(&extension.querystring)?;
     *http.headers_mut() = metadata;
     let content_type = if request.content_type.is_empty() {
         "application/json"
@@ -189,7 +129,7 @@ fn into_http_request(request: InvokeRequest, metadata: HeaderMap) -> Result<Requ
     if let Ok(value) = HeaderValue::from_str(content_type) {
         http.headers_mut().insert(header::CONTENT_TYPE, value);
     }
-    http.extensions_mut().insert(Told {
+    http.extensions_mut().insert(MessageHead {
         http_extension: request.http_extension,
         type_url: data.type_url,
         content_type: request.content_type,
@@ -206,11 +146,11 @@ pub fn verb(extension: &HttpExtension) -> Method {
 }
 
 /// What a request says of itself to a gRPC app; one that has been a message says it again.
-pub fn told(parts: &http::request::Parts) -> Told {
-    if let Some(told) = parts.extensions.get::<Told>() {
-        return told.clone();
+pub fn head(parts: &http::request::Parts) -> MessageHead {
+    if let Some(head) = parts.extensions.get::<MessageHead>() {
+        return head.clone();
     }
-    Told {
+    MessageHead {
         http_extension: Some(HttpExtension {
             verb: Verb::from_str_name(parts.method.as_str())
                 .unwrap_or(Verb::None)
@@ -237,15 +177,15 @@ pub async fn from_http(
 ) -> Result<(InvokeRequest, HeaderMap), Error> {
     let (parts, body) = request.into_parts();
     let data = body::read(body, limit).await?;
-    let told = told(&parts);
+    let head = head(&parts);
     let message = InvokeRequest {
         method: method.to_owned(),
-        content_type: told.content_type,
+        content_type: head.content_type,
         data: Some(Any {
-            type_url: told.type_url,
+            type_url: head.type_url,
             value: data.into(),
         }),
-        http_extension: told.http_extension,
+        http_extension: head.http_extension,
     };
     // The transport writes its own of what belongs to the call.
     let mut metadata = headers::from_call(parts.headers);

@@ -1,5 +1,7 @@
 //! The method of an invocation is a path: decoded and cleaned where the call enters, so that access lists see what the app
-//! will see, and escaped again where it leaves for the app.
+//! will see, and escaped again where it leaves for the app. Apps decode in their own ways, so access lists see every reading.
+
+use std::borrow::Cow;
 
 use component::Body;
 use http::{Request, Uri};
@@ -20,23 +22,103 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'\\')
     .add(b'^');
 
-/// Decodes an escaped path, resolves its dots and doubled slashes, and refuses what no path may hold.
-pub fn normalise(escaped: &str) -> Result<String, Error> {
-    let decoded = percent_decode_str(escaped)
-        .decode_utf8()
-        .map_err(|_| Error::Method(format!("{escaped:?} is not UTF-8")))?;
-    // What dots take away does not matter any more.
-    let cleaned = clean(&decoded);
-    check(&cleaned)?;
-    Ok(cleaned)
+/// The path of an invocation, decoded and cleaned where the call enters: the one value that is judged by the access list and
+/// dispatched to the app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MethodPath(String);
+
+impl MethodPath {
+    /// From the path of a URL: decoded once.
+    // Compat: Q-invoke-decoded, an escaped slash separates, and what no path may hold is refused.
+    pub fn from_url(escaped: &str) -> Result<Self, Error> {
+        let decoded = percent_decode_str(escaped)
+            .decode_utf8()
+            .map_err(|_| Error::Method(format!("{escaped:?} is not UTF-8")))?;
+        // What dots take away does not matter any more.
+        let cleaned = clean(&decoded);
+        check(&cleaned)?;
+        Ok(Self(cleaned))
+    }
+
+    /// From the method of a message, which is taken as it is: gRPC apps may call theirs what they like, and get the slash
+    /// that it begins with.
+    pub fn from_message(method: &str) -> Result<Self, Error> {
+        check(method)?;
+        let root = if method.starts_with('/') { "/" } else { "" };
+        Ok(Self(format!("{root}{}", clean(method))))
+    }
+
+    /// From the path of a gRPC call that is passed on unread, and so reaches the app as it is.
+    pub fn from_grpc(uri: &Uri) -> Self {
+        Self(uri.path().to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path and a query, as an HTTP app gets them.
+    pub fn uri(&self, query: Option<&str>) -> Result<Uri, Error> {
+        check_escapes(&self.0)?;
+        let path = utf8_percent_encode(self.0.trim_start_matches('/'), ESCAPED);
+        join(format!("/{path}"), query)
+    }
+
+    /// Puts the path on a request for the app, with the request's own query.
+    pub fn address(&self, mut request: Request<Body>) -> Result<Request<Body>, Error> {
+        *request.uri_mut() = self.uri(request.uri().query())?;
+        Ok(request)
+    }
+
+    /// What an app may take the path for: as it is sent, decoded once as frameworks do, and decoded to the end; each as it
+    /// stands and with its dots resolved. Most paths have one reading.
+    pub fn readings(&self) -> Vec<Cow<'_, str>> {
+        let mut readings = Vec::with_capacity(1);
+        add(&mut readings, Cow::Borrowed(&self.0));
+        if self.0.contains('%') {
+            let once = percent_decode_str(&self.0).decode_utf8_lossy();
+            add(&mut readings, once);
+            add(&mut readings, Cow::Owned(decode_to_the_end(&self.0)));
+        }
+        readings
+    }
 }
 
-/// The same for the method of a message, which is taken as it is: gRPC apps may call theirs what they like, and get the
-/// slash that it begins with.
-pub fn normalise_message(method: &str) -> Result<String, Error> {
-    check(method)?;
-    let root = if method.starts_with('/') { "/" } else { "" };
-    Ok(format!("{root}{}", clean(method)))
+/// A query without a path, for requests whose path is put on last.
+pub fn query_only(query: &str) -> Result<Uri, Error> {
+    join("/".to_owned(), Some(query))
+}
+
+fn add<'p>(readings: &mut Vec<Cow<'p, str>>, reading: Cow<'p, str>) {
+    let segments = |text: &str| text.split('/').filter(|it| !it.is_empty()).count();
+    let cleaned = clean(&reading);
+    if segments(&cleaned) != segments(&reading) {
+        readings.push(Cow::Owned(cleaned));
+    }
+    if !readings.contains(&reading) {
+        readings.push(reading);
+    }
+}
+
+/// Decodes what decoding makes into an escape again, in one pass: escapes never overlap, so the order does not matter.
+fn decode_to_the_end(text: &str) -> String {
+    let mut decoded: Vec<u8> = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        decoded.push(byte);
+        while let [.., b'%', high, low] = decoded[..]
+            && let (Some(high), Some(low)) = (digit(high), digit(low))
+        {
+            decoded.truncate(decoded.len() - 3);
+            decoded.push(high << 4 | low);
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 fn check(path: &str) -> Result<(), Error> {
@@ -68,26 +150,13 @@ fn clean(path: &str) -> String {
     segments.join("/")
 }
 
-/// Puts a method on a request for the app, with the request's own query.
-pub fn address(method: &str, mut request: Request<Body>) -> Result<Request<Body>, Error> {
-    let query = request.uri().query().map(str::to_owned);
-    *request.uri_mut() = uri(method, query.as_deref())?;
-    Ok(request)
-}
-
-/// The path of a method and a query, as the app gets it.
-pub fn uri(method: &str, query: Option<&str>) -> Result<Uri, Error> {
-    check_escapes(method)?;
-    let mut text = format!(
-        "/{}",
-        utf8_percent_encode(method.trim_start_matches('/'), ESCAPED)
-    );
+fn join(mut text: String, query: Option<&str>) -> Result<Uri, Error> {
     if let Some(query) = query.filter(|query| !query.is_empty()) {
         text.push('?');
         text.extend(utf8_percent_encode(query, ESCAPED));
     }
     text.parse()
-        .map_err(|_| Error::Method(format!("{method:?} is no path")))
+        .map_err(|_| Error::Method(format!("{text:?} is no path")))
 }
 
 fn check_escapes(method: &str) -> Result<(), Error> {
@@ -106,25 +175,35 @@ fn check_escapes(method: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    fn url(escaped: &str) -> String {
+        MethodPath::from_url(escaped).unwrap().0
+    }
+
+    fn readings(method: &str) -> Vec<String> {
+        let path = MethodPath::from_message(method).unwrap();
+        let mut all: Vec<String> = path.readings().into_iter().map(Cow::into_owned).collect();
+        all.sort_unstable();
+        all
+    }
+
     #[test]
     fn paths_are_decoded_and_cleaned() {
         for (escaped, method) in [
             ("test%22stream", "test\"stream"),
-            ("admin%2F..%2Fpublic", "public"),
-            ("public///extra", "public/extra"),
-            ("..%2Fpublic", "public"),
-            ("a%2Fb%2Fc%2F..%2F..%2F..%2Fpublic", "public"),
+            ("one///two", "one/two"),
+            ("one/./two/../three", "one/three"),
+            ("../one", "one"),
             ("test%5Cstream", "test\\stream"),
             ("", ""),
         ] {
-            assert_eq!(normalise(escaped).unwrap(), method, "{escaped}");
+            assert_eq!(url(escaped), method, "{escaped}");
         }
     }
 
     #[test]
     fn what_no_path_may_hold_is_refused() {
         for escaped in ["a%23", "a%3Fb", "a%00", "a%0D", "a%7F", "%ff"] {
-            assert!(normalise(escaped).is_err(), "{escaped}");
+            assert!(MethodPath::from_url(escaped).is_err(), "{escaped}");
         }
     }
 
@@ -132,19 +211,45 @@ mod tests {
     fn methods_of_messages_are_not_decoded() {
         for (method, normalised) in [
             ("test%stream", "test%stream"),
-            ("admin%2F..%2Fpublic", "admin%2F..%2Fpublic"),
-            ("/admin%0D/../public/", "/public"),
-            ("admin/../../public", "public"),
+            ("one%20two", "one%20two"),
+            ("/one/../two/", "/two"),
+            ("one/../../two", "two"),
             ("", ""),
         ] {
-            assert_eq!(normalise_message(method).unwrap(), normalised, "{method}");
+            let path = MethodPath::from_message(method).unwrap();
+            assert_eq!(path.as_str(), normalised, "{method}");
         }
-        assert!(normalise_message("/admin\r/../public").is_err());
+        assert!(MethodPath::from_message("/one\r/two").is_err());
+    }
+
+    #[test]
+    fn every_decoding_is_a_reading() {
+        assert_eq!(readings("one/two"), ["one/two"]);
+        assert_eq!(readings("one%20two"), ["one two", "one%20two"]);
+        assert_eq!(
+            readings("one%2520two"),
+            ["one two", "one%20two", "one%2520two"]
+        );
+        assert_eq!(readings("50%"), ["50%"]);
+    }
+
+    #[test]
+    fn dots_are_read_in_both_ways() {
+        let path = MethodPath::from_grpc(&Uri::from_static("/one/./two"));
+        assert_eq!(path.readings(), ["one/two", "/one/./two"]);
+    }
+
+    #[test]
+    fn decoding_to_the_end_takes_one_pass() {
+        let long = format!("%{}41", "25".repeat(1 << 20));
+        assert_eq!(decode_to_the_end(&long), "A");
+        assert_eq!(decode_to_the_end("%%341"), "A");
+        assert_eq!(decode_to_the_end("%zz%4"), "%zz%4");
     }
 
     #[test]
     fn refusals_say_what_is_wrong() {
-        let text = |escaped| normalise(escaped).unwrap_err().to_string();
+        let text = |escaped| MethodPath::from_url(escaped).unwrap_err().to_string();
         assert_eq!(
             text("echo%23x"),
             "rpc error: code = InvalidArgument desc = invalid method: \
@@ -155,10 +260,11 @@ mod tests {
 
     #[test]
     fn the_app_gets_an_escaped_path() {
-        let of = |method, query| uri(method, query).unwrap().to_string();
-        assert_eq!(of("a b/\"c", Some("x=1 2")), "/a%20b/%22c?x=1%202");
-        assert_eq!(of("test%20x", None), "/test%20x");
-        assert_eq!(of("", None), "/");
-        assert!(uri("a%stream", None).is_err());
+        let of = |method: &str, query| MethodPath(method.to_owned()).uri(query);
+        let text = |method, query| of(method, query).unwrap().to_string();
+        assert_eq!(text("a b/\"c", Some("x=1 2")), "/a%20b/%22c?x=1%202");
+        assert_eq!(text("test%20x", None), "/test%20x");
+        assert_eq!(text("", None), "/");
+        assert!(of("a%stream", None).is_err());
     }
 }

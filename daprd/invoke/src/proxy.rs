@@ -1,13 +1,25 @@
 //! gRPC proxying: methods that Dapr does not know go to the app that the metadata name, unread and streamed.
 
 use component::{Body, body};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use tonic::Status;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use resiliency::{Call, Outcome};
+use tonic::{Code, Status};
 use transport::Peer;
 
-use crate::{Error, Invoker, access_control::Call, headers, target::Target};
+use crate::{
+    Error, Invoker, access_control, headers,
+    invocation::{Failure, MAX_POLICY_REPLAY, settle},
+    method::MethodPath,
+    replay::Replay,
+    target::Target,
+};
 
 const APP_ID: HeaderName = HeaderName::from_static("dapr-app-id");
+
+/// Says that a call is a stream, of which nothing is kept.
+const STREAM: HeaderName = HeaderName::from_static("dapr-stream");
 
 impl Invoker {
     /// Passes a request of the own app on to the app it names.
@@ -41,17 +53,50 @@ impl Invoker {
             request.headers_mut().remove(APP_ID);
             return Ok(inner.options.app.pass(request).await?);
         }
-        let peer = match self.peer(&target).await {
-            Ok(peer) => peer,
-            Err(Error::Resolve(problem)) => {
-                return Err(Error::Status(Box::new(Status::unknown(problem))));
-            }
-            Err(other) => return Err(other),
+        let policy = self.policy(&named, &target, request.uri().path());
+        // Nobody knows whether an unknown method streams unless the caller says so. Of a stream, only its beginning is
+        // under the policy. Q-proxy-policy
+        let judged = policy.judges_answers() && !is_stream(request.headers());
+        let (parts, body) = request.into_parts();
+        let limit = if judged { MAX_POLICY_REPLAY } else { 0 };
+        let (replay, first) = Replay::new(body, limit);
+        let attempt = |body| self.proxy_once(&target, &parts, body, judged);
+        let call = Call::new(attempt(first), |_| replay.again().map(attempt));
+        let classify = |failure: &Failure| match failure.outcome(&target, &replay) {
+            // The built-in retries are not for what is passed on.
+            Outcome::Unreached => Outcome::Retryable,
+            outcome => outcome,
         };
-        let response = peer.pass(request.map(tonic::body::Body::new)).await;
-        let response = response
-            .map_err(|error| Error::unreachable(target.app_id(), transport::describe(&error)))?;
-        Ok(response.map(body::streamed))
+        settle(policy.run(call, classify).await, &replay)
+    }
+
+    async fn proxy_once(
+        &self,
+        target: &Target,
+        parts: &Parts,
+        body: Body,
+        judged: bool,
+    ) -> Result<Response<Body>, Failure> {
+        let peer = self.peer(target).await.map_err(|error| {
+            Failure::Error(match error {
+                Error::Resolve(problem) => Error::Status(Box::new(Status::unknown(problem))),
+                other => other,
+            })
+        })?;
+        let request = Request::from_parts(parts.clone(), tonic::body::Body::new(body));
+        let response = peer.pass(request).await.map_err(|error| {
+            let problem = transport::describe(&error);
+            Failure::Error(Error::unreachable(target.app_id(), problem))
+        })?;
+        let response = response.map(body::streamed);
+        if !judged {
+            return Ok(response);
+        }
+        let (response, code) = peek(response).await;
+        match code {
+            None | Some(0) => Ok(response),
+            Some(code) => Err(Failure::Answer(Box::new(response), Outcome::Grpc(code))),
+        }
     }
 
     /// Passes a request of another sidecar on to the own app.
@@ -66,16 +111,48 @@ impl Invoker {
                 return Status::unauthenticated(component::error::chain(&error)).into_http();
             }
         };
-        let path = request.uri().path().to_owned();
-        if let Err(status) = self.authorize(id.as_ref(), &path, Call::Grpc) {
+        let method = MethodPath::from_grpc(request.uri());
+        if let Err(status) = self.authorize(id.as_ref(), &method, access_control::Call::Grpc) {
             return status.into_http();
         }
         request.headers_mut().remove(APP_ID);
+        if let Some(id) = &id {
+            headers::name_caller(request.headers_mut(), id);
+        }
         match self.0.options.app.pass(request).await {
             Ok(response) => response.map(tonic::body::Body::new),
             Err(error) => Error::from(error).into_status().into_http(),
         }
     }
+}
+
+/// Waits for the first message of an answer, or for the status of one that has none.
+async fn peek(response: Response<Body>) -> (Response<Body>, Option<i32>) {
+    if let Some(code) = grpc_status(response.headers()) {
+        return (response, Some(code));
+    }
+    let (parts, mut body) = response.into_parts();
+    let first = body.frame().await;
+    let code = match &first {
+        Some(Ok(frame)) => frame
+            .trailers_ref()
+            .map(|trailers| grpc_status(trailers).unwrap_or(Code::Unknown as i32)),
+        Some(Err(_)) => Some(Code::Unavailable as i32),
+        None => Some(Code::Unknown as i32),
+    };
+    let frames = stream::iter(first).chain(BodyStream::new(body));
+    let body = body::streamed(StreamBody::new(frames));
+    (Response::from_parts(parts, body), code)
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<i32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the caller says that the call is a stream.
+fn is_stream(metadata: &HeaderMap) -> bool {
+    let value = metadata.get(STREAM).and_then(|value| value.to_str().ok());
+    value.is_some_and(values::is_truthy)
 }
 
 /// The app that metadata name, by the name that sidecars use among themselves first.

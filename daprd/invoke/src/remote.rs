@@ -3,22 +3,28 @@
 use bytes::Bytes;
 use component::{Body, body};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use prost::Message as _;
 use proto::{
     common::v1::{InvokeRequest, StreamPayload},
     internals::v1::{
         ApiVersion, InternalInvokeRequest, InternalInvokeRequestStream, InternalInvokeResponse,
-        InternalInvokeResponseStream, service_invocation_client::ServiceInvocationClient,
+        InternalInvokeResponseStream,
     },
 };
-use tonic::{Status, Streaming};
+use tonic::{
+    Status, Streaming,
+    codec::{Codec, EncodeBuf, Encoder},
+};
+use tonic_prost::ProstCodec;
 
 use crate::{
     Error, Invoker,
-    answer::{self, OfGrpc},
+    answer::{self, GrpcAnswer},
     headers, message,
+    method::MethodPath,
     target::Target,
 };
 
@@ -30,25 +36,30 @@ impl Invoker {
     pub(crate) async fn remote(
         &self,
         target: &Target,
-        method: &str,
-        request: Request<Body>,
+        method: &MethodPath,
+        parts: &http::request::Parts,
+        body: Body,
     ) -> Result<Response<Body>, Error> {
         let app_id = target.app_id();
         let (client, origin) = self.peer(target).await?.grpc();
         let limit = self.0.options.max_message;
-        let mut client = ServiceInvocationClient::with_origin(client, origin)
+        let mut client = tonic::client::Grpc::with_origin(client, origin)
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
-        let (parts, body) = request.into_parts();
         let mut metadata = http::HeaderMap::new();
         if let Some(trace) = telemetry::trace::TraceContext::from_headers(&parts.headers) {
             trace.inject_grpc(&mut metadata);
         }
-        let head = head(method, app_id, &parts);
+        let head = head(method.as_str(), app_id, parts);
         let mut outgoing = tonic::Request::new(chunks(head, body));
         *outgoing.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
         let began = self.0.metrics.sent(app_id);
-        let reply = client.call_local_stream(outgoing).await;
+        client
+            .ready()
+            .await
+            .map_err(|error| Error::unreachable(app_id, transport::describe(&error)))?;
+        let path = PathAndQuery::from_static(CALL_LOCAL_STREAM);
+        let reply = client.streaming(outgoing, path, ChunkCodec).await;
         let mut reply = reply.map_err(|status| Error::from_status(app_id, status))?;
         let first = reply.get_mut().message().await;
         let first = first
@@ -60,79 +71,129 @@ impl Invoker {
     }
 }
 
+const CALL_LOCAL_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
+
+/// The codec of the generated client, but for requests that may break off: a chunk that is an error resets the call, where
+/// the end of a stream would tell the callee that the body is complete.
+struct ChunkCodec;
+
+struct ChunkEncoder;
+
+impl Codec for ChunkCodec {
+    type Encode = Result<InternalInvokeRequestStream, Status>;
+    type Decode = InternalInvokeResponseStream;
+    type Encoder = ChunkEncoder;
+    type Decoder = <ProstCodec<(), InternalInvokeResponseStream> as Codec>::Decoder;
+
+    fn encoder(&mut self) -> ChunkEncoder {
+        ChunkEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<(), InternalInvokeResponseStream>::default().decoder()
+    }
+}
+
+impl Encoder for ChunkEncoder {
+    type Item = Result<InternalInvokeRequestStream, Status>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Self::Item, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item?
+            .encode(buffer)
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
 /// The first message: everything but the body.
 fn head(method: &str, app_id: &str, parts: &http::request::Parts) -> InternalInvokeRequest {
-    let told = message::told(parts);
+    let head = message::head(parts);
     InternalInvokeRequest {
         ver: ApiVersion::V1.into(),
         metadata: headers::into_metadata(&parts.headers, app_id),
         message: Some(InvokeRequest {
             method: method.to_owned(),
             data: Some(prost_types::Any {
-                type_url: told.type_url,
+                type_url: head.type_url,
                 value: Vec::new(),
             }),
-            content_type: told.content_type,
-            http_extension: told.http_extension,
+            content_type: head.content_type,
+            http_extension: head.http_extension,
         }),
         actor: None,
     }
 }
 
-/// The chunks of a request. What is there of the body already travels with the head.
+/// The most bytes in one chunk: a message must have room for them beside the head.
+const MAX_CHUNK: usize = 64 << 10;
+
+/// What is left to send of a request.
+struct Outgoing {
+    head: Option<InternalInvokeRequest>,
+    body: Body,
+    /// What the last frame of the body held beyond one chunk.
+    left: Bytes,
+    seq: u64,
+}
+
+impl Outgoing {
+    /// The next chunk, `None` at the end of the body, or an error where it broke off.
+    async fn data(&mut self) -> Result<Option<Bytes>, Status> {
+        while self.left.is_empty() {
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|error| {
+                Status::cancelled(format!("the request body broke off: {error}"))
+            })?;
+            self.left = frame.into_data().unwrap_or_default();
+        }
+        let length = self.left.len().min(MAX_CHUNK);
+        Ok(Some(self.left.split_to(length)))
+    }
+
+    /// The next message. What is there of the body already travels with the head, which must not wait for a body that is
+    /// still being written.
+    async fn next(&mut self) -> Result<Option<InternalInvokeRequestStream>, Status> {
+        let request = self.head.take();
+        let data = if request.is_some() {
+            self.data().now_or_never().transpose()?.flatten()
+        } else {
+            self.data().await?
+        };
+        if request.is_none() && data.is_none() {
+            return Ok(None);
+        }
+        let seq = self.seq;
+        self.seq += u64::from(data.is_some());
+        let payload = data.map(|data| StreamPayload { data, seq });
+        Ok(Some(InternalInvokeRequestStream { request, payload }))
+    }
+}
+
+/// The messages of a request; the last is an error where its body broke off.
 fn chunks(
     head: InternalInvokeRequest,
     body: Body,
-) -> impl Stream<Item = InternalInvokeRequestStream> + Send + 'static {
-    let state = (Some(head), body, 0u64, false);
-    stream::unfold(state, |(mut head, mut body, seq, ended)| async move {
-        if ended {
-            return None;
-        }
-        let request = head.take();
-        let next = if request.is_some() {
-            // The head must not wait for a body that is still being written.
-            match next_data(&mut body).now_or_never() {
-                Some(next) => next,
-                None => {
-                    let message = InternalInvokeRequestStream {
-                        request,
-                        payload: None,
-                    };
-                    return Some((message, (None, body, seq, false)));
-                }
+) -> impl Stream<Item = Result<InternalInvokeRequestStream, Status>> + Send + 'static {
+    let outgoing = Outgoing {
+        head: Some(head),
+        body,
+        left: Bytes::new(),
+        seq: 0,
+    };
+    stream::unfold(Some(outgoing), |outgoing| async move {
+        let mut outgoing = outgoing?;
+        match outgoing.next().await.transpose()? {
+            Ok(message) => {
+                // An end that is known is sent with the last chunk.
+                let ended =
+                    outgoing.left.is_empty() && http_body::Body::is_end_stream(&outgoing.body);
+                Some((Ok(message), (!ended).then_some(outgoing)))
             }
-        } else {
-            next_data(&mut body).await
-        };
-        match next {
-            Some(data) => {
-                let message = InternalInvokeRequestStream {
-                    request,
-                    payload: Some(StreamPayload { data, seq }),
-                };
-                Some((message, (None, body, seq + 1, false)))
-            }
-            None => {
-                let message = InternalInvokeRequestStream {
-                    request: Some(request?),
-                    payload: None,
-                };
-                Some((message, (None, body, seq, true)))
-            }
+            Err(status) => Some((Err(status), None)),
         }
     })
-}
-
-/// The next bytes of a body; nothing at its end, or where it broke off: the callee then sees a short body.
-async fn next_data(body: &mut Body) -> Option<Bytes> {
-    loop {
-        let frame = body.frame().await?.ok()?;
-        match frame.into_data() {
-            Ok(data) if !data.is_empty() => return Some(data),
-            _ => continue,
-        }
-    }
 }
 
 /// The head of the answer is in the first message; the rest streams.
@@ -152,7 +213,7 @@ fn answered(
         // A gRPC app: its own code.
         let status = answer::from_internal(status);
         *response.status_mut() = answer::http_status(status.code());
-        response.extensions_mut().insert(OfGrpc {
+        response.extensions_mut().insert(GrpcAnswer {
             status,
             type_url: message.data.unwrap_or_default().type_url,
             content_type: message.content_type.clone(),
@@ -209,6 +270,8 @@ pub(crate) fn numbered(
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt;
+
     use super::*;
 
     fn chunk(seq: u64, data: &'static str) -> Option<StreamPayload> {
@@ -221,15 +284,48 @@ mod tests {
     #[tokio::test]
     async fn chunks_are_numbered_and_the_first_travels_with_the_head() {
         let head = InternalInvokeRequest::default();
-        let all: Vec<_> = chunks(head, body::full("abc")).collect().await;
+        let all: Vec<_> = chunks(head, body::full("abc")).try_collect().await.unwrap();
         assert_eq!(all.len(), 1);
         assert!(all[0].request.is_some());
         assert_eq!(all[0].payload, chunk(0, "abc"));
         let none: Vec<_> = chunks(InternalInvokeRequest::default(), body::empty())
-            .collect()
-            .await;
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(none.len(), 1);
         assert_eq!(none[0].payload, None);
+    }
+
+    #[tokio::test]
+    async fn large_pieces_are_split() {
+        let large = Bytes::from(vec![7; 2 * MAX_CHUNK + 1]);
+        let head = InternalInvokeRequest::default();
+        let all: Vec<_> = chunks(head, body::full(large.clone()))
+            .try_collect()
+            .await
+            .unwrap();
+        let payloads: Vec<_> = all
+            .into_iter()
+            .map(|message| message.payload.unwrap())
+            .collect();
+        assert!(payloads.iter().map(|it| it.seq).eq(0..3));
+        let joined: Vec<u8> = payloads.into_iter().flat_map(|it| it.data).collect();
+        assert_eq!(joined, large);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_no_end_of_the_stream() {
+        let frames = [
+            Ok(Frame::data(Bytes::from_static(b"a"))),
+            Err(component::BoxError::from("gone")),
+        ];
+        let broken = body::streamed(StreamBody::new(stream::iter(frames)));
+        let all: Vec<_> = chunks(InternalInvokeRequest::default(), broken)
+            .collect()
+            .await;
+        assert_eq!(all.len(), 2);
+        let error = all[1].as_ref().unwrap_err();
+        assert!(error.message().ends_with("gone"), "{error}");
     }
 
     #[tokio::test]

@@ -49,6 +49,10 @@ impl Target {
         })
     }
 
+    pub const fn is_app(&self) -> bool {
+        matches!(self, Self::App { .. })
+    }
+
     pub fn app_id(&self) -> &str {
         match self {
             Self::App { app_id, .. } => app_id,

@@ -12,14 +12,21 @@ use std::{
 use dashmap::DashMap;
 use http::{Request, Response, Uri, uri::PathAndQuery};
 use security::{Expect, Security};
+use telemetry::{
+    GrpcMetrics,
+    grpc_metrics::{Call, CountedBody, GrpcService, MeasuredBody},
+};
 use tokio_util::sync::CancellationToken;
+use tower::{Layer, Service as _};
 use transport::{Answer, ClientOptions, Connector, Multiplexed};
 
 /// Most sidecars that are remembered; beyond it the one unused longest is forgotten.
 pub const MAX_PEERS: usize = 4096;
 
 /// A client to one sidecar: a tower service that generated gRPC clients take.
-pub type PeerClient = Multiplexed<tonic::body::Body>;
+pub type PeerClient = GrpcService<Lanes>;
+
+type Lanes = Multiplexed<CountedBody<tonic::body::Body>>;
 
 /// Why a sidecar could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,7 @@ pub struct Options {
     pub collect_interval: Duration,
     /// Largest response head, in bytes.
     pub max_header_bytes: usize,
+    pub metrics: GrpcMetrics,
 }
 
 /// The pool. Clones share it.
@@ -66,6 +74,8 @@ struct Key {
 
 struct Known {
     client: PeerClient,
+    /// The same, to ask for the calls under way.
+    lanes: Lanes,
     origin: Uri,
     /// Milliseconds since the pool began.
     last_used: AtomicU64,
@@ -136,7 +146,7 @@ impl Pool {
             namespace: key.namespace.to_string(),
         };
         let connector = Connector::maybe_tls(options.security.client(expect));
-        let client = Multiplexed::new(
+        let lanes = Multiplexed::new(
             connector,
             ClientOptions {
                 idle_timeout: options.max_idle,
@@ -144,11 +154,15 @@ impl Pool {
                 ..ClientOptions::default()
             },
         );
+        // Calls between sidecars are streams, also where they carry one message.
+        let layer = options.metrics.client_layer(Arc::new(|_, _| Call::Stream));
+        let client = layer.layer(lanes.clone());
         if self.0.peers.len() >= MAX_PEERS {
             self.evict_oldest();
         }
         let known = Arc::new(Known {
             client,
+            lanes,
             origin,
             last_used: AtomicU64::new(now),
         });
@@ -163,7 +177,7 @@ impl Pool {
         let now = self.now();
         self.0.peers.retain(|_, known| {
             // A peer in use is held, or has calls under way: what it answers may stream for as long as it likes.
-            if Arc::strong_count(known) > 1 || known.client.calls() > 0 {
+            if Arc::strong_count(known) > 1 || known.lanes.calls() > 0 {
                 known.last_used.store(now, Ordering::Relaxed);
             }
             known.last_used.load(Ordering::Relaxed) >= oldest
@@ -204,14 +218,15 @@ impl Peer {
     pub async fn pass(
         &self,
         mut request: Request<tonic::body::Body>,
-    ) -> Result<Response<Answer>, Error> {
+    ) -> Result<Response<MeasuredBody<Answer>>, Error> {
         let mut parts = self.known.origin.clone().into_parts();
         let path = request.uri().path_and_query().cloned();
         parts.path_and_query = Some(path.unwrap_or(PathAndQuery::from_static("/")));
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         self.known
             .client
-            .request(request)
+            .clone()
+            .call(request)
             .await
             .map_err(|source| Error::Unreachable {
                 app_id: self.app_id.to_string(),

@@ -195,7 +195,7 @@ impl Subscriber {
                 failure.outcome
             }
         };
-        if let Err(error) = policy.run(attempt, classify).await {
+        if let Err(error) = policy.run(resiliency::repeatable(attempt), classify).await {
             let problem = error.map(|failure| failure.problem);
             tracing::warn!(target: LOG, "error while delivering a batch of topic {topic}: {problem:?}");
         }

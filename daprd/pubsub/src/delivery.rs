@@ -253,7 +253,7 @@ impl Subscriber {
                 failure.outcome
             }
         };
-        match policy.run(attempt, classify).await {
+        match policy.run(resiliency::repeatable(attempt), classify).await {
             Ok(Verdict::Success) => Some(Outcome::Ok),
             Ok(Verdict::Drop(Dropped::NoCallback)) => Some(Outcome::Drop),
             Ok(Verdict::Drop(Dropped::ByApp | Dropped::NoPath)) => {

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use blocks::Intake;
 use parking_lot::Mutex;
-use resiliency::{Builtin, Outcome};
+use resiliency::{Builtin, Outcome, repeatable};
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -232,7 +232,9 @@ impl Inner {
             let policies = options.policies.load();
             let policy = policies.builtin(Builtin::InitializationRetries);
             let attempt = |_| options.app.list_subscriptions();
-            let asked = policy.run(attempt, |_| Outcome::Retryable).await?;
+            let asked = policy
+                .run(repeatable(attempt), |_| Outcome::Retryable)
+                .await?;
             let subscriptions = read_programmatic(asked);
             self.declarations.lock().set_programmatic(subscriptions);
             Ok::<_, resiliency::policy::Error<app_channel::Error>>(())

@@ -8,7 +8,7 @@ use component::{
     pubsub::{BulkPublishRequest, BulkResult, Capability, PublishRequest},
 };
 use parking_lot::Mutex;
-use resiliency::{ComponentKind, Outcome, Policy, policy};
+use resiliency::{ComponentKind, Outcome, Policy, policy, repeatable};
 use telemetry::trace::TraceContext;
 
 use crate::{
@@ -198,7 +198,7 @@ impl Core {
         let began = self.clock.instant();
         let result = self
             .outbound(name)
-            .run(|_| broker.component.publish(&request), outcome)
+            .run(repeatable(|_| broker.component.publish(&request)), outcome)
             .await
             .map_err(flatten);
         let elapsed = self.clock.instant() - began;
@@ -225,7 +225,7 @@ impl Core {
         let result = self
             .outbound(name)
             .run(
-                |_| {
+                repeatable(|_| {
                     let request = BulkPublishRequest {
                         topic: full_topic.clone(),
                         entries: left.lock().clone(),
@@ -236,7 +236,7 @@ impl Core {
                         let results = broker.component.bulk_publish(&request).await?;
                         settle(&mut left.lock(), &mut failures.lock(), results)
                     }
-                },
+                }),
                 outcome,
             )
             .await

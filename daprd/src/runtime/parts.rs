@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use blocks::{Owner, secrets};
 use component::NameResolver;
 use settings::{App, AppProtocol, Mode};
+use telemetry::{GrpcMetrics, HttpMetrics};
 use values::Template;
 
 use super::{Runtime, ground::Ground};
@@ -22,7 +23,11 @@ use crate::{
 pub const MAX_PEER_HEADERS: usize = 64 << 10;
 
 impl Runtime<'_> {
-    pub(super) fn app_channel(&self, middleware: &Middleware) -> (AppChannel, Probe) {
+    pub(super) fn app_channel(
+        &self,
+        ground: &Ground,
+        middleware: &Middleware,
+    ) -> Result<(AppChannel, Probe)> {
         let App {
             id,
             port,
@@ -33,7 +38,7 @@ impl Runtime<'_> {
             health_path,
             ..
         } = self.settings.app.clone();
-        AppChannel::new(app_channel::Options {
+        Ok(AppChannel::new(app_channel::Options {
             app_id: id,
             port,
             address,
@@ -58,7 +63,9 @@ impl Runtime<'_> {
                 timeout: health.timeout,
                 threshold: health.threshold,
             }),
-        })
+            http_metrics: HttpMetrics::new(&ground.meter, &ground.compiled.http_metrics)?,
+            grpc_metrics: GrpcMetrics::new(&ground.meter),
+        }))
     }
 
     pub(super) fn loader(
@@ -97,6 +104,7 @@ impl Runtime<'_> {
             max_idle: settings.tuning.grpc_max_conn_idle,
             collect_interval: settings.tuning.grpc_conn_collector_interval,
             max_header_bytes: MAX_PEER_HEADERS,
+            metrics: GrpcMetrics::new(&ground.meter),
         });
         self.spawn("peers", peers.clone().run(self.daemon.shutdown()));
         let access = ground.configuration.spec.access_control.as_ref();

@@ -5,6 +5,7 @@ mod app_start;
 mod bad_input;
 mod invoke;
 mod metadata_health;
+mod metrics;
 mod mtls;
 mod pubsub;
 mod redis;

@@ -6,7 +6,7 @@ use super::*;
 use crate::backoff::{Growth, Settings};
 use crate::breaker::State;
 use crate::matching::{Codes, HTTP_CODES};
-use crate::policy::Outcome;
+use crate::policy::{Outcome, repeatable};
 
 fn resource(name: &str, spec: serde_json::Value) -> crds::Resiliency {
     let mut resource: crds::Resiliency =
@@ -23,6 +23,22 @@ fn meter() -> (prometheus::Registry, Meter) {
 
 fn compile(spec: serde_json::Value) -> Arc<Policies> {
     Policies::compile(&[resource("test", spec)], meter().1).unwrap()
+}
+
+fn app(policies: &Policies, app_id: &str) -> Policy {
+    policies.app_endpoint(app_id, &format!("{app_id}:method"))
+}
+
+/// Whether a call that fails with `outcome` is made again.
+async fn retries(policy: &Policy, outcome: Outcome) -> bool {
+    let calls = std::cell::Cell::new(0);
+    let attempt = |number| {
+        calls.set(number);
+        async move { if number == 1 { Err(()) } else { Ok(()) } }
+    };
+    let result = policy.run(repeatable(attempt), |()| outcome).await;
+    assert_eq!(result.is_ok(), calls.get() > 1);
+    calls.get() > 1
 }
 
 fn metric(registry: &prometheus::Registry, name: &str, labels: &[(&str, &str)]) -> f64 {
@@ -46,7 +62,7 @@ fn metric(registry: &prometheus::Registry, name: &str, labels: &[(&str, &str)]) 
 #[test]
 fn without_resources_there_are_only_built_in_retries() {
     let policies = Policies::default();
-    assert!(policies.app("a").is_none());
+    assert!(!app(&policies, "a").judges_answers());
     assert!(policies.actor("t", "1").is_none());
     assert!(policies.actor_turn("t").is_none());
     assert!(
@@ -92,7 +108,7 @@ fn targets_get_the_policies_they_name() {
             "components": {"store": {"outbound": {"retry": "endless", "timeout": "none"}, "inbound": {"timeout": "short"}}},
         },
     }));
-    let shop = policies.app("shop");
+    let shop = app(&policies, "shop");
     assert_eq!(shop.timeout(), Some(Duration::from_secs(5)));
     let retry = shop.retry().unwrap();
     assert_eq!(
@@ -109,8 +125,8 @@ fn targets_get_the_policies_they_name() {
         Codes::parse("429,500-599", &HTTP_CODES).unwrap()
     );
     assert_eq!(shop.breaker_state(), Some(State::Closed));
-    assert!(policies.names_app("bare") && policies.app("bare").is_none());
-    assert!(policies.names_app("typo") && policies.app("typo").is_none());
+    assert!(policies.names_app("bare") && app(&policies, "bare").is_none());
+    assert!(policies.names_app("typo") && app(&policies, "typo").is_none());
     assert!(!policies.names_app("other"));
 
     let call = policies.actor("Cart", "1");
@@ -147,7 +163,7 @@ fn targets_get_the_policies_they_name() {
 
 async fn fail(policy: &Policy) {
     let result: Result<(), _> = policy
-        .run(|_| async { Err(()) }, |()| Outcome::Permanent)
+        .run(repeatable(|_| async { Err(()) }), |()| Outcome::Permanent)
         .await;
     assert!(result.is_err());
 }
@@ -207,9 +223,9 @@ async fn circuit_breakers_are_per_endpoint_and_bounded() {
 #[tokio::test]
 async fn targets_under_a_default_policy_do_not_share_a_breaker() {
     let policies = compile(guarded_targets());
-    fail(&policies.app("one")).await;
-    assert_eq!(policies.app("one").breaker_state(), Some(State::Open));
-    assert_eq!(policies.app("two").breaker_state(), Some(State::Closed));
+    fail(&app(&policies, "one")).await;
+    assert_eq!(app(&policies, "one").breaker_state(), Some(State::Open));
+    assert_eq!(app(&policies, "two").breaker_state(), Some(State::Closed));
     let kind = ComponentKind::Pubsub;
     fail(&policies.component_outbound("bus", kind)).await;
     assert_eq!(
@@ -233,7 +249,7 @@ fn the_most_specific_default_wins() {
     }}}));
     let seconds = |policy: Policy| policy.timeout().unwrap().as_secs();
     assert_eq!(seconds(policies.actor_turn("t")), 1);
-    assert_eq!(seconds(policies.app("a")), 2);
+    assert_eq!(seconds(app(&policies, "a")), 2);
     assert_eq!(
         seconds(policies.component_inbound("c", ComponentKind::Pubsub)),
         3
@@ -249,6 +265,35 @@ fn the_most_specific_default_wins() {
     assert!(
         policies.actor("t", "1").is_none(),
         "no timeout before the lock is held"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn apps_without_retries_have_the_built_in_ones_for_what_did_not_get_through() {
+    let nothing = Policies::default();
+    let timeout =
+        compile(serde_json::json!({"policies": {"timeouts": {"DefaultTimeoutPolicy": "1s"}}}));
+    let default = compile(serde_json::json!({"policies": {"retries": {
+        "DefaultAppRetryPolicy": {"maxRetries": 1, "matching": {"httpStatusCodes": "503"}},
+    }}}));
+    let named = compile(serde_json::json!({"targets": {"apps": {"a": {}}}}));
+    for (policies, unreached, failed) in [
+        (&nothing, true, false),
+        (&timeout, true, false),
+        (&default, true, true),
+        (&named, false, false),
+    ] {
+        let policy = app(policies, "a");
+        assert_eq!(retries(&policy, Outcome::Unreached).await, unreached);
+        assert_eq!(retries(&policy, Outcome::Retryable).await, failed);
+        assert_eq!(retries(&policy, Outcome::Http(503)).await, failed);
+        assert!(!retries(&policy, Outcome::Http(404)).await);
+        assert_eq!(policy.judges_answers(), failed);
+    }
+    assert_eq!(app(&timeout, "a").timeout(), Some(Duration::from_secs(1)));
+    assert_eq!(
+        app(&default, "a").retry().unwrap().backoff.max_retries,
+        Some(1)
     );
 }
 
@@ -288,7 +333,7 @@ fn later_resources_win_and_bad_ones_are_left_out_whole() {
     );
     let (policies, errors) =
         Policies::load(&[good("one", "1s"), good("two", "2s"), bad], meter().1);
-    assert_eq!(policies.app("a").timeout(), Some(Duration::from_secs(2)));
+    assert_eq!(app(&policies, "a").timeout(), Some(Duration::from_secs(2)));
     assert_eq!(errors.len(), 1);
     assert_eq!(
         errors[0].to_string(),

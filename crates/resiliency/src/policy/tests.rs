@@ -23,6 +23,7 @@ fn rules() -> Rules {
         timeout: None,
         retry: None,
         breaker: None,
+        covers: Covers::Failures,
         reporter: None,
     }
 }
@@ -67,10 +68,10 @@ async fn no_policy_is_the_call_itself() {
     let calls = Cell::new(0);
     let result = policy
         .run(
-            |attempt| {
+            repeatable(|attempt| {
                 calls.set(calls.get() + attempt);
                 async { Err::<(), _>(Status(500)) }
-            },
+            }),
             http,
         )
         .await;
@@ -84,13 +85,13 @@ async fn retries_until_the_call_succeeds() {
     let started = Instant::now();
     let result = retrying(Some(5))
         .run(
-            |attempt| async move {
+            repeatable(|attempt| async move {
                 if attempt < 4 {
                     Err(Status(503))
                 } else {
                     Ok(attempt)
                 }
-            },
+            }),
             http,
         )
         .await;
@@ -103,10 +104,10 @@ async fn retries_end_with_the_last_error() {
     let calls = Cell::new(0);
     let result = retrying(Some(2))
         .run(
-            |attempt| {
+            repeatable(|attempt| {
                 calls.set(attempt);
                 async move { Err::<(), _>(Status(500 + attempt as u16)) }
-            },
+            }),
             http,
         )
         .await;
@@ -135,10 +136,10 @@ async fn codes_and_outcomes_decide_what_is_retried() {
         let calls = Cell::new(0);
         let result: Result<(), _> = policy
             .run(
-                |attempt| {
+                repeatable(|attempt| {
                     calls.set(attempt);
                     async { Err(Status(1)) }
-                },
+                }),
                 |_| outcome,
             )
             .await;
@@ -155,17 +156,17 @@ async fn each_attempt_has_its_own_timeout() {
         ..rules()
     });
     let started = Instant::now();
-    let result: Result<(), Error<Status>> = policy.run(|_| pending(), http).await;
+    let result: Result<(), Error<Status>> = policy.run(repeatable(|_| pending()), http).await;
     assert!(matches!(result, Err(Error::Timeout(after)) if after == Duration::from_secs(2)));
     assert_eq!(started.elapsed(), Duration::from_secs(3 * 2 + 2));
     let result = policy
         .run(
-            |attempt| async move {
+            repeatable(|attempt| async move {
                 if attempt == 1 {
                     pending::<()>().await;
                 }
                 Ok::<_, Status>(attempt)
-            },
+            }),
             http,
         )
         .await;
@@ -176,12 +177,19 @@ async fn each_attempt_has_its_own_timeout() {
 async fn an_open_breaker_refuses_and_closes_again() {
     let policy = guarded(trips_at_once());
     let fail = |_| async { Err::<(), _>(Status(500)) };
-    assert!(matches!(policy.run(fail, http).await, Err(Error::Inner(_))));
+    assert!(matches!(
+        policy.run(repeatable(fail), http).await,
+        Err(Error::Inner(_))
+    ));
     assert_eq!(policy.breaker_state(), Some(State::Open));
-    let refused = policy.run(|_| async { panic!("not called") }, http).await;
+    let refused = policy
+        .run(repeatable(|_| async { panic!("not called") }), http)
+        .await;
     assert!(matches!(refused, Err::<(), _>(Error::CircuitOpen)));
     tokio::time::advance(Duration::from_secs(61)).await;
-    let answer = policy.run(|_| async { Ok::<_, Status>(7) }, http).await;
+    let answer = policy
+        .run(repeatable(|_| async { Ok::<_, Status>(7) }), http)
+        .await;
     assert_eq!(answer.unwrap(), 7);
     assert_eq!(policy.breaker_state(), Some(State::Closed));
 }
@@ -193,7 +201,9 @@ async fn an_open_breaker_ends_retries() {
         breaker: Some(Mutex::new(Breaker::new(trips_at_once(), Instant::now()))),
         ..rules()
     });
-    let result: Result<(), _> = policy.run(|_| async { Err(Status(500)) }, http).await;
+    let result: Result<(), _> = policy
+        .run(repeatable(|_| async { Err(Status(500)) }), http)
+        .await;
     assert!(matches!(result, Err(Error::CircuitOpen)));
 }
 
@@ -201,7 +211,9 @@ async fn an_open_breaker_ends_retries() {
 async fn what_only_looks_like_an_error_keeps_the_breaker_closed() {
     let policy = guarded(trips_at_once());
     let result: Result<(), _> = policy
-        .run(|_| async { Err(Status(404)) }, |_| Outcome::Success)
+        .run(repeatable(|_| async { Err(Status(404)) }), |_| {
+            Outcome::Success
+        })
         .await;
     assert!(matches!(result, Err(Error::Inner(Status(404)))));
     assert_eq!(policy.breaker_state(), Some(State::Closed));
@@ -211,16 +223,16 @@ async fn what_only_looks_like_an_error_keeps_the_breaker_closed() {
 async fn a_dropped_probe_does_not_block_the_breaker() {
     let policy = guarded(trips_at_once());
     let fail = |_| async { Err::<(), _>(Status(500)) };
-    policy.run(fail, http).await.unwrap_err();
+    policy.run(repeatable(fail), http).await.unwrap_err();
     tokio::time::advance(Duration::from_secs(61)).await;
     {
-        let probe = policy.run(|_| pending::<Result<(), Status>>(), http);
+        let probe = policy.run(repeatable(|_| pending::<Result<(), Status>>()), http);
         let probe = tokio::time::timeout(Duration::from_secs(1), probe).await;
         assert!(probe.is_err(), "the probe hangs and is dropped");
     }
     assert_eq!(policy.breaker_state(), Some(State::HalfOpen));
     policy
-        .run(|_| async { Ok::<_, Status>(()) }, http)
+        .run(repeatable(|_| async { Ok::<_, Status>(()) }), http)
         .await
         .unwrap();
     assert_eq!(policy.breaker_state(), Some(State::Closed));
@@ -230,30 +242,62 @@ async fn a_dropped_probe_does_not_block_the_breaker() {
 async fn one_probe_at_a_time() {
     let policy = guarded(trips_at_once());
     let fail = |_| async { Err::<(), _>(Status(500)) };
-    policy.run(fail, http).await.unwrap_err();
+    policy.run(repeatable(fail), http).await.unwrap_err();
     tokio::time::advance(Duration::from_secs(61)).await;
     let slow = policy.run(
-        |_| async {
+        repeatable(|_| async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok::<_, Status>(())
-        },
+        }),
         http,
     );
     let second = async {
         tokio::task::yield_now().await;
-        policy.run(|_| async { Ok::<_, Status>(()) }, http).await
+        policy
+            .run(repeatable(|_| async { Ok::<_, Status>(()) }), http)
+            .await
     };
     let (slow, second) = futures::future::join(slow, second).await;
     slow.unwrap();
     assert!(matches!(second, Err(Error::TooManyRequests)));
 }
 
-#[test]
-fn jitter_is_a_fraction() {
-    let numbers: Vec<f64> = (0..1000).map(|_| random()).collect();
-    assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
-    let mean = numbers.iter().sum::<f64>() / 1000.0;
-    assert!((0.4..0.6).contains(&mean), "{mean}");
+#[tokio::test(start_paused = true)]
+async fn a_call_says_whether_it_can_be_repeated_and_nothing_repeats_it_otherwise() {
+    let policy = Policy::new(Rules {
+        timeout: Some(Duration::from_secs(1)),
+        retry: Some(Arc::new(retry(None))),
+        ..rules()
+    });
+    let started = Instant::now();
+    let result: Result<(), Error<Status>> = policy.run(Call::once(pending()), http).await;
+    assert!(matches!(result, Err(Error::Timeout(_))));
+    assert_eq!(started.elapsed(), Duration::from_secs(1));
+    for outcome in [
+        Outcome::Retryable,
+        Outcome::Unreached,
+        Outcome::Http(503),
+        Outcome::Grpc(14),
+    ] {
+        let attempt = async { Err::<(), _>(Status(503)) };
+        let result = policy.run(Call::once(attempt), |_| outcome).await;
+        assert!(matches!(result, Err(Error::Inner(Status(503)))));
+    }
+    let attempt = |number: u32| async move { Err::<(), _>(Status(number as u16)) };
+    let twice = Call::new(attempt(1), |number| (number < 3).then(|| attempt(number)));
+    let result = policy.run(twice, http).await;
+    assert!(matches!(result, Err(Error::Inner(Status(2)))));
+}
+
+#[tokio::test]
+async fn what_the_caller_did_is_not_held_against_the_target() {
+    let policy = guarded(trips_at_once());
+    let attempt = async { Err::<(), _>(Status(1)) };
+    let result = policy
+        .run(Call::once(attempt), |_| Outcome::Abandoned)
+        .await;
+    assert!(result.is_err());
+    assert_eq!(policy.breaker_state(), Some(State::Closed));
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Makes spans, and hands finished ones to the exporters.
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use tokio::sync::mpsc;
@@ -27,7 +25,6 @@ struct Inner {
     provider: bool,
     /// Present when someone wants the spans.
     queue: Option<mpsc::Sender<Record>>,
-    ids: Ids,
 }
 
 impl Tracer {
@@ -43,7 +40,6 @@ impl Tracer {
             // A sampling rate without an exporter still makes trace ids.
             provider: task.exports() || !options.sampling_rate.is_empty(),
             queue: task.exports().then_some(sender),
-            ids: Ids::default(),
         };
         Ok((
             Tracer {
@@ -60,7 +56,6 @@ impl Tracer {
             sampler: Sampler::new("0"),
             provider: false,
             queue: None,
-            ids: Ids::default(),
         };
         Tracer {
             inner: Arc::new(inner),
@@ -86,8 +81,8 @@ impl Tracer {
         if !inner.provider {
             return Span::silent(parent.cloned());
         }
-        let span_id = inner.ids.next::<8>();
-        let trace_id = parent.map_or_else(|| inner.ids.next::<16>(), TraceContext::trace_id_bytes);
+        let span_id = id::<8>();
+        let trace_id = parent.map_or_else(id::<16>, TraceContext::trace_id_bytes);
         let sampled = inner.sampler.samples(trace_id, parent);
         let context = match parent {
             Some(parent) => Some(parent.child(span_id, sampled)),
@@ -111,26 +106,13 @@ impl Tracer {
     }
 }
 
-/// Ids that do not repeat and look random, which is all that they have to do: a counter through a keyed
-/// hash whose key is random per process.
-#[derive(Default)]
-struct Ids {
-    state: RandomState,
-    counter: AtomicU64,
-}
-
-impl Ids {
-    fn next<const N: usize>(&self) -> [u8; N] {
-        let mut id = [0; N];
-        while id == [0; N] {
-            let count = self.counter.fetch_add(1, Ordering::Relaxed);
-            for (index, chunk) in id.chunks_mut(8).enumerate() {
-                let part = self.state.hash_one((count, index)).to_be_bytes();
-                chunk.copy_from_slice(&part[..chunk.len()]);
-            }
-        }
-        id
+/// An id that is not zero, which W3C does not allow. Ids have to differ, not to be secret.
+fn id<const N: usize>() -> [u8; N] {
+    let mut id = [0; N];
+    while id == [0; N] {
+        fastrand::fill(&mut id);
     }
+    id
 }
 
 /// Finished spans that wait for export.
@@ -153,8 +135,7 @@ mod tests {
 
     #[test]
     fn ids_differ() {
-        let ids = Ids::default();
-        let seen: HashSet<[u8; 16]> = (0..1000).map(|_| ids.next()).collect();
+        let seen: HashSet<[u8; 16]> = (0..1000).map(|_| id()).collect();
         assert_eq!(seen.len(), 1000);
     }
 

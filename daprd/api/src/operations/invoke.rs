@@ -6,7 +6,10 @@ use invoke::{Error, Reply};
 use proto::runtime::v1::InvokeServiceRequest;
 
 use super::{Api, Operation, Rpc};
-use crate::{ApiError, CallContext, reason::invoke as reason};
+use crate::{
+    ApiError, CallContext,
+    reason::{general, invoke as reason},
+};
 
 /// HTTP invocation has no row of routes: whatever no route matches is one (contract 2.1).
 pub static ROWS: &[Operation] = &[Operation::new(
@@ -56,6 +59,7 @@ impl Api {
 fn invoke_error(id: &str, error: &Error) -> ApiError {
     let row = match error {
         Error::Denied { .. } => &reason::DENIED,
+        Error::TooLarge => &general::BODY_TOO_LARGE,
         _ => &reason::FAILED,
     };
     ApiError::new(row, format!("failed to invoke, id: {id}, err: {error}"))

@@ -18,7 +18,9 @@ use blocks::{Declared, Owner};
 use component::{Catalog, Instance, Metadata, Spawn};
 use pubsub::{Engine, Options};
 use resiliency::Policies;
-use telemetry::{Meter, MetricOptions, trace::Tracer};
+use telemetry::{
+    GrpcMetrics, HttpMetrics, Meter, MetricOptions, http_metrics::HttpOptions, trace::Tracer,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use app::App;
@@ -62,6 +64,8 @@ impl World {
             pipeline: Arc::default(),
             max_message: 4 << 20,
             health: None,
+            http_metrics: HttpMetrics::new(&meter, &HttpOptions::default()).unwrap(),
+            grpc_metrics: GrpcMetrics::new(&meter),
         });
         tasks.spawn(probe.run(CancellationToken::new(), shutdown.clone()));
         let policies = Policies::compile(resiliency, meter.clone()).unwrap();

@@ -252,8 +252,8 @@ impl Loader {
         };
         match pause {
             Some(pause) => tracing::warn!(
-                "component {text} is not loaded, {meanwhile}; the next attempt is in {}",
-                GoDuration::from(pause)
+                "component {text} is not loaded, {meanwhile}; the next attempt is in {:.1}s",
+                pause.as_secs_f64()
             ),
             None => tracing::warn!(
                 "component {text} is not loaded, {meanwhile}; its resource has to be changed first"

@@ -132,7 +132,7 @@ async fn a_call_that_never_ends_cannot_hold_it() {
 #[tokio::test]
 async fn a_call_that_never_ends_cannot_hold_up_a_restart() {
     let (app, _gate) = gated().await;
-    let mut daprd = Daprd::builder("app")
+    let daprd = Daprd::builder("app")
         .app(&app)
         .flag("dapr-graceful-shutdown-seconds", "1")
         .start()

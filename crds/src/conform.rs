@@ -11,6 +11,9 @@ use crate::name_value::number_text;
 /// Deepest nesting that the walk follows; deeper values are free-form and stay as they are.
 const MAX_DEPTH: usize = 32;
 
+/// Unknown fields that are told of one object.
+const MOST_UNKNOWN: usize = 20;
+
 /// A value that its field cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch {
@@ -22,12 +25,21 @@ pub(crate) struct Mismatch {
     pub found: &'static str,
 }
 
-/// Changes `value` to fit `schema` where that is possible without guessing.
-pub(crate) fn conform(value: &mut Value, schema: &Value) -> Result<(), Mismatch> {
-    walk(value, schema, "", 0)
+/// Changes `value` to fit `schema` where that is possible without guessing. Answers the fields that the schema does not
+/// know, by their paths; they are ignored, which is hardly what their author meant.
+pub(crate) fn conform(value: &mut Value, schema: &Value) -> Result<Vec<String>, Mismatch> {
+    let mut unknown = Vec::new();
+    walk(value, schema, "", 0, &mut unknown)?;
+    Ok(unknown)
 }
 
-fn walk(value: &mut Value, schema: &Value, path: &str, depth: usize) -> Result<(), Mismatch> {
+fn walk(
+    value: &mut Value,
+    schema: &Value,
+    path: &str,
+    depth: usize,
+    unknown: &mut Vec<String>,
+) -> Result<(), Mismatch> {
     let kind = schema
         .get("type")
         .and_then(Value::as_str)
@@ -37,11 +49,11 @@ fn walk(value: &mut Value, schema: &Value, path: &str, depth: usize) -> Result<(
     }
     scalar(value, kind);
     match (kind, &mut *value) {
-        ("object", Value::Object(map)) => object(map, schema, path, depth),
+        ("object", Value::Object(map)) => object(map, schema, path, depth, unknown),
         ("array", Value::Array(items)) => {
             let inner = schema.get("items").unwrap_or(&Value::Null);
             for (index, item) in items.iter_mut().enumerate() {
-                walk(item, inner, &format!("{path}[{index}]"), depth + 1)?;
+                walk(item, inner, &format!("{path}[{index}]"), depth + 1, unknown)?;
             }
             Ok(())
         }
@@ -76,6 +88,7 @@ fn object(
     schema: &Value,
     path: &str,
     depth: usize,
+    unknown: &mut Vec<String>,
 ) -> Result<(), Mismatch> {
     let at = |key: &str| {
         if path.is_empty() {
@@ -88,7 +101,7 @@ fn object(
         map.retain(|_, value| !value.is_null());
         return map
             .iter_mut()
-            .try_for_each(|(key, value)| walk(value, inner, &at(key), depth + 1));
+            .try_for_each(|(key, value)| walk(value, inner, &at(key), depth + 1, unknown));
     }
     let Some(Value::Object(properties)) = schema.get("properties") else {
         return Ok(());
@@ -107,6 +120,8 @@ fn object(
             && let Some(value) = map.remove(&key)
         {
             map.insert(known.clone(), value);
+        } else if known.is_none() && !is_open(path, &key) && unknown.len() < MOST_UNKNOWN {
+            unknown.push(at(&key));
         }
     }
     for (key, inner) in properties {
@@ -116,10 +131,18 @@ fn object(
         if value.is_null() {
             map.remove(key);
         } else {
-            walk(value, inner, &at(key), depth + 1)?;
+            walk(value, inner, &at(key), depth + 1, unknown)?;
         }
     }
     Ok(())
+}
+
+/// What every object has besides the fields of its kind.
+fn is_open(path: &str, key: &str) -> bool {
+    match path {
+        "" => matches!(key, "apiVersion" | "kind" | "metadata" | "status"),
+        _ => path == "metadata" || path.starts_with("metadata."),
+    }
 }
 
 fn one_of(text: &str, schema: &Value, path: &str) -> Result<(), Mismatch> {
@@ -177,10 +200,24 @@ mod tests {
     fn field_names_match_in_any_case() {
         let mut value =
             json!({"Spec": {"pubsubName": "bus", "pubsubname": "wins", "TOPIC": "t", "other": 1}});
-        conform(&mut value, &schema::of::<Subscription>()).unwrap();
+        let unknown = conform(&mut value, &schema::of::<Subscription>()).unwrap();
+        assert_eq!(unknown, ["spec.other"]);
         assert_eq!(value["spec"]["pubsubname"], "wins");
         assert_eq!(value["spec"]["topic"], "t");
         assert_eq!(value["spec"]["other"], 1);
+    }
+
+    #[test]
+    fn unknown_fields_are_named() {
+        let mut value = json!({
+            "apiVersion": "a", "kind": "k", "metadata": {"name": "n", "odd": 1}, "scope": ["app"],
+            "spec": {"polices": {}, "policies": {"retries": {"r": {"maxRetry": 3, "duration": "1s"}}}}
+        });
+        let unknown = conform(&mut value, &schema::of::<Resiliency>()).unwrap();
+        assert_eq!(
+            unknown,
+            ["scope", "spec.polices", "spec.policies.retries.r.maxRetry"]
+        );
     }
 
     #[test]

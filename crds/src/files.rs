@@ -5,6 +5,8 @@
 
 mod configuration;
 mod expand;
+mod resource;
+pub mod yaml;
 
 use serde_json::Value;
 
@@ -16,26 +18,10 @@ use crate::{
 
 pub use configuration::configuration;
 pub use expand::expand;
+pub use resource::Resource;
 
 /// Longest text of a file, in bytes.
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
-
-/// A resource of a kind that a resource directory may hold.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Resource {
-    /// A component.
-    Component(Component),
-    /// A subscription; the old version is converted.
-    Subscription(Subscription),
-    /// Policies for calls.
-    Resiliency(Resiliency),
-    /// An HTTP address to invoke.
-    HttpEndpoint(HttpEndpoint),
-    /// An MCP server.
-    McpServer(McpServer),
-    /// Rules for access to workflows.
-    WorkflowAccessPolicy(WorkflowAccessPolicy),
-}
 
 /// Where a resource stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +68,7 @@ pub enum Error {
         document: usize,
         /// What is wrong, with the line inside the document.
         #[source]
-        source: Box<serde_saphyr::Error>,
+        source: Box<yaml::Error>,
     },
     /// The resource's name cannot be part of a URL path.
     #[error("{0}: metadata.name is not a valid name")]
@@ -122,77 +108,26 @@ pub enum Error {
     },
 }
 
-impl Resource {
-    /// The kind, e.g. `Component`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Component(_) => Component::KIND,
-            Self::Subscription(_) => Subscription::KIND,
-            Self::Resiliency(_) => Resiliency::KIND,
-            Self::HttpEndpoint(_) => HttpEndpoint::KIND,
-            Self::McpServer(_) => McpServer::KIND,
-            Self::WorkflowAccessPolicy(_) => WorkflowAccessPolicy::KIND,
-        }
-    }
-
-    /// The name; empty when the file does not give one.
-    pub fn name(&self) -> &str {
-        self.head().0
-    }
-
-    /// The namespace, if the file gives one.
-    pub fn namespace(&self) -> Option<&str> {
-        self.head().1
-    }
-
-    /// Whether an app loads the resource.
-    pub fn in_scope(&self, app_id: &str) -> bool {
-        let scopes = self.head().2;
-        scopes.is_empty() || scopes.iter().any(|scope| scope == app_id)
-    }
-
-    /// The name, and for a component `name (type/version)`.
-    fn described(&self) -> String {
-        match self {
-            Self::Component(component) => {
-                let version = match component.spec.version.as_str() {
-                    "" => "v1",
-                    given => given,
-                };
-                format!(
-                    "{} ({}/{version})",
-                    self.name(),
-                    component.spec.component_type
-                )
-            }
-            _ => self.name().to_owned(),
-        }
-    }
-
-    fn head(&self) -> (&str, Option<&str>, &[String]) {
-        fn of<K: Kind>(object: &K) -> (&str, Option<&str>, &[String]) {
-            (object.name(), object.namespace(), object.scopes())
-        }
-        match self {
-            Self::Component(it) => of(it),
-            Self::Subscription(it) => of(it),
-            Self::Resiliency(it) => of(it),
-            Self::HttpEndpoint(it) => of(it),
-            Self::McpServer(it) => of(it),
-            Self::WorkflowAccessPolicy(it) => of(it),
-        }
-    }
+/// A resource as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// What was read.
+    pub resource: Resource,
+    /// A line for each field that is written and that nobody reads: where it stands, and its path.
+    pub unknown: Vec<String>,
 }
 
 /// Reads all resources of a file; the first broken document fails the whole file.
 pub fn from_documents(file: &str, text: &str) -> Result<Vec<Resource>, Error> {
-    each_document(file, text).into_iter().collect()
+    let read = each_document(file, text).into_iter();
+    read.map(|result| result.map(|read| read.resource))
+        .collect()
 }
 
 /// Reads the resources of a file one by one. Documents of other kinds are skipped.
 ///
 /// Compat: Q-file-broken-document: the loader goes on after a broken document, for which it needs them apart.
-pub fn each_document(file: &str, text: &str) -> Vec<Result<Resource, Error>> {
+pub fn each_document(file: &str, text: &str) -> Vec<Result<Read, Error>> {
     if let Err(error) = check_length(file, text) {
         return vec![Err(error)];
     }
@@ -205,14 +140,15 @@ pub fn each_document(file: &str, text: &str) -> Vec<Result<Resource, Error>> {
 /// Picks the resources that an app loads: those of other namespaces are left out when the process has
 /// a namespace (the environment's `NAMESPACE`), then a name that a kind already has is an error, then
 /// those whose scopes do not hold the app are left out. Subscriptions may share a name.
-pub fn select(
-    resources: Vec<Resource>,
+pub fn select<R: AsRef<Resource>>(
+    resources: Vec<R>,
     namespace: Option<&str>,
     app_id: &str,
-) -> Result<Vec<Resource>, Error> {
-    let mut kept: Vec<Resource> = Vec::with_capacity(resources.len());
+) -> Result<Vec<R>, Error> {
+    let mut kept: Vec<R> = Vec::with_capacity(resources.len());
     let mut duplicates = Vec::new();
-    for resource in resources {
+    for one in resources {
+        let resource = one.as_ref();
         let elsewhere = match (
             namespace.filter(|name| !name.is_empty()),
             resource.namespace(),
@@ -223,9 +159,11 @@ pub fn select(
         if elsewhere {
             continue;
         }
-        let same = |one: &&Resource| one.kind() == resource.kind() && one.name() == resource.name();
+        let same =
+            |other: &&Resource| other.kind() == resource.kind() && other.name() == resource.name();
         let unique = !matches!(resource, Resource::Subscription(_));
-        if let Some(existing) = kept.iter().find(same).filter(|_| unique) {
+        let existing = kept.iter().map(R::as_ref).find(same);
+        if let Some(existing) = existing.filter(|_| unique) {
             duplicates.push(format!(
                 "duplicate definition of {} name {} with existing {}",
                 resource.kind(),
@@ -233,7 +171,7 @@ pub fn select(
                 existing.described()
             ));
         } else if resource.in_scope(app_id) {
-            kept.push(resource);
+            kept.push(one);
         }
     }
     if duplicates.is_empty() {
@@ -273,25 +211,16 @@ fn documents(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Parses one YAML document as upstream's reader would: YAML 1.1 octals, and the last of two equal keys wins.
-fn yaml(file: &str, document: usize, text: &str) -> Result<Value, Error> {
-    let options = serde_saphyr::options! {
-        legacy_octal_numbers: true,
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
-    };
-    let parsed: Result<Option<Value>, _> = serde_saphyr::from_str_with_options(text, options);
-    match parsed {
-        Ok(value) => Ok(value.unwrap_or(Value::Null)),
-        Err(source) => Err(Error::Yaml {
-            file: file.to_owned(),
-            document,
-            source: Box::new(source),
-        }),
-    }
+fn parsed(file: &str, document: usize, text: &str) -> Result<Value, Error> {
+    yaml::parse(text).map_err(|source| Error::Yaml {
+        file: file.to_owned(),
+        document,
+        source: Box::new(source),
+    })
 }
 
-fn read(file: &str, document: usize, text: &str) -> Result<Option<Resource>, Error> {
-    let value = yaml(file, document, text)?;
+fn read(file: &str, document: usize, text: &str) -> Result<Option<Read>, Error> {
+    let value = parsed(file, document, text)?;
     let field = |name: &str| {
         value
             .get(name)
@@ -303,31 +232,45 @@ fn read(file: &str, document: usize, text: &str) -> Result<Option<Resource>, Err
     let place = (file, document);
     let known = |want_kind: &str, want_version: &str| kind == want_kind && version == want_version;
     Ok(Some(if known(Component::KIND, Component::API_VERSION) {
-        Resource::Component(typed(place, value)?)
+        resource::<Component>(place, value)?
     } else if known(Subscription::KIND, Subscription::API_VERSION) {
-        Resource::Subscription(typed(place, value)?)
+        resource::<Subscription>(place, value)?
     } else if known(
         v1alpha1::Subscription::KIND,
         v1alpha1::Subscription::API_VERSION,
     ) {
-        Resource::Subscription(typed::<v1alpha1::Subscription>(place, value)?.into())
+        let (subscription, unknown) = typed::<v1alpha1::Subscription>(place, value)?;
+        let resource = Resource::Subscription(subscription.into());
+        Read { resource, unknown }
     } else if known(Resiliency::KIND, Resiliency::API_VERSION) {
-        Resource::Resiliency(typed(place, value)?)
+        resource::<Resiliency>(place, value)?
     } else if known(HttpEndpoint::KIND, HttpEndpoint::API_VERSION) {
-        Resource::HttpEndpoint(typed(place, value)?)
+        resource::<HttpEndpoint>(place, value)?
     } else if known(McpServer::KIND, McpServer::API_VERSION) {
-        Resource::McpServer(typed(place, value)?)
+        resource::<McpServer>(place, value)?
     } else if known(
         WorkflowAccessPolicy::KIND,
         WorkflowAccessPolicy::API_VERSION,
     ) {
-        Resource::WorkflowAccessPolicy(typed(place, value)?)
+        resource::<WorkflowAccessPolicy>(place, value)?
     } else {
         return Ok(None);
     }))
 }
 
-fn typed<K: Kind>((file, document): (&str, usize), mut value: Value) -> Result<K, Error> {
+fn resource<K: Kind + Into<Resource>>(place: (&str, usize), value: Value) -> Result<Read, Error> {
+    let (resource, unknown) = typed::<K>(place, value)?;
+    Ok(Read {
+        resource: resource.into(),
+        unknown,
+    })
+}
+
+/// An object of a kind, and what of its text nobody reads.
+fn typed<K: Kind>(
+    (file, document): (&str, usize),
+    mut value: Value,
+) -> Result<(K, Vec<String>), Error> {
     let fits = conform::conform(&mut value, &schema::of::<K>());
     let name = value
         .pointer("/metadata/name")
@@ -343,27 +286,26 @@ fn typed<K: Kind>((file, document): (&str, usize), mut value: Value) -> Result<K
             name,
         })
     };
-    if let Err(conform::Mismatch {
-        field,
-        expected,
-        found,
-    }) = fits
-    {
-        let (field, expected) = (field.into(), expected.into());
-        return Err(Error::Field {
-            place: place(),
-            field,
-            expected,
-            found,
-        });
-    }
+    let unknown = fits.map_err(|mismatch| Error::Field {
+        place: place(),
+        field: mismatch.field.into(),
+        expected: mismatch.expected.into(),
+        found: mismatch.found,
+    })?;
     if name == "." || name == ".." || name.contains(['/', '%']) {
         return Err(Error::Name(place()));
     }
-    serde_json::from_value(value).map_err(|source| Error::Shape {
-        place: place(),
-        source,
-    })
+    let unknown = unknown
+        .into_iter()
+        .map(|field| format!("{}: unknown field {field}", place()))
+        .collect();
+    match serde_json::from_value(value) {
+        Ok(object) => Ok((object, unknown)),
+        Err(source) => Err(Error::Shape {
+            place: place(),
+            source,
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -1,52 +1,93 @@
-//! Brings Component resources to the parts that own them: checks, secrets, templates, then `apply` by type prefix.
+//! Brings Component resources to the parts that own them, at the start and whenever they change. What is to be done and when
+//! says the [`plan`]; here it is done.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod declare;
+pub mod plan;
+mod types;
+
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use blocks::{Declared, Listed, Owner};
-use component::{Instance, Metadata, Spawn};
-use crds::{Component, Configuration, Kind, NameValuePair};
-use telemetry::{Counter, Meter};
-use tokio::sync::Mutex;
-use values::{GoDuration, Template};
+use blocks::{Listed, Owner};
+use crds::{Component, Configuration, Kind};
+use daemon::Daemon;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use telemetry::{Counter, Gauge, Meter};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use values::GoDuration;
+
+use crate::tasks::{Ended, Tasks};
+pub use declare::{KUBERNETES_STORE, Resolver};
+use plan::{Generation, Plan, Step};
 
 /// How long a component may take to open, unless it says otherwise (contract 3.3).
 const INIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The secret store of a cluster; its values come resolved from the operator.
-pub const KUBERNETES_STORE: &str = "kubernetes";
+/// Components that are opened and closed at a time while the sidecar runs, so that a dead one does not hold up the others.
+const MOST_STEPS: usize = 8;
 
 /// What the loader is made of.
 pub struct Options {
     pub owners: Vec<Arc<dyn Owner>>,
-    pub secrets: blocks::secrets::Stores,
+    pub resolver: Resolver,
     pub configuration: Configuration,
-    pub template: Template,
-    pub instance: Arc<Instance>,
-    pub tasks: Arc<dyn Spawn>,
-    /// In a cluster the operator resolves `kubernetes` secrets, and an unnamed store is that one.
-    pub kubernetes: bool,
-    /// Environment variables that components may read; empty for all.
-    pub env_keys: Vec<String>,
+    pub daemon: Daemon,
     pub meter: Meter,
 }
 
-/// Loads components and keeps what is loaded.
+/// Loads components and knows which ones are to run.
 pub struct Loader {
     options: Options,
-    /// What each name was loaded from; also serialises loading.
-    loaded: Mutex<BTreeMap<String, Component>>,
+    book: Arc<Book>,
     loaded_count: Counter,
     init_count: Counter,
     init_fail_count: Counter,
+    failed: Gauge,
+    /// The series of `failed` that there are.
+    shown: Mutex<BTreeSet<[String; 2]>>,
+}
+
+/// The plan, and a sign that it has changed.
+#[derive(Default)]
+struct Book {
+    plan: Mutex<Plan>,
+    changed: Notify,
+}
+
+/// A component that could not be opened.
+struct Failure {
+    error: anyhow::Error,
+    /// Whether it is worth another attempt while its resource stays as it is.
+    again: bool,
+    /// Nobody can ignore it away: not a component has failed, but there is none of that kind.
+    unknown_kind: bool,
+}
+
+impl Failure {
+    fn lasting(error: anyhow::Error) -> Self {
+        Self {
+            error,
+            again: false,
+            unknown_kind: false,
+        }
+    }
+
+    fn passing(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            error: error.into(),
+            again: true,
+            unknown_kind: false,
+        }
+    }
 }
 
 impl Loader {
     pub fn new(options: Options) -> Self {
         let meter = &options.meter;
         Self {
-            loaded: Mutex::default(),
+            book: Arc::default(),
             loaded_count: meter.counter(
                 "runtime/component/loaded",
                 "The number of successfully loaded components.",
@@ -62,92 +103,68 @@ impl Loader {
                 "The number of component initialization failures.",
                 &["component", "reason", "componentName"],
             ),
+            failed: meter.gauge(
+                "runtime/component/failed",
+                "Components that are wanted and could not be opened.",
+                &["component", "componentName"],
+            ),
+            shown: Mutex::default(),
             options,
         }
     }
 
-    /// Loads everything at start: secret stores first, because others refer to them, then the rest in order.
+    /// Loads everything at start: secret stores first, because others refer to them.
     ///
     /// # Errors
     /// The first component that fails and is not to be ignored.
-    pub async fn load(&self, components: Vec<Component>) -> Result<()> {
-        let (stores, others): (Vec<_>, Vec<_>) = components
-            .into_iter()
-            .partition(|component| component.spec.category() == "secretstores");
-        for component in stores.into_iter().chain(others) {
-            self.apply(component).await?;
+    pub async fn load(&self, components: impl IntoIterator<Item = Component>) -> Result<()> {
+        let begin = Instant::now();
+        for component in components {
+            self.book.plan.lock().want(component, begin);
         }
-        Ok(())
-    }
-
-    /// Loads one component, or loads it anew if it has changed.
-    ///
-    /// # Errors
-    /// Where it fails and is not to be ignored; says which one and why.
-    pub async fn apply(&self, component: Component) -> Result<()> {
-        let mut loaded = self.loaded.lock().await;
-        let before = loaded.get(component.name());
-        if before
-            .is_some_and(|before| before.spec == component.spec && before.auth == component.auth)
-        {
-            return Ok(());
-        }
-        if let Some(before) = before
-            && before.spec.component_type != component.spec.component_type
-            && let Ok(owner) = self.owner(before)
-        {
-            owner.remove(component.name()).await;
-        }
-        let text = describe(&component);
-        // A type of no known kind is no failure of a component: nobody could ignore it away.
-        if let Err(error) = self.owner(&component) {
-            tracing::warn!(
-                "Error processing component, daprd will exit gracefully: process component {} error: {error:#}",
-                component.name()
-            );
-            return Err(error.context(format!("process component {} error", component.name())));
-        }
-        match self.open(&component).await {
-            Ok(()) => {
-                tracing::info!("Component loaded: {text}");
-                self.loaded_count.add(&[], 1);
-                self.init_count.add(&[&component.spec.component_type], 1);
-                loaded.insert(component.name().to_owned(), component);
-                Ok(())
-            }
-            Err(error) => {
-                let error = error.context(format!(
-                    "[INIT_COMPONENT_FAILURE]: initialization error occurred for {text}"
-                ));
-                tracing::error!("Failed to init component {text}: {error:#}");
-                let labels = [
-                    component.spec.component_type.as_str(),
-                    "init",
-                    component.name(),
-                ];
-                self.init_fail_count.add(&labels, 1);
-                if component.spec.ignore_errors {
-                    tracing::error!("Ignoring error processing component: {error:#}");
-                    return Ok(());
-                }
-                tracing::warn!(
-                    "Error processing component, daprd will exit gracefully: process component {} error: {error:#}",
-                    component.name()
-                );
-                Err(error)
-            }
+        // By the time of the beginning none is due that has failed since.
+        loop {
+            let Some(step) = self.book.plan.lock().next(begin) else {
+                return Ok(());
+            };
+            self.carry_out(step, true).await?;
         }
     }
 
-    /// Closes a component whose resource is gone.
-    pub async fn remove(&self, name: &str) {
-        let mut loaded = self.loaded.lock().await;
-        if let Some(component) = loaded.remove(name)
-            && let Ok(owner) = self.owner(&component)
-        {
-            owner.remove(name).await;
-            tracing::info!("Component closed: {}", describe(&component));
+    /// A component is wanted, new or changed.
+    pub fn want(&self, component: Component) {
+        self.book.plan.lock().want(component, Instant::now());
+        self.show_failures();
+        self.book.changed.notify_one();
+    }
+
+    /// A component is not wanted any more.
+    pub fn unwant(&self, name: &str) {
+        self.book.plan.lock().unwant(name, Instant::now());
+        self.show_failures();
+        self.book.changed.notify_one();
+    }
+
+    /// Opens, replaces and closes components as they are wanted, until shutdown; what is under way then is ended.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut steps = FuturesUnordered::new();
+        loop {
+            let now = Instant::now();
+            while steps.len() < MOST_STEPS {
+                let Some(step) = self.book.plan.lock().next(now) else {
+                    break;
+                };
+                steps.push(self.carry_out(step, false));
+            }
+            let due = self.book.plan.lock().due(now);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = steps.next() => {}
+                () = self.book.changed.notified() => {}
+                () = sleep_until(due) => {}
+            }
         }
+        while steps.next().await.is_some() {}
     }
 
     /// What is loaded, in order of names.
@@ -158,38 +175,226 @@ impl Loader {
         all
     }
 
+    /// What is wanted and could not be opened, as `name (type/version)`.
+    pub fn failed(&self) -> Vec<String> {
+        let plan = self.book.plan.lock();
+        plan.failures().map(|it| describe(&it.component)).collect()
+    }
+
     /// Closes all, in the reverse order of their owners.
     pub async fn close(&self) {
         for owner in self.options.owners.iter().rev() {
-            owner.close().await;
+            contained("components", owner.close()).await;
         }
     }
 
-    async fn open(&self, component: &Component) -> Result<()> {
+    /// # Errors
+    /// At the start only: what ends the sidecar.
+    async fn carry_out(&self, step: Step, start: bool) -> Result<()> {
+        match step {
+            Step::Open {
+                component,
+                generation,
+                replaces,
+            } => match self.open(&component, generation, replaces).await {
+                Ok(()) => {
+                    self.note_opened(component, generation);
+                    Ok(())
+                }
+                Err(failure) if start => self.failed_at_start(&component, failure),
+                Err(failure) => {
+                    self.note_failed(&component, &failure);
+                    Ok(())
+                }
+            },
+            Step::Close(component) => {
+                if let Ok(owner) = self.owner(&component) {
+                    contained(component.name(), owner.remove(component.name())).await;
+                    tracing::info!("Component closed: {}", describe(&component));
+                }
+                let now = Instant::now();
+                self.book.plan.lock().closed(component.name(), now);
+                Ok(())
+            }
+        }
+    }
+
+    fn note_opened(&self, component: Component, generation: Generation) {
+        tracing::info!("Component loaded: {}", describe(&component));
+        self.loaded_count.add(&[], 1);
+        self.init_count.add(&[&component.spec.component_type], 1);
+        let now = Instant::now();
+        self.book.plan.lock().opened(component, generation, now);
+        self.show_failures();
+    }
+
+    /// Counts and logs a failure, and plans the next attempt.
+    fn note_failed(&self, component: &Component, failure: &Failure) {
+        let text = describe(component);
+        let Failure { error, again, .. } = failure;
+        let name = component.name();
+        let labels = [&component.spec.component_type, "init", name];
+        self.init_fail_count.add(&labels, 1);
+        tracing::error!("Failed to init component {text}: {error:#}");
+        let mut plan = self.book.plan.lock();
+        let pause = plan.failed(component, *again, Instant::now(), fastrand::f64());
+        let failed = plan.failures().find(|it| it.component.name() == name);
+        drop(plan);
+        self.show_failures();
+        let Some(failed) = failed else {
+            // Something else is wanted under that name by now.
+            return;
+        };
+        let meanwhile = if failed.previous_runs {
+            "the one before it stays in use"
+        } else {
+            "there is none of that name meanwhile"
+        };
+        match pause {
+            Some(pause) => tracing::warn!(
+                "component {text} is not loaded, {meanwhile}; the next attempt is in {:.1}s",
+                pause.as_secs_f64()
+            ),
+            None => tracing::warn!(
+                "component {text} is not loaded, {meanwhile}; its resource has to be changed first"
+            ),
+        }
+    }
+
+    /// Brings the metric of failed components in line with the plan.
+    fn show_failures(&self) {
+        let mut shown = self.shown.lock();
+        let now: BTreeSet<[String; 2]> = {
+            let plan = self.book.plan.lock();
+            let failures = plan.failures().map(|it| it.component);
+            failures
+                .map(|it| [it.spec.component_type.clone(), it.name().to_owned()])
+                .collect()
+        };
+        for series in shown.difference(&now) {
+            self.failed.remove(&series.each_ref().map(String::as_str));
+        }
+        for series in &now {
+            self.failed.set(&series.each_ref().map(String::as_str), 1.0);
+        }
+        *shown = now;
+    }
+
+    /// The contract's rule for the start: it ends the sidecar, unless the component says that its errors are to be ignored.
+    fn failed_at_start(&self, component: &Component, failure: Failure) -> Result<()> {
+        self.note_failed(component, &failure);
+        let Failure {
+            error,
+            unknown_kind,
+            ..
+        } = failure;
+        let name = component.name();
+        if component.spec.ignore_errors && !unknown_kind {
+            tracing::error!("Ignoring error processing component: {error:#}");
+            return Ok(());
+        }
+        tracing::warn!(
+            "Error processing component, daprd will exit gracefully: process component {name} error: {error:#}"
+        );
+        if unknown_kind {
+            return Err(error.context(format!("process component {name} error")));
+        }
+        Err(error)
+    }
+
+    /// Opens a component. What it replaces goes on until then, and for good where that fails (Q-component-retry).
+    async fn open(
+        &self,
+        component: &Component,
+        generation: Generation,
+        replaces: Option<Component>,
+    ) -> Result<(), Failure> {
+        let owner = self.owner(component).map_err(|error| Failure {
+            unknown_kind: true,
+            ..Failure::lasting(error)
+        })?;
+        let opening = self.open_at(owner, component, generation);
+        opening.await.map_err(|failure| Failure {
+            error: failure.error.context(format!(
+                "[INIT_COMPONENT_FAILURE]: initialization error occurred for {}",
+                describe(component)
+            )),
+            ..failure
+        })?;
+        if let Some(old) = replaces
+            && let Ok(before) = self.owner(&old)
+            && before.prefix() != owner.prefix()
+        {
+            contained(old.name(), before.remove(old.name())).await;
+        }
+        Ok(())
+    }
+
+    async fn open_at(
+        &self,
+        owner: &Arc<dyn Owner>,
+        component: &Component,
+        generation: Generation,
+    ) -> Result<(), Failure> {
+        let init_timeout = self.check(component).map_err(Failure::lasting)?;
+        let resolver = &self.options.resolver;
+        let tasks = Arc::new(self.tasks(component.name(), generation));
+        let spawn = Arc::clone(&tasks) as Arc<dyn component::Spawn>;
+        let declared = resolver.declare(component, init_timeout, spawn).await;
+        let declared = declared.map_err(Failure::passing)?;
+        let opened = AssertUnwindSafe(owner.apply(declared)).catch_unwind();
+        let opened = opened.await;
+        tasks.opened();
+        match opened {
+            Ok(opened) => opened.map_err(Failure::passing),
+            Err(panic) => Err(Failure::passing(anyhow!(
+                "it panicked: {}",
+                daemon::panic_message(&*panic)
+            ))),
+        }
+    }
+
+    /// What no attempt would change. Answers how long opening may take.
+    fn check(&self, component: &Component) -> Result<Duration> {
         let spec = &component.spec;
         let configuration = &self.options.configuration.spec;
         if configuration.denies_component(&spec.component_type, version(component)) {
             bail!("component type {} is on the deny list", spec.component_type);
         }
-        let owner = self.owner(component)?;
-        let init_timeout = match &spec.init_timeout {
-            None => INIT_TIMEOUT,
+        match &spec.init_timeout {
+            None => Ok(INIT_TIMEOUT),
             Some(text) => text
                 .parse::<GoDuration>()
                 .with_context(|| format!("spec.initTimeout {text:?}"))?
                 .to_std()
-                .with_context(|| format!("spec.initTimeout {text:?} is negative"))?,
-        };
-        let declared = Declared {
-            name: component.name().to_owned(),
-            component_type: spec.component_type.clone(),
-            version: version(component).to_owned(),
-            metadata: self.metadata(component).await?,
-            init_timeout,
-            instance: Arc::clone(&self.options.instance),
-            tasks: Arc::clone(&self.options.tasks),
-        };
-        Ok(owner.apply(declared).await?)
+                .with_context(|| format!("spec.initTimeout {text:?} is negative")),
+        }
+    }
+
+    /// Where the loops of one opening of a component run. A panic in one has the component opened anew, an early end is
+    /// logged.
+    fn tasks(&self, name: &str, generation: Generation) -> Tasks {
+        let (book, name) = (Arc::downgrade(&self.book), name.to_owned());
+        Tasks::new(self.options.daemon.clone(), move |ended| {
+            let Some(book) = book.upgrade() else {
+                return;
+            };
+            let now = Instant::now();
+            let mut plan = book.plan.lock();
+            match ended {
+                Ended::Panicked if plan.broke(&name, generation, now, fastrand::f64()) => {
+                    drop(plan);
+                    tracing::error!(
+                        "component {name} is opened anew, since one of its loops panicked"
+                    );
+                    book.changed.notify_one();
+                }
+                Ended::Returned if plan.is_at_rest(&name, generation) => tracing::warn!(
+                    "a loop of component {name} has ended, and nobody has closed the component"
+                ),
+                _ => {}
+            }
+        })
     }
 
     fn owner(&self, component: &Component) -> Result<&Arc<dyn Owner>> {
@@ -198,85 +403,26 @@ impl Loader {
             .owners
             .iter()
             .find(|owner| component_type.starts_with(owner.prefix()))
-            .ok_or_else(|| anyhow!("incorrect type {}", component.spec.component_type))
-    }
-
-    async fn metadata(&self, component: &Component) -> Result<Metadata> {
-        let store = self.secret_store(component);
-        let mut fields = Vec::with_capacity(component.spec.metadata.len());
-        for pair in &component.spec.metadata {
-            let value = self
-                .value(pair, store)
-                .await
-                .with_context(|| format!("metadata field {}", pair.name))?;
-            fields.push((pair.name.clone(), value));
-        }
-        let mut metadata: Metadata = fields.into_iter().collect();
-        if component.spec.category() == "pubsub" {
-            metadata.set_default("consumerID", &self.options.instance.app_id);
-            let mut written = component.spec.metadata.iter();
-            if written.any(|pair| values::template::names_namespace(&pair.text())) {
-                metadata.set_default(pubsub::NAMESPACED, "true");
-            }
-        }
-        Ok(metadata)
-    }
-
-    fn secret_store<'c>(&self, component: &'c Component) -> &'c str {
-        match component.secret_store() {
-            Some(store) if !store.is_empty() => store,
-            _ if self.options.kubernetes => KUBERNETES_STORE,
-            _ => "",
-        }
-    }
-
-    async fn value(&self, pair: &NameValuePair, store: &str) -> Result<String> {
-        let text = if let Some(reference) = &pair.secret_key_ref {
-            let resolved_by_operator = self.options.kubernetes && store == KUBERNETES_STORE;
-            if resolved_by_operator && pair.value.is_some() {
-                decode_secret(&pair.text())?
-            } else if store.is_empty() {
-                bail!("secretKeyRef {:?} needs auth.secretStore", reference.name);
-            } else {
-                let secret = self
-                    .options
-                    .secrets
-                    .for_resource(store, &reference.name)
-                    .await?;
-                secret.get(reference.field()).cloned().with_context(|| {
-                    format!(
-                        "secret {} of store {store} has no key {}",
-                        reference.name,
-                        reference.field()
-                    )
-                })?
-            }
-        } else if let Some(variable) = pair.env_ref.as_deref().filter(|name| !name.is_empty()) {
-            self.variable(variable)?
-        } else {
-            pair.text().into_owned()
-        };
-        Ok(self.options.template.render(&text)?)
-    }
-
-    /// Components must not read the sidecar's own settings, nor what the platform has not listed (contract 3.2).
-    fn variable(&self, name: &str) -> Result<String> {
-        let upper = name.to_ascii_uppercase();
-        let keys = &self.options.env_keys;
-        let listed = keys.is_empty() || keys.iter().any(|key| key == name);
-        if upper.starts_with("DAPR_") || upper.starts_with("APP_API_TOKEN") || !listed {
-            bail!("environment variable {name} may not be read by components");
-        }
-        Ok(std::env::var(name).unwrap_or_default())
+            .ok_or_else(|| match types::is_known(&component_type) {
+                true => anyhow!("component type {component_type} is not in this build"),
+                false => anyhow!("incorrect type {}", component.spec.component_type),
+            })
     }
 }
 
-/// The operator sends a secret as a JSON string of base64 (contract 5.3).
-fn decode_secret(text: &str) -> Result<String> {
-    let bytes = STANDARD
-        .decode(text)
-        .context("the operator's value of the secret is not base64")?;
-    String::from_utf8(bytes).context("the secret is not UTF-8")
+/// Runs what a component does when it is closed; a panic in it is logged and ends nothing else.
+async fn contained(name: &str, closing: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(closing).catch_unwind().await {
+        let text = daemon::panic_message(&*panic);
+        tracing::error!("{name} panicked when it was closed: {text}");
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn version(component: &Component) -> &str {

@@ -2,8 +2,7 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use clap::error::ErrorKind;
-use daemon::{HealthOptions, LogOptions, MetricsOptions, Program};
+use daemon::{HealthOptions, LogOptions, MetricsOptions, Program, Stop};
 use settings::{Action, Error, Resolved, Settings};
 
 /// The checked settings, and what this start is for.
@@ -28,21 +27,14 @@ impl Program for Flags {
         Some(settings::command())
     }
 
-    fn parse(args: Vec<OsString>) -> Result<Self, clap::Error> {
+    fn parse(args: Vec<OsString>) -> Result<Self, Stop> {
         let environment = |name: &str| std::env::var(name).ok();
         let settings = Settings::from_args(args, environment).map_err(Error::into_clap)?;
         let action = settings.action();
-        let text = match action {
-            Action::Version => Some(daemon::version().to_owned()),
-            Action::BuildInfo => Some(format!(
-                "Version: {}\nGit Commit: {}",
-                daemon::version(),
-                daemon::commit()
-            )),
-            Action::Run | Action::Wait(_) => None,
-        };
-        if let Some(text) = text {
-            return Err(clap::Error::raw(ErrorKind::DisplayVersion, text + "\n"));
+        match action {
+            Action::Version => return Err(Stop::Text(daemon::version().to_owned())),
+            Action::BuildInfo => return Err(Stop::Text(build_info())),
+            Action::Run | Action::Wait(_) => {}
         }
         let mut warnings: Vec<String> = settings.ignored().to_vec();
         warnings.extend(
@@ -81,4 +73,10 @@ impl Program for Flags {
     fn health(&self) -> Option<HealthOptions> {
         None
     }
+}
+
+/// What was built, a line each.
+fn build_info() -> String {
+    let (version, commit) = (daemon::version(), daemon::commit());
+    format!("Version: {version}\nGit Commit: {commit}\nGit Version: {version}")
 }

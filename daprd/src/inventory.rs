@@ -35,6 +35,10 @@ impl Asked for Inventory {
         self.loader.components()
     }
 
+    fn failed_components(&self) -> Vec<String> {
+        self.loader.failed()
+    }
+
     fn subscriptions(&self) -> Vec<ListedSubscription> {
         let listed = self.pubsub.subscriptions().into_iter();
         listed

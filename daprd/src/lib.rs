@@ -46,7 +46,7 @@ pub async fn run(flags: Flags, daemon: Daemon) -> Result<()> {
     }
     let mut hang_up = daemon.reload()?;
     loop {
-        let scope = daemon.renewed(settings.graceful_shutdown);
+        let scope = daemon.renewed(servers::drain(settings.graceful_shutdown));
         let runtime = Runtime::new(&settings, &scope, daemon.shutdown());
         match runtime.run(&mut hang_up).await? {
             End::Stopped => return Ok(()),

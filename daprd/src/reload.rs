@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     components::Loader,
-    resources::{CHANGES, Change, Resources, Source},
+    resources::{CHANGES, Change, Desired, Source},
 };
 
 /// The parts that take changes.
@@ -25,7 +25,7 @@ impl Reload {
     pub fn start(
         self,
         source: Source,
-        first: Resources,
+        desired: Desired,
         reconcile: std::time::Duration,
         daemon: &Daemon,
     ) -> Restart {
@@ -34,35 +34,24 @@ impl Reload {
         let shutdown = daemon.shutdown();
         let watch = shutdown.clone();
         daemon.spawn("resources", async move {
-            match source {
-                Source::Disk(disk) => disk.watch(changes, reconcile, watch).await,
-                Source::Operator(operator) => {
-                    operator.watch(first, changes, reconcile, watch).await
-                }
-            }
+            source.watch(desired, changes, reconcile, watch).await
         });
         daemon.spawn("reload", async move {
             while let Some(Some(change)) = shutdown.run_until_cancelled(incoming.recv()).await {
-                self.take(change, &restart).await?;
+                self.take(change, &restart);
             }
             Ok(())
         });
         reasons
     }
 
-    /// # Errors
-    /// Where a component fails that is not to be ignored: the sidecar ends (contract 9.4).
-    async fn take(
-        &self,
-        change: Change,
-        restart: &mpsc::Sender<&'static str>,
-    ) -> anyhow::Result<()> {
+    fn take(&self, change: Change, restart: &mpsc::Sender<&'static str>) {
         match change {
             Change::Component(component) => {
                 tracing::info!("Component updated: {}", crds::Kind::name(&component));
-                self.loader.apply(component).await?;
+                self.loader.want(component);
             }
-            Change::ComponentGone(name) => self.loader.remove(&name).await,
+            Change::ComponentGone(name) => self.loader.unwant(&name),
             Change::Subscription(subscription) => {
                 let name = crds::Kind::name(&subscription).to_owned();
                 if let Err(error) = self.pubsub.apply_subscription(subscription) {
@@ -75,6 +64,5 @@ impl Reload {
                 let _ = restart.try_send(reason);
             }
         }
-        Ok(())
     }
 }

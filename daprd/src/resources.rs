@@ -1,23 +1,20 @@
-//! Where resources come from: directories on a machine, the operator in a cluster. Both give a list at start and changes
-//! after it.
+//! Where resources come from: directories on a machine, the operator in a cluster. Both tell one [`Desired`] what there is,
+//! first at the start and then for as long as the sidecar runs; only `Desired` says what has changed.
 
+pub mod desired;
 pub mod disk;
-mod known;
 pub mod operator;
 
-use crds::{Component, Configuration, HttpEndpoint, Resiliency, Resource, Subscription};
+use std::time::Duration;
 
-/// Everything that the sidecar loads at start.
-#[derive(Default)]
-pub struct Resources {
-    pub components: Vec<Component>,
-    pub subscriptions: Vec<Subscription>,
-    pub resiliencies: Vec<Resiliency>,
-    pub http_endpoints: Vec<HttpEndpoint>,
-}
+use crds::{Component, Configuration, Subscription};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use desired::Desired;
 
 /// One resource that has changed.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     Component(Component),
     ComponentGone(String),
@@ -30,19 +27,6 @@ pub enum Change {
 /// Changes on their way to the sidecar; more than these wait at their source.
 pub const CHANGES: usize = 64;
 
-impl Resources {
-    pub fn add(&mut self, resource: Resource) {
-        match resource {
-            Resource::Component(one) => self.components.push(one),
-            Resource::Subscription(one) => self.subscriptions.push(one),
-            Resource::Resiliency(one) => self.resiliencies.push(one),
-            Resource::HttpEndpoint(one) => self.http_endpoints.push(one),
-            // Their building blocks are not built yet.
-            Resource::McpServer(_) | Resource::WorkflowAccessPolicy(_) => {}
-        }
-    }
-}
-
 /// A source of resources.
 pub enum Source {
     Disk(disk::Disk),
@@ -51,6 +35,9 @@ pub enum Source {
 
 impl Source {
     /// The Configuration that holds for this sidecar.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
     pub async fn configuration(&self) -> anyhow::Result<Configuration> {
         match self {
             Self::Disk(disk) => disk.configuration(),
@@ -58,11 +45,34 @@ impl Source {
         }
     }
 
-    /// Everything else.
-    pub async fn list(&self) -> anyhow::Result<Resources> {
+    /// Adds everything that there is to what is desired. Broken resources are warned about and left out.
+    ///
+    /// # Errors
+    /// Where the list cannot be read at all, or contradicts itself.
+    pub async fn list(&self, desired: &mut Desired) -> anyhow::Result<()> {
+        let listing = match self {
+            Self::Disk(disk) => disk.list()?,
+            Self::Operator(operator) => operator.list().await?,
+        };
+        desired.warn_of(&listing);
+        desired.replace(listing);
+        Ok(())
+    }
+
+    /// Sends what changes against what is desired, until shutdown.
+    ///
+    /// # Errors
+    /// Where the source cannot be watched.
+    pub async fn watch(
+        self,
+        desired: Desired,
+        changes: mpsc::Sender<Change>,
+        reconcile: Duration,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
         match self {
-            Self::Disk(disk) => disk.list(),
-            Self::Operator(operator) => operator.list().await,
+            Self::Disk(disk) => disk.watch(desired, changes, reconcile, shutdown).await,
+            Self::Operator(operator) => operator.watch(desired, changes, reconcile, shutdown).await,
         }
     }
 }

@@ -106,8 +106,12 @@ impl<'s> Runtime<'s> {
                 true
             }
         };
+        if restart {
+            self.stop_for_restart(running).await?;
+            return Ok(End::Restart);
+        }
         self.stop(running).await?;
-        Ok(if restart { End::Restart } else { End::Stopped })
+        Ok(End::Stopped)
     }
 
     async fn start(&self) -> Result<Running> {
@@ -176,6 +180,7 @@ impl<'s> Runtime<'s> {
         self.serve_api(&ground, &api, &invoker, &middleware).await?;
         self.readiness.set_outbound();
         let settled = self.follow_app(&app, probe, &intakes);
+        self.keep_components(&loader);
         let restart = self.watch_resources(ground, &loader, &pubsub);
         Ok(Running {
             loader,

@@ -76,8 +76,8 @@ pub fn options(settings: &Resolved) -> ServerOptions {
     }
 }
 
-/// The graceful period is one for the whole end, and who exceeds it fails; so the servers do not give up before.
-fn drain(graceful: Duration) -> Duration {
+/// The graceful period is one for the whole end, and who exceeds it fails; so parts do not give up before.
+pub fn drain(graceful: Duration) -> Duration {
     match graceful {
         Duration::ZERO => MAX_DRAIN,
         limited => limited.saturating_add(DRAIN_MARGIN).min(MAX_DRAIN),

@@ -12,6 +12,7 @@ use daemon::{
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "injector",
+    version = daemon::version(),
     about = "Adds the Dapr sidecar to pods",
     args_override_self = true
 )]
@@ -44,8 +45,8 @@ impl Program for Flags {
         Some(<Self as clap::CommandFactory>::command())
     }
 
-    fn parse(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
+    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
+        Ok(Self::try_parse_from(args)?)
     }
 
     fn log(&self) -> LogOptions {

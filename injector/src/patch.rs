@@ -39,6 +39,12 @@ pub struct Injection {
 /// Why a pod cannot have a sidecar.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Pods of Deployments have no name yet, so there is nothing to take in place of the annotation.
+    #[error("app id is empty: the pod has no annotation dapr.io/app-id{}", old_id_hint(.old_id))]
+    NoAppId {
+        /// Whether the pod has the annotation under its old name, which is not read any more.
+        old_id: bool,
+    },
     /// The app ID cannot name a service.
     #[error(transparent)]
     AppId(#[from] app_id::Error),
@@ -48,6 +54,14 @@ pub enum Error {
     /// The pod or the patch is no JSON; an invariant, reported rather than trusted.
     #[error("cannot write the patch as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+fn old_id_hint(old_id: &bool) -> &'static str {
+    if *old_id {
+        "; dapr.io/id, which it has, is an old name that is not read any more"
+    } else {
+        ""
+    }
 }
 
 /// The app ID of a pod: its annotation, or its name.
@@ -87,14 +101,16 @@ pub fn build(pod: &Pod, around: &Surroundings, config: &Config) -> Result<Inject
     let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
     let shape = Shape::read(annotations);
     let app_id = app_id_of(pod);
-    app_id::check_kubernetes(&app_id)?;
+    app_id::check_kubernetes(&app_id).map_err(|error| match error {
+        app_id::Error::Empty => Error::NoAppId {
+            old_id: annotations.contains_key("dapr.io/id"),
+        },
+        other => Error::AppId(other),
+    })?;
     let mut settings = Settings::from_annotations(annotations)?;
-    let warnings = settings
-        .ignored()
-        .iter()
-        .chain(&shape.ignored)
-        .cloned()
-        .collect();
+    let resources = container::resources(&shape.resources);
+    let ignored = settings.ignored().iter().chain(&shape.ignored).cloned();
+    let warnings = ignored.chain(resources.err()).collect();
     complete(&mut settings, &app_id, &shape, around, config);
 
     let sidecar = Sidecar {

@@ -12,7 +12,7 @@ use values::GoDuration;
 
 /// Flags of the operator, in the order of contract 5.1.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "operator", args_override_self = true)]
+#[command(name = "operator", version = daemon::version(), args_override_self = true)]
 pub struct Flags {
     /// Name of the Configuration of the control plane
     #[arg(long, default_value = "daprsystem")]
@@ -77,8 +77,8 @@ impl daemon::Program for Flags {
         Some(<Self as CommandFactory>::command())
     }
 
-    fn parse(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
+    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
+        Ok(Self::try_parse_from(args)?)
     }
 
     fn log(&self) -> LogOptions {

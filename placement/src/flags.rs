@@ -94,8 +94,8 @@ impl daemon::Program for Flags {
     fn command() -> Option<clap::Command> {
         Some(<Flags as CommandFactory>::command())
     }
-    fn parse(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        Flags::try_parse_from(args)
+    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
+        Ok(Flags::try_parse_from(args)?)
     }
     fn log(&self) -> LogOptions {
         self.log.options()

@@ -103,9 +103,9 @@ fn from_file(name: &str) -> anyhow::Result<Option<Mtls>> {
     }
     let text =
         std::fs::read_to_string(path).with_context(|| format!("configuration file {name}"))?;
-    let found = crds::files::configuration([(name, text.as_str())], |variable| {
-        std::env::var(variable).ok()
-    })?;
+    let variable = |variable: &str| std::env::var(variable).ok();
+    let told = |line: &str| tracing::warn!("{line}");
+    let found = crds::files::configuration([(name, text.as_str())], variable, told)?;
     Ok(found.spec.mtls)
 }
 

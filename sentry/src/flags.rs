@@ -127,8 +127,8 @@ impl daemon::Program for Flags {
     fn command() -> Option<clap::Command> {
         Some(<Self as CommandFactory>::command())
     }
-    fn parse(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
+    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
+        Ok(Self::try_parse_from(args)?)
     }
     fn log(&self) -> LogOptions {
         self.log.options()

@@ -70,9 +70,13 @@ fn long_name<'a>(text: &'a str, command: Option<&clap::Command>) -> Option<&'a s
         return Some(name);
     }
     let long = name.len() > 1 && name.starts_with(|c: char| c.is_ascii_alphabetic());
-    let known = command.is_none_or(|command| find(command, name).is_some() || name == "help");
+    let known =
+        command.is_none_or(|command| find(command, name).is_some() || GENERATED.contains(&name));
     (long && known).then_some(name)
 }
+
+/// Options that clap adds when it parses.
+const GENERATED: [&str; 2] = ["help", "version"];
 
 fn find<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
     command
@@ -128,6 +132,7 @@ mod tests {
             assert_eq!(run(&["-", "-p", "-1"], command), ["-", "-p", "-1"]);
             assert_eq!(run(&["--", "-port"], command), ["--", "-port"]);
             assert_eq!(run(&["-help"], command), ["--help"]);
+            assert_eq!(run(&["-version"], command), ["--version"]);
         }
     }
 

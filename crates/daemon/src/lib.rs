@@ -26,9 +26,10 @@ mod user;
 pub use address::listen_address;
 pub use arguments::{boolean, normalise};
 pub use build::{commit, version};
-pub use exit::Exit;
+pub use exit::{Exit, Stop};
 pub use flags::{HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, MetricsOptions};
 pub use health::{Health, Target};
+pub use panics::message as panic_message;
 pub use start::main;
 pub use tasks::Daemon;
 pub use user::refuse_root;
@@ -58,8 +59,8 @@ pub trait Program: Sized + Send + 'static {
     /// Parses the whole command line, program name first, long options already with two dashes.
     ///
     /// # Errors
-    /// What clap says about it; help and version requests are such errors too.
-    fn parse(args: Vec<OsString>) -> Result<Self, clap::Error>;
+    /// Where it leads to no running program: it is wrong, or asks for a text such as the version.
+    fn parse(args: Vec<OsString>) -> Result<Self, Stop>;
 
     /// How to log.
     fn log(&self) -> LogOptions;

@@ -18,7 +18,8 @@ pub(crate) fn install(counter: IntCounter) {
 }
 
 /// The text of a panic.
-pub(crate) fn message(payload: &(dyn std::any::Any + Send)) -> &str {
+#[must_use]
+pub fn message(payload: &(dyn std::any::Any + Send)) -> &str {
     payload
         .downcast_ref::<&'static str>()
         .copied()

@@ -40,15 +40,7 @@ where
 
 fn parse<P: Program>(args: Vec<OsString>) -> Result<P, Exit> {
     let args = arguments::normalise(args, P::command().as_ref());
-    P::parse(args).map_err(|error| {
-        // Help and version go to standard output and are no failure; clap knows which is which.
-        let _ = error.print();
-        if error.use_stderr() {
-            Exit::Usage
-        } else {
-            Exit::Success
-        }
-    })
+    P::parse(args).map_err(|stop| stop.print())
 }
 
 fn begin<P, F, Fut>(program: P, run: F) -> anyhow::Result<()>
@@ -156,11 +148,14 @@ mod tests {
 
     impl Program for Flags {
         const NAME: &'static str = "test";
-        fn parse(args: Vec<OsString>) -> Result<Self, clap::Error> {
+        fn parse(args: Vec<OsString>) -> Result<Self, crate::Stop> {
+            let mut command = clap::Command::new("x").version("1");
             if args.len() > 2 {
-                return Err(
-                    clap::Command::new("x").error(clap::error::ErrorKind::UnknownArgument, "no")
-                );
+                let unknown = clap::error::ErrorKind::UnknownArgument;
+                return Err(command.error(unknown, "no").into());
+            }
+            if args.iter().any(|arg| arg == "--version") {
+                command.try_get_matches_from(args.clone())?;
             }
             Ok(Flags(args))
         }
@@ -193,6 +188,10 @@ mod tests {
             parse::<Flags>(args(&["prog", "a", "b"])).unwrap_err(),
             Exit::Usage
         );
+        for version in ["-version", "--version"] {
+            let asked = parse::<Flags>(args(&["prog", version]));
+            assert_eq!(asked.unwrap_err(), Exit::Success);
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The handle that parts of a program get: registry, health, shutdown and the task tracker. Every task
-//! has an owner here; the first one that fails stops the program.
+//! has an owner here; the first one that fails stops the program, unless it is said to be contained.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Daemon {
     registry: Registry,
     health: Health,
     shutdown: CancellationToken,
+    /// Breaks off what does not end by itself.
+    abort: CancellationToken,
     tasks: Arc<Tasks>,
     reload: Arc<watch::Sender<u64>>,
     grace: Duration,
@@ -38,7 +41,7 @@ struct Tasks {
 #[derive(Default)]
 struct Running {
     next: u64,
-    names: BTreeMap<u64, &'static str>,
+    names: BTreeMap<u64, Cow<'static, str>>,
     failure: Option<anyhow::Error>,
 }
 
@@ -49,10 +52,19 @@ impl Daemon {
             registries,
             health: Health::default(),
             shutdown: CancellationToken::new(),
+            abort: CancellationToken::new(),
             tasks: Tasks::new(),
             reload: Arc::new(watch::Sender::new(0)),
             grace,
         }
+    }
+
+    /// A daemon that no program runs, for tests of parts.
+    ///
+    /// # Errors
+    /// When the metrics of the process cannot be registered.
+    pub fn detached(grace: Duration) -> anyhow::Result<Daemon> {
+        Ok(Daemon::new(Registries::new()?, grace))
     }
 
     /// Where metrics are registered; what is in it shows on the metrics port.
@@ -78,24 +90,62 @@ impl Daemon {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let id = self.tasks.running.lock().add(name);
-        let tasks = self.tasks.clone();
-        let shutdown = self.shutdown.clone();
-        self.tasks.tracker.spawn(async move {
-            let result = AssertUnwindSafe(task).catch_unwind().await;
-            let failure = match result {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.context(format!("{name} failed"))),
-                Err(payload) => Some(anyhow!("{name} panicked: {}", panics::message(&*payload))),
+        let (tasks, shutdown) = (self.tasks.clone(), self.shutdown.clone());
+        self.track(Cow::Borrowed(name), task, move |result| {
+            let error = match result {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.context(format!("{name} failed")),
+                Err(panic) => anyhow!("{name} panicked: {}", panics::message(&*panic)),
             };
-            let mut running = tasks.running.lock();
-            running.names.remove(&id);
-            if let Some(error) = failure {
-                tracing::debug!("task {name} ended: {error:#}");
-                running.failure.get_or_insert(error);
-                shutdown.cancel();
+            tracing::debug!("task {name} ended: {error:#}");
+            tasks.running.lock().failure.get_or_insert(error);
+            shutdown.cancel();
+        });
+    }
+
+    /// Runs something that must not take the program with it: a panic is logged, counted, and told by `panicked`.
+    pub fn spawn_contained<F>(
+        &self,
+        name: String,
+        task: F,
+        panicked: impl FnOnce() + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.track(Cow::Owned(name.clone()), task, move |result| {
+            if let Err(panic) = result {
+                tracing::error!("{name} panicked: {}", panics::message(&*panic));
+                panicked();
             }
         });
+    }
+
+    /// Runs a task under the tracker, unless it is broken off, and then what follows from its end.
+    fn track<F>(
+        &self,
+        name: Cow<'static, str>,
+        task: F,
+        ended: impl FnOnce(std::thread::Result<F::Output>) + Send + 'static,
+    ) where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        let id = self.tasks.running.lock().add(name);
+        let (tasks, abort) = (self.tasks.clone(), self.abort.clone());
+        self.tasks.tracker.spawn(async move {
+            let task = AssertUnwindSafe(task).catch_unwind();
+            let result = abort.run_until_cancelled(task).await;
+            tasks.running.lock().names.remove(&id);
+            if let Some(result) = result {
+                ended(result);
+            }
+        });
+    }
+
+    /// Breaks off every task of this program or scope, wherever it is. For one that has not ended in time.
+    pub fn abort(&self) {
+        self.shutdown.cancel();
+        self.abort.cancel();
     }
 
     /// Waits for shutdown, then for every task to end.
@@ -137,6 +187,7 @@ impl Daemon {
             registries: self.registries.clone(),
             health: self.health.clone(),
             shutdown: CancellationToken::new(),
+            abort: CancellationToken::new(),
             tasks: Tasks::new(),
             reload: self.reload.clone(),
             grace,
@@ -185,7 +236,7 @@ impl Daemon {
         if let Some(error) = running.failure.take() {
             return Err(error);
         }
-        let names: Vec<_> = running.names.values().copied().collect();
+        let names: Vec<_> = running.names.values().map(|name| &**name).collect();
         ended
             .map_err(|_| anyhow!("still running: {}", names.join(", ")))
             .with_context(|| format!("shutdown took longer than {:?}", self.grace))
@@ -202,7 +253,7 @@ impl Tasks {
 }
 
 impl Running {
-    fn add(&mut self, name: &'static str) -> u64 {
+    fn add(&mut self, name: Cow<'static, str>) -> u64 {
         self.next += 1;
         self.names.insert(self.next, name);
         self.next
@@ -288,6 +339,28 @@ mod tests {
         daemon.spawn("part", async { panic!("broken {}", 1) });
         let error = daemon.wait().await.unwrap_err();
         assert_eq!(error.to_string(), "part panicked: broken 1");
+    }
+
+    #[tokio::test]
+    async fn a_contained_panic_is_told_and_ends_nothing_else() {
+        let daemon = daemon();
+        let (told, panicked) = tokio::sync::oneshot::channel();
+        daemon.spawn_contained("a loop".to_owned(), async { panic!("broken") }, move || {
+            told.send(()).unwrap()
+        });
+        panicked.await.unwrap();
+        assert!(!daemon.shutdown().is_cancelled());
+        daemon.spawn_contained("another".to_owned(), async {}, || panic!("not this one"));
+        daemon.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_broken_off() {
+        let daemon = daemon();
+        daemon.spawn("stuck", std::future::pending());
+        daemon.spawn_contained("stuck, too".to_owned(), std::future::pending(), || {});
+        daemon.abort();
+        daemon.wait().await.unwrap();
     }
 
     #[tokio::test]

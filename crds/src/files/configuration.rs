@@ -2,15 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Error, check_length, documents, expand, typed, yaml};
+use super::{Error, check_length, documents, expand, parsed, typed};
 use crate::Configuration;
 
 /// Reads Configuration files and merges them in order: fields of a later file replace those of an
 /// earlier one, maps are merged, lists are replaced. Defaults are those of the type's methods, so an empty
-/// file (or no file) is a valid Configuration. Of each file only the first document counts.
+/// file (or no file) is a valid Configuration. Of each file only the first document counts. `told` gets a line for each field
+/// that nobody reads.
 pub fn configuration<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a str)>,
     lookup: impl Fn(&str) -> Option<String>,
+    mut told: impl FnMut(&str),
 ) -> Result<Configuration, Error> {
     let mut merged = json!({});
     let mut names = Vec::new();
@@ -18,10 +20,11 @@ pub fn configuration<'a>(
         check_length(file, text)?;
         let text = expand(text, &lookup);
         let first = documents(&text).into_iter().next().unwrap_or_default();
-        let value = yaml(file, 1, first)?;
+        let value = parsed(file, 1, first)?;
         // Read alone as well, so that an error names its file.
         let alone = normal(value);
-        typed::<Configuration>((file, 1), alone.clone())?;
+        let (_, unknown) = typed::<Configuration>((file, 1), alone.clone())?;
+        unknown.iter().for_each(|line| told(line));
         merge(&mut merged, alone);
         names.push(file);
     }
@@ -30,7 +33,7 @@ pub fn configuration<'a>(
         return Ok(Configuration::default());
     }
     let file = names.join(", ");
-    let configuration: Configuration = typed((&file, 1), merged)?;
+    let (configuration, _) = typed::<Configuration>((&file, 1), merged)?;
     configuration
         .spec
         .check()
@@ -78,9 +81,22 @@ mod tests {
     use super::*;
 
     fn read(files: &[(&str, &str)]) -> Result<Configuration, Error> {
-        configuration(files.iter().copied(), |name| {
-            (name == "RATE").then(|| "0.5".to_owned())
-        })
+        let rate = |name: &str| (name == "RATE").then(|| "0.5".to_owned());
+        configuration(files.iter().copied(), rate, |_| {})
+    }
+
+    #[test]
+    fn unknown_fields_are_told_with_their_file() {
+        let mut told = Vec::new();
+        let text = "kind: Configuration\nspec: {tracing: {samplingrate: '1', sampling: 2}}\n";
+        let read = configuration(
+            [("f.yaml", text)],
+            |_| None,
+            |line| told.push(line.to_owned()),
+        );
+        assert_eq!(read.unwrap().spec.effective_tracing().rate(), 1.0);
+        let line = "f.yaml: document 1: Configuration \"\": unknown field spec.tracing.sampling";
+        assert_eq!(told, [line]);
     }
 
     #[test]

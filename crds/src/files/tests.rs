@@ -111,6 +111,7 @@ fn comments_before_the_first_separator_are_no_document() {
                 format!("{head}spec: {{features: [{{name: A, enabled: true}}]}}").as_str(),
             )],
             |_| None,
+            |_| {},
         );
         assert!(configuration.unwrap().spec.feature_enabled("A"), "{head:?}");
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod structural;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 
@@ -130,7 +131,7 @@ fn accepted_examples_pass_through_the_types() {
         let file = path.display().to_string();
         if object["kind"] == Configuration::KIND {
             round_trip::<Configuration>(&object);
-            files::configuration([(file.as_str(), text.as_str())], |_| None).unwrap();
+            files::configuration([(file.as_str(), text.as_str())], |_| None, |_| {}).unwrap();
             continue;
         }
         match (

@@ -1,18 +1,25 @@
 //! Resources in directories, and a Configuration in files.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    fs,
+    collections::BTreeSet,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
-use crds::{Configuration, Resource, files};
+use crds::{Configuration, files};
 use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, Resources, known::Known};
+use super::{
+    Change,
+    desired::{Desired, Listing, Remark, Written, key},
+};
 
 /// Events of one edit arrive in a burst; the directory is read once they have calmed down.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -41,69 +48,62 @@ impl Disk {
         let pairs = texts
             .iter()
             .map(|(name, text)| (name.as_str(), text.as_str()));
-        Ok(files::configuration(pairs, |name| {
-            std::env::var(name).ok()
-        })?)
+        let told = |line: &str| tracing::warn!("{line}");
+        Ok(files::configuration(pairs, variable, told)?)
     }
 
     /// The resources of all directories that this app loads.
     ///
     /// # Errors
-    /// Names the directory, or the file, document and field.
-    pub fn list(&self) -> Result<Resources> {
-        Ok(self.read_all()?.0)
-    }
-
-    /// The resources, and whether every document could be read.
-    fn read_all(&self) -> Result<(Resources, bool)> {
-        let (mut found, mut whole) = (Vec::new(), true);
+    /// Names the directory, or the resources that are there twice.
+    pub fn list(&self) -> Result<Listing> {
+        let mut listing = Listing::default();
         for directory in &self.directories {
             for path in yaml_files(directory)? {
-                for result in read(&path)? {
-                    match result {
-                        Ok(resource) => found.push(resource),
-                        Err(error) => {
-                            whole = false;
-                            let error = component::error::chain(&error);
-                            tracing::warn!("a resource is not loaded: {error}");
-                        }
-                    }
-                }
+                read(&path, &mut listing);
             }
         }
+        let all: BTreeSet<_> = listing
+            .written
+            .iter()
+            .map(|one| key(&one.resource))
+            .collect();
         let namespace = Some(self.namespace.as_str()).filter(|name| !name.is_empty());
-        let mut resources = Resources::default();
-        for resource in files::select(found, namespace, &self.app_id)
-            .map_err(|error| anyhow!("failed to load components: {error}"))?
-        {
-            resources.add(resource);
+        listing.written = files::select(listing.written, namespace, &self.app_id)
+            .map_err(|error| anyhow!("failed to load components: {error}"))?;
+        listing.elsewhere = all;
+        for one in &listing.written {
+            listing.elsewhere.remove(&key(&one.resource));
         }
-        Ok((resources, whole))
+        Ok(listing)
     }
 
-    /// Sends what changes in the directories, until shutdown. A broken file is logged, and what it held stays loaded.
+    /// Sends what changes in the directories, until shutdown. A broken file is warned about, and what it held stays.
     ///
     /// # Errors
     /// Where a directory cannot be watched.
     pub async fn watch(
         self,
+        mut desired: Desired,
         changes: mpsc::Sender<Change>,
         reconcile: Duration,
         shutdown: CancellationToken,
     ) -> Result<()> {
         let (event, mut events) = mpsc::channel::<()>(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
-            // One waiting event is enough: the whole directory is read.
-            let _ = event.try_send(());
+        let mut watcher = notify::recommended_watcher(move |found| {
+            if is_edit(&found) {
+                // One waiting event is enough: the whole directory is read.
+                let _ = event.try_send(());
+            }
         })?;
         for directory in &self.directories {
             watcher
                 .watch(directory, RecursiveMode::NonRecursive)
                 .with_context(|| format!("resources path {}", directory.display()))?;
         }
-        let mut known = Known::of(self.list().unwrap_or_default());
+        // The first tick is at once: it finds what was edited between the first list and now.
         let mut ticks = tokio::time::interval(reconcile);
-        ticks.tick().await;
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -116,23 +116,27 @@ impl Disk {
                 }
                 _ = ticks.tick() => {}
             }
-            match self.read_all() {
-                Ok((resources, whole)) => {
-                    let mut now = Known::of(resources);
-                    if !whole {
-                        now.keep(&known);
-                    }
-                    for change in known.changes(&now) {
-                        if changes.send(change).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    known = now;
+            let listing = match self.list() {
+                Ok(listing) => listing,
+                // A name that is there twice, say: what runs goes on (Q-component-retry).
+                Err(error) => {
+                    tracing::error!("resources are not reloaded: {error:#}");
+                    continue;
                 }
-                Err(error) => tracing::error!("resources are not reloaded: {error:#}"),
+            };
+            desired.warn_of(&listing);
+            for change in desired.replace(listing) {
+                if changes.send(change).await.is_err() {
+                    return Ok(());
+                }
             }
         }
     }
+}
+
+/// Whether something may have changed. Reading is an event, too, and our own must not make us read again.
+fn is_edit(found: &notify::Result<notify::Event>) -> bool {
+    found.as_ref().map_or(true, |event| !event.kind.is_access())
 }
 
 /// The YAML files directly in a directory, in order of their names.
@@ -155,73 +159,54 @@ fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The documents of a file, one by one: a broken one does not take the others with it.
-fn read(path: &Path) -> Result<Vec<Result<Resource, files::Error>>> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Ok(files::each_document(&path.display().to_string(), &text))
-}
-
-#[cfg(test)]
-mod tests {
-    use crds::Kind;
-
-    use super::*;
-
-    fn disk(directory: &Path) -> Disk {
-        Disk {
-            directories: vec![directory.to_owned()],
-            configurations: vec![],
-            namespace: String::new(),
-            app_id: "app".to_owned(),
+/// Adds what a file holds, document by document: a broken one does not take the others with it.
+fn read(path: &Path, listing: &mut Listing) {
+    let origin = path.display().to_string();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        // Deleted since the directory was read, and with it what it held.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            return unread(path, format!("{origin}: {error}"), listing);
+        }
+    };
+    for result in files::each_document(&origin, &text) {
+        match result {
+            Ok(read) => {
+                listing
+                    .remarks
+                    .extend(read.unknown.into_iter().map(|line| Remark {
+                        edition: edition(path),
+                        line,
+                    }));
+                listing.written.push(Written {
+                    resource: read.resource,
+                    origin: origin.clone(),
+                });
+            }
+            Err(error) => {
+                let problem = component::error::chain(&error);
+                unread(path, problem, listing);
+            }
         }
     }
+}
 
-    fn write(directory: &Path, file: &str, name: &str, value: &str) {
-        let text = format!(
-            "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: state.in-memory\n  version: v1\n  metadata:\n  - name: x\n    value: \"{value}\"\n"
-        );
-        fs::write(directory.join(file), text).unwrap();
-    }
+fn unread(path: &Path, problem: String, listing: &mut Listing) {
+    listing.unread.insert(path.display().to_string());
+    listing.remarks.insert(Remark {
+        edition: edition(path),
+        line: format!("a resource is not loaded: {problem}"),
+    });
+}
 
-    #[test]
-    fn files_are_read_in_order_and_others_are_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), "b.yaml", "second", "1");
-        write(directory.path(), "a.yml", "first", "1");
-        fs::write(directory.path().join("c.txt"), "kind: Component").unwrap();
-        fs::write(directory.path().join("d.yaml"), "{broken").unwrap();
-        let names: Vec<String> = disk(directory.path())
-            .list()
-            .unwrap()
-            .components
-            .iter()
-            .map(|one| one.name().to_owned())
-            .collect();
-        assert_eq!(names, ["first", "second"]);
-    }
+/// A variable of the environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
 
-    #[tokio::test]
-    async fn edits_become_changes() {
-        let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), "a.yaml", "a", "1");
-        let (sender, mut changes) = mpsc::channel(4);
-        let shutdown = CancellationToken::new();
-        let watch =
-            disk(directory.path()).watch(sender, Duration::from_millis(50), shutdown.clone());
-        let edit = async {
-            // The first list is taken before the first poll of the interval returns.
-            tokio::task::yield_now().await;
-            write(directory.path(), "a.yaml", "a", "2");
-            let changed = changes.recv().await.unwrap();
-            assert!(matches!(changed, Change::Component(one) if one.name() == "a"));
-            fs::remove_file(directory.path().join("a.yaml")).unwrap();
-            let gone = changes.recv().await.unwrap();
-            assert!(matches!(gone, Change::ComponentGone(name) if name == "a"));
-            shutdown.cancel();
-        };
-        let both = async { tokio::join!(watch, edit).0.unwrap() };
-        tokio::time::timeout(Duration::from_secs(10), both)
-            .await
-            .unwrap();
-    }
+/// When a file was last written.
+fn edition(path: &Path) -> String {
+    let modified = fs::metadata(path).and_then(|file| file.modified());
+    modified.map_or_else(|error| error.to_string(), |time| format!("{time:?}"))
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use crds::{Configuration, Kind};
+use anyhow::{Context, Result, bail};
+use crds::{Component, Configuration, HttpEndpoint, Kind, Resiliency, Resource, Subscription};
 use futures::{Stream, StreamExt, stream::SelectAll};
 use proto::operator::v1::{
     ComponentUpdateRequest, ConfigurationUpdateRequest, GetConfigurationRequest,
@@ -11,12 +11,14 @@ use proto::operator::v1::{
     ListResiliencyRequest, ListSubscriptionsRequest, ResiliencyUpdateRequest, ResourceEventType,
     SubscriptionUpdateRequest, operator_client::OperatorClient,
 };
-use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 
-use super::{Change, Resources, known::Known};
+use super::{
+    Change,
+    desired::{Desired, Event, Listing, Remark, Written},
+};
 
 /// One call may take this long, and is tried this often: the operator may be restarting (contract 5.3).
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,9 +48,20 @@ impl Operator {
     }
 
     /// The Configuration that the pod names; without a name the defaults.
+    ///
+    /// # Errors
+    /// Where the operator does not give it.
     pub async fn configuration(&self) -> Result<Configuration> {
+        let found = self.own_configuration().await?;
+        if let (None, Some(name)) = (&found, &self.configuration) {
+            tracing::error!("configuration {name} does not exist in this namespace; defaults hold");
+        }
+        Ok(found.unwrap_or_default())
+    }
+
+    async fn own_configuration(&self) -> Result<Option<Configuration>> {
         let Some(name) = &self.configuration else {
-            return Ok(Configuration::default());
+            return Ok(None);
         };
         let request = GetConfigurationRequest {
             name: name.clone(),
@@ -61,14 +74,13 @@ impl Operator {
         });
         let bytes = reply.await?.configuration;
         if bytes.is_empty() {
-            tracing::error!("configuration {name} does not exist in this namespace; defaults hold");
-            return Ok(Configuration::default());
+            return Ok(None);
         }
-        parse(&bytes)
+        parse(&bytes).map(Some)
     }
 
-    /// Everything that this app loads.
-    pub async fn list(&self) -> Result<Resources> {
+    /// Everything that the namespace has but the Configuration, for whatever app it is.
+    pub async fn list(&self) -> Result<Listing> {
         let namespace = || self.namespace.clone();
         let client = || self.client.clone();
         let components = retried("components", || {
@@ -101,60 +113,63 @@ impl Operator {
                 client.list_http_endpoints(request).await
             }
         });
-        Ok(Resources {
-            components: parse_all(&components.await?.components)?,
-            subscriptions: parse_all(&subscriptions.await?.subscriptions)?,
-            resiliencies: parse_all(&resiliencies.await?.resiliencies)?,
-            http_endpoints: parse_all(&http_endpoints.await?.http_endpoints)?,
-        })
+        let mut listing = Listing::default();
+        add::<Component>(&mut listing, &components.await?.components);
+        add::<Subscription>(&mut listing, &subscriptions.await?.subscriptions);
+        add::<Resiliency>(&mut listing, &resiliencies.await?.resiliencies);
+        add::<HttpEndpoint>(&mut listing, &http_endpoints.await?.http_endpoints);
+        Ok(listing)
     }
 
-    /// Sends what changes, until shutdown. After every break of a stream the whole list is compared, so that nothing that
-    /// happened meanwhile is lost.
+    /// Sends what changes, until shutdown. A list is compared whenever streams have been opened, so that nothing is lost
+    /// that happened while there were none, and then at every interval.
+    ///
+    /// # Errors
+    /// None so far.
     pub async fn watch(
         self,
-        first: Resources,
+        mut desired: Desired,
         changes: mpsc::Sender<Change>,
         reconcile: Duration,
         shutdown: CancellationToken,
     ) -> Result<()> {
-        let mut known = Known::of(first);
         let work = async {
-            loop {
-                if let Err(error) = self.follow(&changes, reconcile).await {
+            while !changes.is_closed() {
+                if let Err(error) = self.follow(&mut desired, &changes, reconcile).await {
                     tracing::debug!("the operator's streams ended: {error:#}");
                 }
                 tokio::time::sleep(PAUSE).await;
-                let Ok(resources) = self.list().await else {
-                    continue;
-                };
-                let now = Known::of(resources);
-                for change in known.changes(&now) {
-                    if changes.send(change).await.is_err() {
-                        return;
-                    }
-                }
-                known = now;
             }
         };
         shutdown.run_until_cancelled(work).await;
         Ok(())
     }
 
-    /// Passes events on until a stream breaks or a full comparison is due.
-    async fn follow(&self, changes: &mpsc::Sender<Change>, reconcile: Duration) -> Result<()> {
+    /// Passes on what lists and events change, until a stream breaks.
+    async fn follow(
+        &self,
+        desired: &mut Desired,
+        changes: &mpsc::Sender<Change>,
+        reconcile: Duration,
+    ) -> Result<()> {
         let mut events = self.streams().await?;
-        let due = tokio::time::sleep(reconcile);
-        tokio::pin!(due);
+        let mut due = tokio::time::interval(reconcile);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let event = tokio::select! {
-                () = &mut due => return Ok(()),
-                event = events.next() => event,
+            let found = tokio::select! {
+                // The first tick is at once.
+                _ = due.tick() => {
+                    let mut listing = self.list().await?;
+                    listing.configuration = Some(self.own_configuration().await?.unwrap_or_default());
+                    desired.warn_of(&listing);
+                    desired.replace(listing)
+                }
+                event = events.next() => match event {
+                    Some(event) => desired.take(event?).into_iter().collect(),
+                    None => bail!("the streams ended"),
+                },
             };
-            let Some(event) = event else {
-                return Ok(());
-            };
-            if let Some(change) = event? {
+            for change in found {
                 changes.send(change).await.context("nobody takes changes")?;
             }
         }
@@ -164,106 +179,130 @@ impl Operator {
         let namespace = || self.namespace.clone();
         let mut client = self.client.clone();
         let mut all = SelectAll::new();
-        let components = client
-            .component_update(ComponentUpdateRequest {
-                namespace: namespace(),
-            })
-            .await?
-            .into_inner()
-            .map(|event| {
-                let event = event?;
-                changed(
-                    &event.component,
-                    event.r#type(),
-                    Change::Component,
-                    Change::ComponentGone,
-                )
-            });
-        all.push(ended(components));
-        let subscriptions = client
-            .subscription_update(SubscriptionUpdateRequest {
-                namespace: namespace(),
-            })
-            .await?
-            .into_inner()
-            .map(|event| {
-                let event = event?;
-                let (apply, gone) = (Change::Subscription, Change::SubscriptionGone);
-                changed(&event.subscription, event.r#type(), apply, gone)
-            });
-        all.push(ended(subscriptions));
-        let endpoints = client
-            .http_endpoint_update(HttpEndpointUpdateRequest {
-                namespace: namespace(),
-            })
-            .await?
-            .into_inner()
-            .map(|event| {
-                event
-                    .map(|_| Some(Change::Restart("HTTPEndpoint")))
-                    .map_err(Into::into)
-            });
-        all.push(ended(endpoints));
-        let resiliencies = client
-            .resiliency_update(ResiliencyUpdateRequest {
-                namespace: namespace(),
-            })
-            .await?
-            .into_inner()
-            .map(|event| {
-                event
-                    .map(|_| Some(Change::Restart("Resiliency")))
-                    .map_err(Into::into)
-            });
-        all.push(ended(resiliencies));
-        let configurations = client
-            .configuration_update(ConfigurationUpdateRequest {
-                namespace: namespace(),
-            })
-            .await?
-            .into_inner()
-            .map(|event| {
-                event
-                    .map(|_| Some(Change::Restart("Configuration")))
-                    .map_err(Into::into)
-            });
-        all.push(ended(configurations));
+        let request = ComponentUpdateRequest {
+            namespace: namespace(),
+        };
+        let components = client.component_update(request).await?.into_inner();
+        all.push(ended(components.map(|event| {
+            let event = event?;
+            news::<Component>(&event.component, event.r#type())
+        })));
+        let request = SubscriptionUpdateRequest {
+            namespace: namespace(),
+        };
+        let subscriptions = client.subscription_update(request).await?.into_inner();
+        all.push(ended(subscriptions.map(|event| {
+            let event = event?;
+            news::<Subscription>(&event.subscription, event.r#type())
+        })));
+        let request = HttpEndpointUpdateRequest {
+            namespace: namespace(),
+        };
+        let endpoints = client.http_endpoint_update(request).await?.into_inner();
+        all.push(ended(endpoints.map(|event| {
+            let event = event?;
+            news::<HttpEndpoint>(&event.http_endpoints, event.r#type())
+        })));
+        let request = ResiliencyUpdateRequest {
+            namespace: namespace(),
+        };
+        let resiliencies = client.resiliency_update(request).await?.into_inner();
+        all.push(ended(resiliencies.map(|event| {
+            let event = event?;
+            news::<Resiliency>(&event.resiliency, event.r#type())
+        })));
+        let request = ConfigurationUpdateRequest {
+            namespace: namespace(),
+        };
+        let own = self.configuration.clone();
+        let configurations = client.configuration_update(request).await?.into_inner();
+        all.push(ended(configurations.filter_map(move |event| {
+            let own = own.clone();
+            async move {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(status) => return Some(Err(status.into())),
+                };
+                configuration_news(&event.configuration, event.r#type(), own.as_deref()).transpose()
+            }
+        })));
         Ok(all)
     }
 }
 
-type Events = futures::stream::BoxStream<'static, Result<Option<Change>>>;
+type Events = futures::stream::BoxStream<'static, Result<Event>>;
 
 /// A stream whose end is an error, so that the end of one ends all.
-fn ended(stream: impl Stream<Item = Result<Option<Change>>> + Send + 'static) -> Events {
-    let end = futures::stream::once(async { anyhow::bail!("the stream ended") });
+fn ended(stream: impl Stream<Item = Result<Event>> + Send + 'static) -> Events {
+    let end = futures::stream::once(async { bail!("the stream ended") });
     stream.chain(end).boxed()
 }
 
-fn changed<K: Kind>(
-    bytes: &[u8],
-    event: ResourceEventType,
-    apply: fn(K) -> Change,
-    gone: fn(String) -> Change,
-) -> Result<Option<Change>> {
+/// What an event says. One that cannot be read is an error: the list that follows finds out what it was about.
+fn news<K: Kind + Into<Resource>>(bytes: &[u8], event: ResourceEventType) -> Result<Event> {
     let resource: K = parse(bytes)?;
-    Ok(Some(match event {
-        ResourceEventType::Deleted => gone(resource.name().to_owned()),
-        _ => apply(resource),
-    }))
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).with_context(|| {
-        format!(
-            "the operator sent a malformed {}",
-            std::any::type_name::<T>()
-        )
+    let name = resource.name().to_owned();
+    Ok(match event {
+        ResourceEventType::Deleted => Event::Gone((K::KIND, name)),
+        _ => Event::Is(Written {
+            resource: resource.into(),
+            origin: origin::<K>(&name),
+        }),
     })
 }
 
-fn parse_all<T: DeserializeOwned>(list: &[impl AsRef<[u8]>]) -> Result<Vec<T>> {
-    list.iter().map(|bytes| parse(bytes.as_ref())).collect()
+/// Only the Configuration that the pod names concerns this sidecar.
+fn configuration_news(
+    bytes: &[u8],
+    event: ResourceEventType,
+    own: Option<&str>,
+) -> Result<Option<Event>> {
+    let found: Configuration = parse(bytes)?;
+    if own != Some(found.name()) {
+        return Ok(None);
+    }
+    Ok(Some(Event::Configuration(match event {
+        ResourceEventType::Deleted => Configuration::default(),
+        _ => found,
+    })))
+}
+
+/// Adds a list of one kind; what cannot be read is named, and what was known of it stays.
+fn add<K: Kind + Into<Resource>>(listing: &mut Listing, list: &[impl AsRef<[u8]>]) {
+    for bytes in list.iter().map(AsRef::as_ref) {
+        match parse::<K>(bytes) {
+            Ok(resource) => listing.written.push(Written {
+                origin: origin::<K>(resource.name()),
+                resource: resource.into(),
+            }),
+            Err(error) => {
+                let origin = origin::<K>(&name_in(bytes));
+                listing.remarks.insert(Remark {
+                    line: format!("a resource is not loaded: {origin}: {error:#}"),
+                    edition: String::from_utf8_lossy(bytes).into_owned(),
+                });
+                listing.unread.insert(origin);
+            }
+        }
+    }
+}
+
+fn origin<K: Kind>(name: &str) -> String {
+    format!("{} {name:?}", K::KIND)
+}
+
+/// The name of a resource that does not have the shape of its kind.
+fn name_in(bytes: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let name = value.pointer("/metadata/name");
+    name.and_then(serde_json::Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn parse<K: Kind>(bytes: &[u8]) -> Result<K> {
+    serde_json::from_slice(bytes)
+        .with_context(|| format!("the operator sent a malformed {}", K::KIND))
 }
 
 /// Calls until the operator answers; refusals are final.

@@ -18,7 +18,7 @@ use crate::{
     catalog::{catalog, discover},
     configuration::{self, Compiled},
     host, identity,
-    resources::{Resources, Source, disk::Disk, operator::Operator},
+    resources::{Desired, Source, disk::Disk, operator::Operator},
     servers,
     tasks::Tasks,
 };
@@ -35,7 +35,7 @@ pub struct Ground {
     pub meter: Meter,
     pub tracer: Tracer,
     pub policies: Arc<ArcSwap<Policies>>,
-    pub resources: Resources,
+    pub desired: Desired,
     /// Listening already: others may call before everything is loaded.
     pub internal: Vec<Listener>,
 }
@@ -43,7 +43,7 @@ pub struct Ground {
 impl Ground {
     /// Names of the Resiliency resources, for the metadata API.
     pub fn resiliency_names(&self) -> Vec<String> {
-        let all = self.resources.resiliencies.iter();
+        let all = self.desired.resiliencies();
         all.map(|one| one.name().to_owned()).collect()
     }
 
@@ -70,14 +70,10 @@ impl Runtime<'_> {
         };
         let standalone = settings.mode == Mode::Standalone;
         // The trust domain to ask for stands in the Configuration, which on a machine is a file.
-        let trust_domain = match standalone {
-            true => disk
-                .configuration()?
-                .spec
-                .access_control
-                .and_then(|it| it.trust_domain),
-            false => None,
-        };
+        let from_files = standalone.then(|| disk.configuration()).transpose()?;
+        let trust_domain = from_files
+            .as_ref()
+            .and_then(|it| it.spec.access_control.as_ref()?.trust_domain.clone());
         let security = identity::open(settings, trust_domain, self.daemon)?;
         security.ready().await.context("identity")?;
         let source = if standalone {
@@ -85,14 +81,19 @@ impl Runtime<'_> {
         } else {
             Source::Operator(self.operator(&security)?)
         };
-        let configuration = source.configuration().await?;
+        let configuration = match from_files {
+            Some(configuration) => configuration,
+            None => source.configuration().await?,
+        };
         let compiled =
             configuration::compile(&configuration, &settings.app.id, settings.api_logging)?;
         let meter = Meter::new(self.daemon.registry(), compiled.metrics.clone())?;
         let (tracer, export) = Tracer::new(&compiled.tracing)?;
         self.spawn("trace export", export.run(self.daemon.shutdown()));
-        let resources = source.list().await?;
-        let (policies, problems) = Policies::load(&resources.resiliencies, meter.clone());
+        let mut desired = Desired::new(&settings.app.id, configuration.clone());
+        source.list(&mut desired).await?;
+        let resiliencies: Vec<_> = desired.resiliencies().cloned().collect();
+        let (policies, problems) = Policies::load(&resiliencies, meter.clone());
         for problem in problems {
             tracing::error!("{}", component::error::chain(&problem));
         }
@@ -122,11 +123,11 @@ impl Runtime<'_> {
                 http_port: settings.http_port,
                 grpc_port: settings.grpc_port,
             }),
-            tasks: Arc::new(Tasks(self.daemon.clone())),
+            tasks: Arc::new(Tasks::new(self.daemon.clone(), |_| {})),
             meter,
             tracer,
             policies: Arc::new(ArcSwap::new(policies)),
-            resources,
+            desired,
             internal,
         })
     }

@@ -46,13 +46,11 @@ impl Runtime<'_> {
         pubsub: &Engine,
         middleware: &Middleware,
     ) -> Result<()> {
-        let mut components = ground.resources.components.clone();
         let kubernetes = self.settings.mode == Mode::Kubernetes;
-        if kubernetes && self.settings.builtin_secret_store {
-            components.insert(0, kubernetes_secrets());
-        }
+        let builtin = (kubernetes && self.settings.builtin_secret_store).then(kubernetes_secrets);
+        let components = ground.desired.components().cloned();
         loader
-            .load(components)
+            .load(builtin.into_iter().chain(components))
             .await
             .context("failed to load components")?;
         let missing = middleware.missing();
@@ -62,10 +60,16 @@ impl Runtime<'_> {
                 missing.join(", ")
             );
         }
-        for subscription in ground.resources.subscriptions.clone() {
-            pubsub.apply_subscription(subscription)?;
+        for subscription in ground.desired.subscriptions() {
+            pubsub.apply_subscription(subscription.clone())?;
         }
         Ok(())
+    }
+
+    /// Keeps the components as they are wanted.
+    pub(super) fn keep_components(&self, loader: &Arc<Loader>) {
+        let (loader, shutdown) = (Arc::clone(loader), self.daemon.shutdown());
+        self.spawn("components", async move { loader.run(shutdown).await });
     }
 
     /// Follows what changes, if that is switched on and there is something to follow.
@@ -83,7 +87,7 @@ impl Runtime<'_> {
             pubsub: pubsub.clone(),
         };
         let reconcile = self.settings.hot_reload_reconcile_interval;
-        Some(reload.start(ground.source, ground.resources, reconcile, self.daemon))
+        Some(reload.start(ground.source, ground.desired, reconcile, self.daemon))
     }
 }
 

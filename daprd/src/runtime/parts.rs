@@ -14,7 +14,7 @@ use values::Template;
 
 use super::{Runtime, ground::Ground};
 use crate::{
-    components::{self, Loader},
+    components::{self, Loader, Resolver},
     identity,
     middleware::Middleware,
 };
@@ -77,17 +77,19 @@ impl Runtime<'_> {
         let settings = self.settings;
         Loader::new(components::Options {
             owners,
-            secrets: secrets.clone(),
-            configuration: ground.configuration.clone(),
-            template: Template {
-                pod_name: settings.pod_name.clone(),
-                namespace: settings.namespace.clone(),
-                app_id: settings.app.id.clone(),
+            resolver: Resolver {
+                secrets: secrets.clone(),
+                template: Template {
+                    pod_name: settings.pod_name.clone(),
+                    namespace: settings.namespace.clone(),
+                    app_id: settings.app.id.clone(),
+                },
+                instance: Arc::clone(&ground.instance),
+                kubernetes: settings.mode == Mode::Kubernetes,
+                env_keys: settings.env_keys.clone(),
             },
-            instance: Arc::clone(&ground.instance),
-            tasks: Arc::clone(&ground.tasks),
-            kubernetes: settings.mode == Mode::Kubernetes,
-            env_keys: settings.env_keys.clone(),
+            configuration: ground.configuration.clone(),
+            daemon: self.daemon.clone(),
             meter: ground.meter.clone(),
         })
     }
@@ -119,7 +121,7 @@ impl Runtime<'_> {
             app: app.clone(),
             policies: Arc::clone(&ground.policies),
             access_control: AccessControl::compile(access, !settings.app.protocol.is_grpc())?,
-            http_endpoints: ground.resources.http_endpoints.clone(),
+            http_endpoints: ground.desired.http_endpoints().cloned().collect(),
             meter: ground.meter.clone(),
             max_message: self.max_message(),
         })?)

@@ -1,6 +1,6 @@
 //! How a life ends: intake first, then the servers, then everything that calls under way have needed.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use api::operations::shutdown::Trigger;
@@ -127,27 +127,11 @@ impl Runtime<'_> {
     /// # Errors
     /// Where it takes longer than the graceful period, a task has failed, or the exit was forced.
     pub(super) async fn stop(&self, running: Running) -> Result<()> {
-        let ordered = async {
-            tracing::info!("dapr shutting down.");
-            self.ending.close_intake(&running.intakes).await;
-            self.servers.stop().await;
-            let tasks = self.daemon.stop().await;
-            if let Some(resolver) = running.resolver.swap(None) {
-                resolver.close().await;
-            }
-            running.loader.close().await;
-            tasks
-        };
         let limit = self.settings.graceful_shutdown;
         tokio::select! {
             biased;
-            () = self.ending.forced.cancelled() => {
-                tracing::info!(
-                    "Force shutdown requested, exiting immediately without graceful shutdown"
-                );
-                bail!("shutdown was forced");
-            }
-            result = ordered => {
+            () = self.ending.forced.cancelled() => self.forced(),
+            result = self.stop_in_order(&running) => {
                 result?;
                 tracing::info!("Daprd shutdown gracefully");
                 Ok(())
@@ -158,4 +142,58 @@ impl Runtime<'_> {
             }
         }
     }
+
+    /// Stops everything in order, so that the next life may begin. What takes longer than the graceful period, such as a
+    /// stream that nobody ends, is broken off: the sidecar goes on. Q-restart-streams
+    ///
+    /// # Errors
+    /// Where a task has failed, or the exit was forced.
+    pub(super) async fn stop_for_restart(&self, running: Running) -> Result<()> {
+        let limit = match self.settings.graceful_shutdown {
+            Duration::ZERO => LONGEST_RESTART,
+            limit => limit,
+        };
+        let mut stopping = pin!(self.stop_in_order(&running));
+        tokio::select! {
+            biased;
+            () = self.ending.forced.cancelled() => return self.forced(),
+            result = &mut stopping => return result,
+            () = tokio::time::sleep(limit) => {}
+        }
+        tracing::warn!(
+            "calls or deliveries go on after {}: they are broken off for the restart",
+            GoDuration::from(limit)
+        );
+        self.daemon.abort();
+        match tokio::time::timeout(BROKEN_OFF, stopping).await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::error!("components are not closed after {BROKEN_OFF:?}, and left behind");
+                Ok(())
+            }
+        }
+    }
+
+    async fn stop_in_order(&self, running: &Running) -> Result<()> {
+        tracing::info!("dapr shutting down.");
+        self.ending.close_intake(&running.intakes).await;
+        self.servers.stop().await;
+        let tasks = self.daemon.stop().await;
+        if let Some(resolver) = running.resolver.swap(None) {
+            resolver.close().await;
+        }
+        running.loader.close().await;
+        tasks
+    }
+
+    fn forced(&self) -> Result<()> {
+        tracing::info!("Force shutdown requested, exiting immediately without graceful shutdown");
+        bail!("shutdown was forced")
+    }
 }
+
+/// How long a restart waits for calls and deliveries where no graceful period is set.
+const LONGEST_RESTART: Duration = Duration::from_secs(60);
+
+/// How long components may take to close once everything that used them is broken off.
+const BROKEN_OFF: Duration = Duration::from_secs(10);

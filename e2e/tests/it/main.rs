@@ -15,3 +15,4 @@ mod sdk;
 mod shutdown;
 mod state_grpc;
 mod state_http;
+mod version;

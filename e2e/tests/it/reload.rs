@@ -130,22 +130,74 @@ spec:
 }
 
 #[tokio::test]
-async fn a_component_that_cannot_start_ends_the_sidecar() {
-    let _alone = wait::alone().await;
-    let mut daprd = Daprd::builder("app").start().await;
+async fn a_component_that_cannot_start_leaves_the_sidecar_and_the_one_before_it_alone() {
+    let daprd = Daprd::builder("app").resources(STATE).start().await;
+    let save = json!([{"key": "k", "value": 1}]);
+    daprd
+        .http()
+        .post("/v1.0/state/statestore", &save)
+        .await
+        .expect_status(204);
     // Without a connection string this store cannot start, and nothing says that errors are to be ignored.
-    daprd.write_resource("state.yaml", &component("a", "state.sqlite", &[]));
+    daprd.write_resource("0.yaml", &component("statestore", "state.sqlite", &[]));
+    daprd.write_resource("1.yaml", &component("b", "unheard.of", &[]));
+    let failed = "b (unheard.of/v1), statestore (state.sqlite/v1)";
+    daprd
+        .metadata_until("the failed components", |metadata| {
+            metadata["extended"]["daprFailedComponents"] == failed
+        })
+        .await;
+    daprd
+        .logged("the one before it stays in use; the next attempt is in")
+        .await;
+    daprd.logged("incorrect type unheard.of").await;
+    let kept = daprd.http().get("/v1.0/state/statestore/k").await;
+    assert_eq!(kept.expect_status(200).text(), "1");
+    assert!(has_component(&daprd.metadata().await, "statestore"));
+
+    // As it was before: what runs is what is asked for, and nothing is opened anew.
+    daprd.write_resource("0.yaml", STATE);
+    daprd.remove_resource("1.yaml");
+    daprd
+        .metadata_until("no failed component", |metadata| {
+            metadata["extended"]["daprFailedComponents"].is_null()
+        })
+        .await;
+    let kept = daprd.http().get("/v1.0/state/statestore/k").await;
+    assert_eq!(kept.expect_status(200).text(), "1");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn a_component_that_cannot_start_is_tried_until_it_can() {
+    let daprd = Daprd::builder("app").start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let secrets = folder.path().join("secrets.json");
+    let metadata = [("secretsFile", secrets.to_str().expect("a path of ours"))];
+    let store = component("files", "secretstores.local.file", &metadata);
+    daprd.write_resource("secrets.yaml", &store);
+    daprd
+        .logged("there is none of that name meanwhile; the next attempt is in")
+        .await;
+    std::fs::write(&secrets, r#"{"key": "value"}"#).expect("the folder is ours");
+    daprd
+        .metadata_until("the store", |metadata| has_component(metadata, "files"))
+        .await;
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn a_component_that_cannot_start_ends_the_start() {
+    let _alone = wait::alone().await;
+    let broken = component("a", "state.sqlite", &[]);
+    let mut daprd = Daprd::builder("app").resources(&broken).spawn();
     daprd
         .logged("Error processing component, daprd will exit gracefully")
         .await;
     daprd.process().exit_code(wait::DEADLINE).await;
 
-    let ignored = format!(
-        "{}  ignoreErrors: true\n",
-        component("a", "state.sqlite", &[])
-    );
-    let daprd = Daprd::builder("app").start().await;
-    daprd.write_resource("state.yaml", &ignored);
+    let ignored = format!("{broken}  ignoreErrors: true\n");
+    let daprd = Daprd::builder("app").resources(&ignored).start().await;
     daprd.logged("Ignoring error processing component").await;
     daprd.http().get("/v1.0/healthz").await.expect_status(204);
     daprd.stop().await;

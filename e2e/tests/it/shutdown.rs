@@ -130,6 +130,39 @@ async fn a_call_that_never_ends_cannot_hold_it() {
 }
 
 #[tokio::test]
+async fn a_call_that_never_ends_cannot_hold_up_a_restart() {
+    let (app, _gate) = gated().await;
+    let daprd = Daprd::builder("app")
+        .app(&app)
+        .flag("dapr-graceful-shutdown-seconds", "1")
+        .start()
+        .await;
+    let client = daprd.http();
+    let call = client
+        .request(Method::GET, "/v1.0/invoke/app/method/slow")
+        .attempt();
+    let restart = async {
+        app.called("/slow", 1).await;
+        // As a changed Resiliency does.
+        let resiliency = "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata:\n  name: new\n";
+        daprd.write_resource("new.yaml", resiliency);
+        daprd
+            .metadata_until("the next life", |metadata| {
+                metadata["resiliencies"][0]["name"] == "new"
+            })
+            .await;
+    };
+    let (reply, ()) = futures::join!(call, restart);
+    assert!(reply.is_err(), "it was broken off");
+    assert!(
+        daprd.log().contains("they are broken off for the restart"),
+        "{}",
+        daprd.log()
+    );
+    daprd.stop().await;
+}
+
+#[tokio::test]
 async fn force_waits_for_no_call() {
     let (app, _gate) = gated().await;
     let mut daprd = Daprd::builder("app")

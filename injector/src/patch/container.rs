@@ -49,7 +49,8 @@ impl Sidecar<'_> {
                 }),
                 ..probe(self.shape.liveness)
             }),
-            resources: self.resources(),
+            // What is wrong with them is among the warnings.
+            resources: resources(&self.shape.resources).unwrap_or_default(),
             restart_policy: self.native().then(|| "Always".to_owned()),
             ..Container::default()
         }
@@ -155,42 +156,48 @@ impl Sidecar<'_> {
         }
         context
     }
-
-    /// Resources as the pod asks for them; one bad quantity and there are none, with a warning.
-    fn resources(&self) -> Option<ResourceRequirements> {
-        let asked = &self.shape.resources;
-        let requests = quantities(&[
-            ("cpu", &asked.cpu_request),
-            ("memory", &asked.memory_request),
-        ]);
-        let limits = quantities(&[("cpu", &asked.cpu_limit), ("memory", &asked.memory_limit)]);
-        match (requests, limits) {
-            (Ok(requests), Ok(limits)) if requests.is_empty() && limits.is_empty() => None,
-            (Ok(requests), Ok(limits)) => Some(ResourceRequirements {
-                requests: Some(requests).filter(|list| !list.is_empty()),
-                limits: Some(limits).filter(|list| !list.is_empty()),
-                ..ResourceRequirements::default()
-            }),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!("cannot set the resources of the sidecar: {error}");
-                None
-            }
-        }
-    }
 }
 
+/// Resources as the pod asks for them; one bad quantity and there are none.
+///
+/// # Errors
+/// Names the annotation and its value.
+pub fn resources(asked: &pod::Resources) -> Result<Option<ResourceRequirements>, String> {
+    let list = |cpu, memory| -> Result<Option<BTreeMap<_, _>>, String> {
+        let list = quantities([cpu, memory])?;
+        Ok(Some(list).filter(|list| !list.is_empty()))
+    };
+    let requests = list(
+        ("cpu", "request", &asked.cpu_request),
+        ("memory", "request", &asked.memory_request),
+    )?;
+    let limits = list(
+        ("cpu", "limit", &asked.cpu_limit),
+        ("memory", "limit", &asked.memory_limit),
+    )?;
+    let any = requests.is_some() || limits.is_some();
+    Ok(any.then(|| ResourceRequirements {
+        requests,
+        limits,
+        ..ResourceRequirements::default()
+    }))
+}
+
+/// What is asked for, by its name, its kind and the annotation's value.
 fn quantities(
-    list: &[(&str, &Option<String>)],
-) -> Result<BTreeMap<String, Quantity>, values::quantity::Error> {
+    list: [(&str, &str, &Option<String>); 2],
+) -> Result<BTreeMap<String, Quantity>, String> {
     let given = list
-        .iter()
-        .filter_map(|(name, text)| Some((*name, text.as_ref()?)));
+        .into_iter()
+        .filter_map(|(name, kind, text)| Some((name, kind, text.as_ref()?)));
     given
-        .map(|(name, text)| {
-            Ok((
-                name.to_owned(),
-                Quantity(text.parse::<values::Quantity>()?.to_string()),
-            ))
+        .map(|(name, kind, text)| {
+            let quantity = text.parse::<values::Quantity>().map_err(|error| {
+                format!(
+                    "{text:?} for annotation dapr.io/sidecar-{name}-{kind} is no quantity, so the sidecar has no requests and no limits: {error}"
+                )
+            })?;
+            Ok((name.to_owned(), Quantity(quantity.to_string())))
         })
         .collect()
 }

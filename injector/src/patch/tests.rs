@@ -213,8 +213,11 @@ fn the_app_keeps_its_own_variables() {
 fn a_pod_without_a_name_needs_an_app_id() {
     let mut pod = pod(&[]);
     pod.metadata.name = None;
-    assert!(matches!(
-        build(&pod, &around(), &config()),
-        Err(Error::AppId(app_id::Error::Empty))
-    ));
+    let refusal = |pod: &Pod| build(pod, &around(), &config()).unwrap_err().to_string();
+    let plain = "app id is empty: the pod has no annotation dapr.io/app-id";
+    assert_eq!(refusal(&pod), plain);
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert("dapr.io/id".to_owned(), "app".to_owned());
+    let old = "; dapr.io/id, which it has, is an old name that is not read any more";
+    assert_eq!(refusal(&pod), format!("{plain}{old}"));
 }

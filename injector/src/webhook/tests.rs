@@ -220,13 +220,14 @@ async fn a_second_sidecar_is_not_added() {
 
 #[tokio::test]
 async fn values_that_are_passed_over_come_back_as_warnings() {
-    let annotations = json!({"dapr.io/enabled": "true", "dapr.io/metrics-port": "many"});
-    let answer = bench()
-        .review("Pod", "system:masters", pod(annotations))
-        .await;
-    let warning = answer["response"]["warnings"][0].as_str().unwrap();
-    assert!(
-        warning.contains("\"many\" for annotation dapr.io/metrics-port"),
-        "{warning}"
-    );
+    for (name, value) in [("metrics-port", "many"), ("sidecar-memory-limit", "512MB")] {
+        let mut annotations = json!({"dapr.io/enabled": "true"});
+        annotations[format!("dapr.io/{name}")] = json!(value);
+        let answer = bench()
+            .review("Pod", "system:masters", pod(annotations))
+            .await;
+        let warning = answer["response"]["warnings"][0].as_str().unwrap();
+        let named = format!("{value:?} for annotation dapr.io/{name}");
+        assert!(warning.contains(&named), "{warning}");
+    }
 }

@@ -42,6 +42,9 @@ pub static ROWS: &[Operation] = &[
 /// Most values that callers may set; a sidecar is no store.
 const MOST_EXTENDED: usize = 1_000;
 
+/// The extended attribute that names components which should run and could not be opened.
+pub const FAILED_COMPONENTS: &str = "daprFailedComponents";
+
 /// Values set by `PutMetadata`.
 #[derive(Default)]
 pub struct Extended(Mutex<BTreeMap<String, String>>);
@@ -94,6 +97,8 @@ pub trait Inventory: Send + Sync {
     fn runtime_version(&self) -> String;
     fn enabled_features(&self) -> Vec<String>;
     fn components(&self) -> Vec<Listed>;
+    /// What should run and could not be opened, as `name (type/version)`.
+    fn failed_components(&self) -> Vec<String>;
     fn subscriptions(&self) -> Vec<ListedSubscription>;
     fn http_endpoints(&self) -> Vec<String>;
     fn resiliencies(&self) -> Vec<String>;
@@ -111,6 +116,11 @@ impl Api {
         let version = inventory.runtime_version();
         let mut extended = self.extended.0.lock().clone();
         extended.insert("daprRuntimeVersion".to_owned(), version.clone());
+        // Q-component-retry: there only while a component fails, so that clients see what they always have.
+        let failed = inventory.failed_components();
+        if !failed.is_empty() {
+            extended.insert(FAILED_COMPONENTS.to_owned(), failed.join(", "));
+        }
         Ok(GetMetadataResponse {
             id: self.options.app_id.clone(),
             registered_components: inventory.components().into_iter().map(component).collect(),

@@ -28,26 +28,28 @@ impl Otlp {
             exporter: "otlp",
             reason,
         };
-        let endpoint = options.endpoint.trim_end_matches('/');
-        let scheme = if options.secure { "https" } else { "http" };
-        let base = if endpoint.contains("://") {
-            endpoint.to_owned()
-        } else {
-            format!("{scheme}://{endpoint}")
-        };
+        let base = base(&options.endpoint, options.secure).ok_or_else(|| {
+            let address = &options.endpoint;
+            fail(format!(
+                "tracing.otel.endpointAddress {address:?} names no host"
+            ))
+        })?;
         let path = match options.protocol {
             Protocol::Grpc => GRPC_PATH,
             Protocol::Http => HTTP_PATH,
         };
-        let url: reqwest::Url = format!("{base}{path}")
-            .parse()
-            .map_err(|error| fail(format!("endpoint {:?}: {error}", options.endpoint)))?;
+        let url: reqwest::Url = format!("{base}{path}").parse().map_err(|error| {
+            fail(format!(
+                "tracing.otel.endpointAddress {:?}: {error}",
+                options.endpoint
+            ))
+        })?;
         let secure = match url.scheme() {
             "https" => true,
             "http" => false,
             other => {
                 return Err(fail(format!(
-                    "endpoint {:?}: scheme {other:?} is not known",
+                    "tracing.otel.endpointAddress {:?}: scheme {other:?} is not known",
                     options.endpoint
                 )));
             }
@@ -103,6 +105,21 @@ impl Otlp {
             Protocol::Grpc => grpc_outcome(response).await,
         }
     }
+}
+
+/// The URL that an address stands for. A port alone, as in `:4317`, is one of this machine: Go dials it so.
+fn base(address: &str, secure: bool) -> Option<String> {
+    let scheme = if secure { "https" } else { "http" };
+    let (scheme, rest) = address.split_once("://").unwrap_or((scheme, address));
+    let rest = rest.trim_end_matches('/');
+    // URLs would take what follows for a host, and a number for an IPv4 address.
+    let nameless = rest.starts_with('/') || rest.bytes().all(|byte| byte.is_ascii_digit());
+    let host = if rest.starts_with(':') {
+        "localhost"
+    } else {
+        ""
+    };
+    (!nameless).then(|| format!("{scheme}://{host}{rest}"))
 }
 
 fn frame(message: &impl prost::Message) -> Bytes {

@@ -199,6 +199,17 @@ async fn otlp_grpc() {
 }
 
 #[tokio::test]
+async fn a_port_alone_is_one_of_this_machine() {
+    for (protocol, scheme) in [(Protocol::Grpc, ""), (Protocol::Http, "http://")] {
+        let (address, receiver, _stop) = collector(0, protocol == Protocol::Grpc).await;
+        let (_, port) = address.rsplit_once(':').unwrap();
+        let endpoint = format!("{scheme}:{port}");
+        let received = export(otlp(endpoint, protocol), receiver).await;
+        assert_eq!(received.headers["x-api-key"], "test");
+    }
+}
+
+#[tokio::test]
 async fn zipkin() {
     let (address, receiver, _stop) = collector(0, false).await;
     let zipkin = Some(format!("http://{address}/api/v2/spans"));
@@ -235,9 +246,26 @@ fn bad_endpoints_are_named() {
         let error = Tracer::new(&options).err().unwrap().to_string();
         assert!(error.contains(zipkin), "{error}");
     }
-    let mut options = otlp("a b:1".into(), Protocol::Grpc);
-    assert!(Tracer::new(&options).is_err());
-    options = otlp("localhost:1".into(), Protocol::Grpc);
+    for protocol in [Protocol::Grpc, Protocol::Http] {
+        for odd in [
+            "a b:1",
+            "host:port",
+            "ftp://host",
+            "http://",
+            "http:///x",
+            "4317",
+            "host:99999",
+            "[::1",
+        ] {
+            let error = Tracer::new(&otlp(odd.into(), protocol)).err();
+            let error = error
+                .unwrap_or_else(|| panic!("{odd} is accepted"))
+                .to_string();
+            let named = format!("endpointAddress {odd:?}");
+            assert!(error.contains(&named), "{error}");
+        }
+    }
+    let mut options = otlp("localhost:1".into(), Protocol::Grpc);
     options
         .otlp
         .as_mut()

@@ -22,11 +22,15 @@ impl Zipkin {
             exporter: "zipkin",
             reason,
         };
-        let url: reqwest::Url = endpoint
-            .parse()
-            .map_err(|error| fail(format!("endpoint {endpoint:?}: {error}")))?;
+        let url: reqwest::Url = endpoint.parse().map_err(|error| {
+            fail(format!(
+                "tracing.zipkin.endpointAddress {endpoint:?}: {error}"
+            ))
+        })?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(fail(format!("endpoint {endpoint:?} is not an http URL")));
+            return Err(fail(format!(
+                "tracing.zipkin.endpointAddress {endpoint:?} is not an http URL"
+            )));
         }
         let client = client("zipkin", url.scheme() == "https", false, TIMEOUT)?;
         Ok(Zipkin {

@@ -1,0 +1,195 @@
+//! What this sidecar is asked to run: the one place that knows, for files and for a cluster alike. Lists and events go in,
+//! changes come out. Without I/O and without time.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use crds::{Component, Configuration, HttpEndpoint, Kind, Resiliency, Resource, Subscription};
+use indexmap::IndexMap;
+
+use super::Change;
+
+/// A resource, and what it is written in: a file, or an object of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    pub resource: Resource,
+    pub origin: String,
+}
+
+impl AsRef<Resource> for Written {
+    fn as_ref(&self) -> &Resource {
+        &self.resource
+    }
+}
+
+/// Something to warn of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark {
+    /// Changes with every edit, also one that leaves the same problem.
+    pub edition: String,
+    pub line: String,
+}
+
+/// Kind and name.
+pub type Key = (&'static str, String);
+
+/// Everything that a source has at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    pub written: Vec<Written>,
+    /// Resources that could be read and are not for this sidecar.
+    pub elsewhere: BTreeSet<Key>,
+    /// Origins of which something could not be read, so nobody knows what they ask for.
+    pub unread: BTreeSet<String>,
+    pub remarks: BTreeSet<Remark>,
+    /// Where the source watches it.
+    pub configuration: Option<Configuration>,
+}
+
+/// What a source tells of one resource.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Is(Written),
+    Gone(Key),
+    Configuration(Configuration),
+}
+
+/// What the sidecar is asked to run.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    app_id: String,
+    configuration: Configuration,
+    /// In the order of the list, which decides where resources override each other.
+    written: IndexMap<Key, Written>,
+    /// What has been warned about already.
+    warned: BTreeSet<Remark>,
+}
+
+impl Desired {
+    /// Nothing yet, under the Configuration that the sidecar has started with.
+    pub fn new(app_id: &str, configuration: Configuration) -> Self {
+        Self {
+            app_id: app_id.to_owned(),
+            configuration,
+            written: IndexMap::new(),
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// Takes a whole list in place of what was known. What an unread origin held stays: nobody has said that it is gone.
+    pub fn replace(&mut self, listing: Listing) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(configuration) = listing.configuration {
+            changes.extend(self.take(Event::Configuration(configuration)));
+        }
+        // Subscriptions may share a name; the last one holds.
+        let listed: IndexMap<Key, Written> = listing
+            .written
+            .into_iter()
+            .map(|one| (key(&one.resource), one))
+            .collect();
+        let gone: Vec<Key> = self
+            .written
+            .iter()
+            .filter(|(key, known)| {
+                !listed.contains_key(*key)
+                    && (listing.elsewhere.contains(*key) || !listing.unread.contains(&known.origin))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        changes.extend(gone.into_iter().filter_map(|key| self.remove(&key)));
+        changes.extend(listed.into_values().filter_map(|one| self.put(one)));
+        changes
+    }
+
+    /// Takes the news of one resource.
+    pub fn take(&mut self, event: Event) -> Option<Change> {
+        match event {
+            Event::Is(written) => self.put(written),
+            Event::Gone(key) => self.remove(&key),
+            Event::Configuration(configuration) => {
+                let changed = self.configuration.spec != configuration.spec;
+                self.configuration = configuration;
+                changed.then_some(Change::Restart(Configuration::KIND))
+            }
+        }
+    }
+
+    /// Warns of what was remarked in reading a list, once for each edition.
+    pub fn warn_of(&mut self, listing: &Listing) {
+        for one in listing.remarks.difference(&self.warned) {
+            tracing::warn!("{}", one.line);
+        }
+        self.warned.clone_from(&listing.remarks);
+    }
+
+    pub fn components(&self) -> impl Iterator<Item = &Component> {
+        self.resources().filter_map(|resource| match resource {
+            Resource::Component(one) => Some(one),
+            _ => None,
+        })
+    }
+
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Subscription> {
+        self.resources().filter_map(|resource| match resource {
+            Resource::Subscription(one) => Some(one),
+            _ => None,
+        })
+    }
+
+    pub fn resiliencies(&self) -> impl Iterator<Item = &Resiliency> {
+        self.resources().filter_map(|resource| match resource {
+            Resource::Resiliency(one) => Some(one),
+            _ => None,
+        })
+    }
+
+    pub fn http_endpoints(&self) -> impl Iterator<Item = &HttpEndpoint> {
+        self.resources().filter_map(|resource| match resource {
+            Resource::HttpEndpoint(one) => Some(one),
+            _ => None,
+        })
+    }
+
+    fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.written.values().map(|one| &one.resource)
+    }
+
+    fn put(&mut self, written: Written) -> Option<Change> {
+        let key = key(&written.resource);
+        if !written.resource.in_scope(&self.app_id) {
+            return self.remove(&key);
+        }
+        let resource = written.resource.clone();
+        let before = self.written.insert(key, written);
+        if before.is_some_and(|before| before.resource.asks_the_same(&resource)) {
+            return None;
+        }
+        match resource {
+            Resource::Component(one) => Some(Change::Component(one)),
+            Resource::Subscription(one) => Some(Change::Subscription(one)),
+            Resource::Resiliency(_) => Some(Change::Restart(Resiliency::KIND)),
+            Resource::HttpEndpoint(_) => Some(Change::Restart(HttpEndpoint::KIND)),
+            // Their building blocks are not built yet.
+            Resource::McpServer(_) | Resource::WorkflowAccessPolicy(_) => None,
+        }
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Change> {
+        let gone = self.written.shift_remove(key)?;
+        let name = key.1.clone();
+        match gone.resource {
+            Resource::Component(_) => Some(Change::ComponentGone(name)),
+            Resource::Subscription(_) => Some(Change::SubscriptionGone(name)),
+            Resource::Resiliency(_) => Some(Change::Restart(Resiliency::KIND)),
+            Resource::HttpEndpoint(_) => Some(Change::Restart(HttpEndpoint::KIND)),
+            Resource::McpServer(_) | Resource::WorkflowAccessPolicy(_) => None,
+        }
+    }
+}
+
+pub fn key(resource: &Resource) -> Key {
+    (resource.kind(), resource.name().to_owned())
+}

@@ -277,12 +277,4 @@ pub trait PubSub: Component {
     /// # Errors
     /// Where it cannot be opened at all; later failures are retried inside the component.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries>;
-
-    /// Whether the broker answers.
-    ///
-    /// # Errors
-    /// The broker's.
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
 }

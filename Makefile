@@ -11,7 +11,7 @@ xtask := .ci/xtask
 servers := redis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help build servers test lint tidy gen e2e cluster-up cluster-down images chart demo demo-down e2e-cluster bench ci
+.PHONY: help build servers test fuzz lint tidy gen e2e cluster-up cluster-down images chart demo demo-down e2e-cluster bench ci
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -24,6 +24,9 @@ servers: ## install what tests start, if it is missing
 
 test: servers ## all tests that need no cluster, crate by crate
 	$(xtask) test
+
+fuzz: ## each reader of outside bytes for a minute, or FUZZ_SECONDS
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(xtask) test fuzz -- --nocapture
 
 e2e: servers ## only the programs as black boxes
 	$(xtask) test e2e

@@ -1,5 +1,6 @@
 //! Waiting for a condition with a deadline; nothing in the suites waits for a fixed time.
 
+use std::fs::File;
 use std::future::Future;
 use std::time::Duration;
 
@@ -50,8 +51,29 @@ pub async fn within<T>(what: &str, deadline: Duration, work: impl Future<Output 
 }
 
 /// Waits for the turn of a test whose sidecars find each other: all sidecars of a machine hear each other, so two such tests
-/// with the same app ids would meet. Held until the test ends.
-pub async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+/// with the same app ids would meet, also those of two runs of the suite. Held until the test ends.
+pub async fn alone() -> Turn {
     static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-    TURN.lock().await
+    let process = TURN.lock().await;
+    let path = std::env::temp_dir().join("dapr-e2e-alone");
+    let file = File::options().create(true).append(true).open(path);
+    let machine = file.expect("the temporary folder is writable");
+    eventually("the other run of the suite", TURN_DEADLINE, || async {
+        machine.try_lock().is_ok()
+    })
+    .await;
+    Turn {
+        _process: process,
+        _machine: machine,
+    }
 }
+
+/// A turn of [`alone`].
+pub struct Turn {
+    _process: tokio::sync::MutexGuard<'static, ()>,
+    // The system takes the lock back when the file is closed, be it by a test that was killed.
+    _machine: File,
+}
+
+/// Longest wait for the tests of other runs.
+const TURN_DEADLINE: Duration = Duration::from_secs(120);

@@ -162,14 +162,6 @@ pub trait PubSub: Component {
     /// Where it cannot be opened; the runtime tries again. A failure that comes later is retried inside the component as
     /// long as nothing is lost by that, else it is the subscription's [`Ended`].
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries>;
-
-    /// Whether the broker answers.
-    ///
-    /// # Errors
-    /// The broker's.
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Entries of a bulk publish that are under way at a time where the broker takes them one by one.

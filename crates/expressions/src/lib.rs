@@ -9,7 +9,7 @@ mod variables;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use cel::{Context, Env, ExecutionError, Program, Value};
+use cel::{Context, Env, ExecutionError, ParseErrors, Program, Value};
 
 pub use variables::Variables;
 
@@ -18,6 +18,10 @@ pub const MAX_EXPRESSION_BYTES: usize = 8 * 1024;
 
 /// The most nested expression tree that compiles. Evaluation recurses along the tree, so this bounds the stack.
 pub const MAX_EXPRESSION_DEPTH: usize = 256;
+
+/// Stack of the parser in bytes: enough for [`MAX_EXPRESSION_DEPTH`] levels without optimisation. What it does not touch is
+/// address space, not memory.
+const PARSER_STACK: usize = 64 << 20;
 
 /// Why an expression did not compile, or gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,15 @@ pub enum Error {
         /// The text of the expression.
         expression: String,
         /// What the parser says.
-        source: cel::ParseErrors,
+        source: ParseErrors,
+    },
+    /// The system gives no thread to compile on.
+    #[error("expression `{expression}` cannot be compiled now")]
+    Thread {
+        /// The text of the expression.
+        expression: String,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// The evaluation failed, for example because the event lacks a key the expression reads.
     /// A router treats this as "no match", a circuit breaker as "do not trip".
@@ -86,7 +98,11 @@ impl Expression {
                 expression: text.to_owned(),
             });
         }
-        let program = LANGUAGE.compile(text).map_err(|source| Error::Syntax {
+        let program = parse(text).map_err(|source| Error::Thread {
+            expression: text.to_owned(),
+            source,
+        })?;
+        let program = program.map_err(|source| Error::Syntax {
             expression: text.to_owned(),
             source,
         })?;
@@ -147,6 +163,21 @@ impl Eq for Expression {}
 
 /// The standard functions and macros of CEL: an immutable table, dear to build and cheap to share.
 static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// Compiles on a thread of its own: the parser takes up to 200 KB of stack for a level, more than the caller's may have left,
+/// and a stack that overflows ends the program.
+fn parse(text: &str) -> std::io::Result<Result<Program, ParseErrors>> {
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new()
+            .name("expression".to_owned())
+            .stack_size(PARSER_STACK)
+            .spawn_scoped(scope, || LANGUAGE.compile(text))?;
+        match parser.join() {
+            Ok(program) => Ok(program),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
 
 /// An upper bound of how deep the tree of `text` can be. Text inside quotes counts for nothing.
 fn depth_bound(text: &str) -> usize {
@@ -330,6 +361,18 @@ mod tests {
         }
         let wide = format!("1 in [{}1]", "1, ".repeat(1000));
         assert!(Expression::compile(&wide).is_ok());
+    }
+
+    #[test]
+    fn deep_texts_are_read_on_any_stack() {
+        let texts = [
+            format!("{}true{}", "(".repeat(250), ")".repeat(250)),
+            format!("{}{}", "[".repeat(250), "]".repeat(250)),
+            format!("true{}", " || (1 > ".repeat(80)),
+        ];
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let compiled = small.spawn(move || texts.map(|text| Expression::compile(&text).is_ok()));
+        compiled.unwrap().join().unwrap();
     }
 
     #[test]

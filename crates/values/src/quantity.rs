@@ -263,8 +263,8 @@ const MAX_NANO: i128 = ONE * ONE * ONE * 1000;
 const MAX_BINARY: i128 = i64::MAX as i128 * ONE;
 /// Digits behind the point that are kept exactly; a rest only rounds up.
 const MAX_FRACTION_DIGITS: usize = 18;
-/// Digits before the point, so that digits and the largest binary suffix stay within 128 bits.
-const MAX_WHOLE_DIGITS: usize = 20;
+/// Digits before the point: those of the largest value in billionths, which prints as such.
+const MAX_WHOLE_DIGITS: usize = 31;
 
 #[cfg(test)]
 mod tests {

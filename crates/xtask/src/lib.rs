@@ -4,5 +4,6 @@ pub mod bench;
 pub mod generate;
 pub mod images;
 pub mod programs;
+pub mod test;
 pub mod tidy;
 pub mod tree;

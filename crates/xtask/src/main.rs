@@ -31,6 +31,8 @@ chores! {
     Images => xtask::images,
     /// Pack an image of one program.
     Pack => xtask::images::pack,
+    /// Build and run the tests, crate by crate.
+    Test => xtask::test,
     /// Check the rules of the repository.
     Tidy => xtask::tidy,
 }

@@ -3,8 +3,10 @@
 
 pub mod catalog;
 pub mod compat;
+pub mod features;
 pub mod floors;
 pub mod graph;
+pub mod licences;
 pub mod manifests;
 pub mod names;
 pub mod sources;
@@ -53,6 +55,8 @@ pub fn run(_: &Arguments) -> anyhow::Result<()> {
         complaints.extend(rule(&repository));
     }
     complaints.extend(graph::complaints(&root)?);
+    complaints.extend(features::complaints(&root)?);
+    complaints.extend(licences::complaints(&root)?);
     complaints.extend(crate::generate::stale(&root)?);
     anyhow::ensure!(
         complaints.is_empty(),

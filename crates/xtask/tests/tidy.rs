@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use xtask::tidy::{RULES, Repository, graph};
+use xtask::tidy::{RULES, Repository, features, graph, licences};
 use xtask::{generate, tree};
 
 static REPOSITORY: LazyLock<Repository> =
@@ -69,6 +69,16 @@ fn only_the_catalog_names_components() {
 #[test]
 fn nothing_banned_is_compiled() {
     none(&graph::complaints(&tree::root()).expect("cargo lists what is compiled"));
+}
+
+#[test]
+fn libraries_are_compiled_once() {
+    none(&features::complaints(&tree::root()).expect("cargo lists the features"));
+}
+
+#[test]
+fn licences_and_registries_are_allowed() {
+    none(&licences::complaints(&tree::root()).expect("cargo describes the libraries"));
 }
 
 #[test]

@@ -42,8 +42,7 @@ for program in etcd kube-apiserver kube-controller-manager kube-scheduler kube-p
 	ln -sf kubeall "$bin/$program"
 done
 pack() { # IMAGE PROGRAM USER
-	cargo run --quiet --release --manifest-path "$here/../../Cargo.toml" --package xtask -- \
-		pack --image "$1" --program "$bin/$2" --user "$3" --out "$images/$2.tar"
+	"$here/../../.ci/xtask" pack --image "$1" --program "$bin/$2" --user "$3" --out "$images/$2.tar"
 }
 pack "$pause_image" pause 65535
 pack "$coredns_image" coredns 0

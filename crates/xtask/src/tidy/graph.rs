@@ -2,12 +2,11 @@
 //! cargo, and looks at what is really compiled for this machine (a lock file also names what is not).
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Context;
 use regex::Regex;
 
-use crate::tidy::floors::{self, Place};
+use crate::programs::{EVERYTHING, cargo};
 
 /// A banned crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub struct Ban {
     pub reason: String,
 }
 
-/// Complaints about crates that are compiled into anything but tests and chores.
+/// Complaints about crates that are compiled.
 pub fn complaints(root: &Path) -> anyhow::Result<Vec<String>> {
     let list = std::fs::read_to_string(root.join("deny.toml")).context("cannot read deny.toml")?;
     let bans = bans(&list);
@@ -43,29 +42,13 @@ pub fn bans(text: &str) -> Vec<Ban> {
     read.collect()
 }
 
-/// Names and versions of all crates in the programs and what they are made of.
+/// Names and versions of all crates in the programs, their tests and what tests them.
 fn compiled(root: &Path) -> anyhow::Result<String> {
-    let members = cargo_metadata::MetadataCommand::new()
+    let mut cargo = cargo();
+    cargo
         .current_dir(root)
-        .no_deps()
-        .other_options(["--offline".to_owned()])
-        .exec()
-        .context("cannot read the workspace")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args([
-        "tree",
-        "--offline",
-        "--workspace",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}",
-    ]);
-    for member in floors::members(&members) {
-        if member.place == Place::Outside {
-            cargo.args(["--exclude", &member.name]);
-        }
-    }
+        .args(["tree", "--offline", "--prefix", "none", "--format", "{p}"]);
+    cargo.args(EVERYTHING);
     let output = cargo.output().context("cannot start cargo")?;
     anyhow::ensure!(
         output.status.success(),

@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod body;
+pub mod capabilities;
 pub mod catalog;
 pub mod error;
 pub mod metadata;

@@ -6,38 +6,28 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use crate::{Error, Result, error::all_of};
+use crate::{Error, Result, capabilities, capabilities::Set, error::all_of};
 
-/// What a state store can do; the metadata API shows these names (contract 2.6, 14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Capability {
-    /// Entity tags are checked on writes.
-    Etag,
-    /// Several writes are applied as one.
-    Transactional,
-    /// JSON queries.
-    QueryApi,
-    /// Keys that expire.
-    Ttl,
-    /// All keys below a prefix are deleted by one call.
-    DeleteWithPrefix,
-    /// Keys are listed by a pattern.
-    KeysLike,
-}
-
-impl Capability {
-    /// The name shown by the metadata API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Etag => "ETAG",
-            Self::Transactional => "TRANSACTIONAL",
-            Self::QueryApi => "QUERY_API",
-            Self::Ttl => "TTL",
-            Self::DeleteWithPrefix => "DELETE_WITH_PREFIX",
-            Self::KeysLike => "KEYS_LIKE",
-        }
+capabilities! {
+    /// What a state store can do; the metadata API shows these names (contract 2.6, 14).
+    pub enum Capability {
+        /// Entity tags are checked on writes.
+        Etag = "ETAG",
+        /// Several writes are applied as one.
+        Transactional = "TRANSACTIONAL",
+        /// JSON queries.
+        QueryApi = "QUERY_API",
+        /// Keys that expire.
+        Ttl = "TTL",
+        /// All keys below a prefix are deleted by one call.
+        DeleteWithPrefix = "DELETE_WITH_PREFIX",
+        /// Keys are listed by a pattern.
+        KeysLike = "KEYS_LIKE",
     }
 }
+
+/// What a state store can do.
+pub type Capabilities = Set<Capability>;
 
 /// Which writes win when two meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +167,7 @@ pub const DEFAULT_PARALLELISM: usize = 10;
 #[async_trait]
 pub trait StateStore: Send + Sync + 'static {
     /// What works here; the one statement that callers decide by.
-    fn capabilities(&self) -> &'static [Capability];
+    fn capabilities(&self) -> Capabilities;
 
     /// Reads a key; nothing where it is absent or expired.
     ///

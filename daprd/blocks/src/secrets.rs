@@ -152,7 +152,7 @@ impl Owner for Stores {
             declared.open(),
         );
         let store = declared.within_limit(opening).await?;
-        let capabilities = store.capabilities().iter().map(|one| one.name()).collect();
+        let capabilities = store.capabilities().names().collect();
         if let Some(old) = self.0.slots.put(declared.listed(capabilities), store) {
             close(old).await;
         }

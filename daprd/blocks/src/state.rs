@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use component::{
     Catalog, StateStore,
     state::{
-        BulkItem, Capability, DeleteRequest, GetRequest, Item, Operation, QueryRequest,
-        QueryResponse, SetRequest,
+        BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
+        QueryRequest, QueryResponse, SetRequest,
     },
 };
 use resiliency::{ComponentKind, Policies};
@@ -90,7 +90,7 @@ struct Store {
 
 impl Store {
     fn has(&self, capability: Capability) -> bool {
-        self.component.capabilities().contains(&capability)
+        self.component.capabilities().contains(capability)
     }
 
     fn seal(&self, request: &mut SetRequest) -> Result<(), component::Error> {
@@ -396,10 +396,9 @@ async fn close(slot: Arc<Slot<Store>>) {
 }
 
 /// A store that can hold actors says so: entity tags and transactions are what actors need.
-fn listed_capabilities(capabilities: &[Capability]) -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = capabilities.iter().map(|one| one.name()).collect();
-    if capabilities.contains(&Capability::Etag) && capabilities.contains(&Capability::Transactional)
-    {
+fn listed_capabilities(capabilities: Capabilities) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = capabilities.names().collect();
+    if capabilities.contains(Capability::Etag) && capabilities.contains(Capability::Transactional) {
         names.push("ACTOR");
     }
     names

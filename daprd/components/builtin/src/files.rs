@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use async_trait::async_trait;
 use component::{
     Error, ErrorKind, Metadata, Result, SecretStore,
-    secrets::{Capability, Secret},
+    secrets::{Capabilities, Capability, Secret},
 };
 use serde_json::Value;
 
@@ -101,12 +101,12 @@ fn flatten(name: &str, value: &Value, separator: &str, into: &mut Secret) {
 
 #[async_trait]
 impl SecretStore for LocalFile {
-    fn capabilities(&self) -> &'static [Capability] {
-        if self.multi_valued {
-            &[Capability::MultipleKeyValuesPerSecret]
-        } else {
-            &[]
-        }
+    fn capabilities(&self) -> Capabilities {
+        let several = self.multi_valued;
+        several
+            .then_some(Capability::MultipleKeyValuesPerSecret)
+            .into_iter()
+            .collect()
     }
 
     async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> Result<Secret> {

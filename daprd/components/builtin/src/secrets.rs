@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use component::{
     Error, ErrorKind, Metadata, Result, SecretStore,
-    secrets::{Capability, Secret},
+    secrets::{Capabilities, Secret},
 };
 
 /// Variables of these families configure the sidecar; an app must not read them back.
@@ -32,8 +32,8 @@ fn is_readable(name: &str) -> bool {
 
 #[async_trait]
 impl SecretStore for Environment {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
     }
 
     async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> Result<Secret> {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use component::{
     Error, ErrorKind, Open, Result, StateStore,
     state::{
-        Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
+        Capabilities, Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
         KeysLikeResponse, Operation, SetRequest,
     },
 };
@@ -174,14 +174,15 @@ fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {
 
 #[async_trait]
 impl StateStore for InMemory {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[
+    fn capabilities(&self) -> Capabilities {
+        [
             Capability::Etag,
             Capability::Transactional,
             Capability::Ttl,
             Capability::DeleteWithPrefix,
             Capability::KeysLike,
         ]
+        .into()
     }
 
     async fn get(&self, request: GetRequest) -> Result<Option<Item>> {

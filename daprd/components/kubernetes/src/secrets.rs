@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use component::{
     Error, Open, Result, SecretStore,
-    secrets::{Capability, Secret},
+    secrets::{Capabilities, Secret},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret as Resource};
 use kube::{Api, Client, api::ListParams};
@@ -72,8 +72,8 @@ fn values(secret: Option<BTreeMap<String, ByteString>>) -> Secret {
 
 #[async_trait]
 impl SecretStore for Kubernetes {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
     }
 
     async fn secret(&self, name: &str, metadata: &BTreeMap<String, String>) -> Result<Secret> {

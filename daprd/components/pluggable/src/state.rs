@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use component::{
     Open, Result, StateStore,
     state::{
-        BulkItem, Capability, DeleteRequest, GetRequest, Item, Operation, QueryRequest,
-        QueryResponse, RequestMetadata, SetRequest,
+        BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
+        QueryRequest, QueryResponse, RequestMetadata, SetRequest,
     },
 };
 use proto::components::v1::{
@@ -33,7 +33,7 @@ const SIZE_LIMIT: Duration = Duration::from_secs(5);
 /// The store behind one component resource. Several may share a socket.
 pub struct Pluggable {
     caller: Caller,
-    capabilities: &'static [Capability],
+    capabilities: Capabilities,
     most_operations: OnceCell<Option<usize>>,
 }
 
@@ -45,7 +45,7 @@ impl Pluggable {
     pub async fn open(channel: Channel, open: Open) -> Result<Self> {
         let mut store = Self {
             caller: Instance::new(&open.name)?.on(channel),
-            capabilities: &[],
+            capabilities: Capabilities::EMPTY,
             most_operations: OnceCell::new(),
         };
         let properties = open
@@ -86,7 +86,7 @@ impl Pluggable {
 
 #[async_trait]
 impl StateStore for Pluggable {
-    fn capabilities(&self) -> &'static [Capability] {
+    fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
 
@@ -159,7 +159,7 @@ impl StateStore for Pluggable {
     }
 
     async fn max_transaction_operations(&self) -> Option<usize> {
-        if !self.capabilities.contains(&Capability::Transactional) {
+        if !self.capabilities.contains(Capability::Transactional) {
             return None;
         }
         let asking = self

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use component::{
     Error, ErrorKind, Open, Result, StateStore,
     state::{
-        Capability, Consistency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
+        Capabilities, Capability, Consistency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
         KeysLikeResponse, Operation, RequestMetadata, SetRequest,
     },
 };
@@ -169,13 +169,14 @@ fn expiry(milliseconds: i64) -> Option<String> {
 
 #[async_trait]
 impl StateStore for Redis {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[
+    fn capabilities(&self) -> Capabilities {
+        [
             Capability::Etag,
             Capability::Transactional,
             Capability::Ttl,
             Capability::KeysLike,
         ]
+        .into()
     }
 
     async fn get(&self, request: GetRequest) -> Result<Option<Item>> {

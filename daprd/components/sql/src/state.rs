@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use component::{
     Error, Open, Result, StateStore,
     state::{
-        BulkItem, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse,
-        Operation, RequestMetadata, SetRequest,
+        BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest,
+        KeysLikeResponse, Operation, RequestMetadata, SetRequest,
     },
 };
 use rusqlite::TransactionBehavior;
@@ -132,13 +132,14 @@ async fn delete_expired(client: &Client, every: Duration) -> Result<usize> {
 
 #[async_trait]
 impl StateStore for Sqlite {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[
+    fn capabilities(&self) -> Capabilities {
+        [
             Capability::Etag,
             Capability::Transactional,
             Capability::Ttl,
             Capability::KeysLike,
         ]
+        .into()
     }
 
     async fn get(&self, request: GetRequest) -> Result<Option<Item>> {

@@ -73,7 +73,7 @@ async fn the_socket_names_the_type_and_the_component_the_instance() {
     let store = store(&served).await;
     assert_eq!(
         store.capabilities(),
-        [Capability::Etag, Capability::QueryApi]
+        [Capability::Etag, Capability::QueryApi].into()
     );
     let seen = served.seen.lock().unwrap().clone();
     assert_eq!(seen.properties["redisHost"], "there");

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use component::{
     Result, StateStore,
     state::{
-        Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse, Operation,
-        RequestMetadata, SetRequest,
+        Capabilities, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse,
+        Operation, RequestMetadata, SetRequest,
     },
 };
 
@@ -28,7 +28,7 @@ fn untag(key: String) -> String {
 
 #[async_trait]
 impl StateStore for OneSlot {
-    fn capabilities(&self) -> &'static [Capability] {
+    fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
     }
 

@@ -9,6 +9,8 @@ pub mod body;
 pub mod capabilities;
 pub mod catalog;
 pub mod error;
+pub mod fields;
+
 pub mod metadata;
 pub mod middleware;
 pub mod names;
@@ -18,8 +20,9 @@ pub mod secrets;
 pub mod state;
 
 pub use body::{Body, BoxError};
-pub use catalog::{Catalog, Family};
+pub use catalog::{Catalog, Family, Registration};
 pub use error::{Error, ErrorKind, Result};
+pub use fields::Fields;
 pub use metadata::Metadata;
 pub use middleware::HttpMiddleware;
 pub use names::NameResolver;

@@ -95,7 +95,7 @@ impl Runtime<'_> {
             .and_then(Listener::local_addr)
             .map_or(0, |it| it.port());
         tracing::info!("Internal gRPC server is running on port {port}");
-        let mut catalog = catalog();
+        let mut catalog = catalog()?;
         discover(&settings.components_sockets_folder, &mut catalog).await;
         Ok(Ground {
             security,

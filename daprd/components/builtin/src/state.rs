@@ -30,6 +30,15 @@ const TTL: &str = "ttlInSeconds";
 /// Response metadata: when the entry expires, RFC 3339.
 const EXPIRY: &str = "ttlExpireTime";
 
+/// What it can do.
+pub const CAPABILITIES: [Capability; 5] = [
+    Capability::Etag,
+    Capability::Transactional,
+    Capability::Ttl,
+    Capability::DeleteWithPrefix,
+    Capability::KeysLike,
+];
+
 /// A store in this process.
 #[derive(Default)]
 pub struct InMemory {
@@ -175,14 +184,7 @@ fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {
 #[async_trait]
 impl StateStore for InMemory {
     fn capabilities(&self) -> Capabilities {
-        [
-            Capability::Etag,
-            Capability::Transactional,
-            Capability::Ttl,
-            Capability::DeleteWithPrefix,
-            Capability::KeysLike,
-        ]
-        .into()
+        CAPABILITIES.into()
     }
 
     async fn get(&self, request: GetRequest) -> Result<Option<Item>> {

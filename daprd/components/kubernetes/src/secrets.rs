@@ -37,7 +37,7 @@ impl Kubernetes {
     /// # Errors
     /// Where no cluster is configured.
     pub async fn open(open: Open) -> Result<Self> {
-        let settings = Settings::read(&open.metadata);
+        let settings = Settings::read(&open.metadata)?;
         let client = connect(&settings).await?;
         Ok(Self::new(client, &open.instance.namespace, settings))
     }

@@ -3,9 +3,10 @@
 
 mod glob;
 mod listing;
+pub mod metadata;
 mod script;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use component::{
@@ -24,14 +25,19 @@ use crate::{
 };
 use script::Step;
 
-/// Pause before a retry: as a rule more than the longest, which counts then.
-const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(2);
-
 /// Response metadata: when the key expires, RFC 3339.
 const EXPIRY: &str = "ttlExpireTime";
 
 /// Longest wait for replicas, in milliseconds.
 const REPLICA_WAIT: u32 = 1000;
+
+/// What it can do.
+pub const CAPABILITIES: [Capability; 4] = [
+    Capability::Etag,
+    Capability::Transactional,
+    Capability::Ttl,
+    Capability::KeysLike,
+];
 
 /// A store on a Redis server.
 pub struct Redis {
@@ -51,16 +57,8 @@ impl Redis {
     /// # Errors
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
-        let settings = Settings::read(&open.metadata, MIN_RETRY_INTERVAL)?;
-        let lifetime = open.metadata.parse(&["ttlInSeconds"])?;
-        // Q-redis-json: values are kept in hashes, also where the server knows JSON.
-        if open.metadata.text("queryIndexes").is_some() {
-            tracing::warn!(
-                target: "dapr.contrib",
-                "component {}: queryIndexes has no effect, the query API is not built into this store",
-                open.name
-            );
-        }
+        let own = metadata::Own::read(&open.metadata)?;
+        let settings = Settings::read(&open.metadata, own.min_retry_interval())?;
         let client = Client::open(settings, &open.name, &open.tasks).await?;
         let info: redis::RedisResult<String> =
             client.query(redis::cmd("INFO").arg("replication")).await;
@@ -69,7 +67,7 @@ impl Redis {
             replicas: info.ok().as_deref().map_or(0, replicas),
             script: Script::new(script::APPLY),
             client,
-            lifetime,
+            lifetime: own.lifetime,
         })
     }
 
@@ -170,13 +168,7 @@ fn expiry(milliseconds: i64) -> Option<String> {
 #[async_trait]
 impl StateStore for Redis {
     fn capabilities(&self) -> Capabilities {
-        [
-            Capability::Etag,
-            Capability::Transactional,
-            Capability::Ttl,
-            Capability::KeysLike,
-        ]
-        .into()
+        CAPABILITIES.into()
     }
 
     async fn get(&self, request: GetRequest) -> Result<Option<Item>> {

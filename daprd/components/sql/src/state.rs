@@ -24,6 +24,14 @@ use rows::{Change, Statements};
 /// Two sidecars on one file must not both clean up; this much early still counts as due.
 const CLEANUP_SLACK: Duration = Duration::from_millis(100);
 
+/// What it can do.
+pub const CAPABILITIES: [Capability; 4] = [
+    Capability::Etag,
+    Capability::Transactional,
+    Capability::Ttl,
+    Capability::KeysLike,
+];
+
 /// A store in a SQLite file.
 pub struct Sqlite {
     client: Client,
@@ -133,13 +141,7 @@ async fn delete_expired(client: &Client, every: Duration) -> Result<usize> {
 #[async_trait]
 impl StateStore for Sqlite {
     fn capabilities(&self) -> Capabilities {
-        [
-            Capability::Etag,
-            Capability::Transactional,
-            Capability::Ttl,
-            Capability::KeysLike,
-        ]
-        .into()
+        CAPABILITIES.into()
     }
 
     async fn get(&self, request: GetRequest) -> Result<Option<Item>> {

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use component::{
-    Catalog, PubSub, Result,
+    Catalog, Fields, PubSub, Registration, Result,
     pubsub::{
         Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
         PublishRequest, SubscribeRequest, deliveries,
@@ -53,10 +53,12 @@ impl Default for Bus {
 impl Bus {
     pub fn register(&self, catalog: &mut Catalog) {
         let bus = self.clone();
-        catalog.pubsub.add(&["scripted"], "v1", move |_| {
+        let scripted = Registration::new("test", "scripted", Fields::default());
+        let added = catalog.pubsub.add(scripted, move |_| {
             let bus = bus.clone();
             async move { Ok(Arc::new(bus) as Arc<dyn PubSub>) }
         });
+        added.unwrap();
     }
 
     /// Hands a message to the subscription of a topic.

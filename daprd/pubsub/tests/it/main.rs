@@ -48,7 +48,7 @@ impl World {
         let bus = Bus::default();
         let mut catalog = Catalog::default();
         bus.register(&mut catalog);
-        component_builtin::register(&mut catalog);
+        component_builtin::register(&mut catalog).unwrap();
         let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
         let (channel, probe) = AppChannel::new(app_channel::Options {
             app_id: "app".into(),

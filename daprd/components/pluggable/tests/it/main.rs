@@ -7,7 +7,8 @@ mod server;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use component::{
-    Catalog, ErrorKind, Instance, Metadata, Open, Spawn, StateStore,
+    Catalog, Error, ErrorKind, Fields, Instance, Metadata, Open, Registration, Spawn, StateStore,
+    catalog::Entry,
     state::{
         Capability, DeleteRequest, GetRequest, Operation, QueryRequest, RequestMetadata, SetRequest,
     },
@@ -30,6 +31,10 @@ fn open(name: &str) -> Open {
         instance: Arc::new(Instance::default()),
         tasks: Arc::new(NoTasks),
     }
+}
+
+fn types(catalog: &Catalog) -> Vec<String> {
+    catalog.entries().map(Entry::full_type).collect()
 }
 
 async fn catalog(served: &Served) -> Catalog {
@@ -184,12 +189,12 @@ async fn what_is_no_component_is_left_out() {
     let dead = served.folder.path().join("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(dead).unwrap());
     let catalog = catalog(&served).await;
-    assert_eq!(catalog.state.types().collect::<Vec<_>>(), ["memory/v1"]);
+    assert_eq!(types(&catalog), ["state.memory"]);
 
     let mut empty = Catalog::default();
     let absent = served.folder.path().join("absent");
     component_pluggable::discover(&absent, &mut empty).await;
-    assert_eq!(empty.state.types().count(), 0);
+    assert_eq!(empty.entries().count(), 0);
 }
 
 /// Waits for the limit itself: paused time would not wait for the socket.
@@ -200,5 +205,21 @@ async fn a_socket_that_says_nothing_is_left_out() {
     let _listening = std::os::unix::net::UnixListener::bind(silent).unwrap();
     let mut catalog = Catalog::default();
     component_pluggable::discover(folder.path(), &mut catalog).await;
-    assert_eq!(catalog.state.types().count(), 0);
+    assert_eq!(catalog.entries().count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_built_in_stays() {
+    let served = serve(&[]).await;
+    let mut catalog = Catalog::default();
+    let own = Registration::new("own", "Memory", Fields::default());
+    let added = catalog
+        .state
+        .add(own, |_| async { Err(Error::unsupported("being opened")) });
+    added.unwrap();
+    component_pluggable::discover(served.folder.path(), &mut catalog).await;
+    let families: Vec<_> = catalog.entries().map(|entry| entry.family).collect();
+    assert_eq!(families, ["own"]);
+    let error = catalog.state.open("memory", "v1", open("mystore")).await;
+    assert_eq!(error.err().unwrap().kind(), ErrorKind::Unsupported);
 }

@@ -21,14 +21,14 @@ use component::{
     pubsub::{Deliveries, Outcome, PublishRequest, SubscribeRequest},
     state::{Concurrency, GetRequest, SetRequest},
 };
-use component_conformance::{open, pubsub, state, table};
+use component_conformance::{fields, open, pubsub, state, table};
 use redis::AsyncCommands;
 use server::Server;
 use usage::{QUICK, TRAITS};
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_redis::register(&mut catalog);
+    component_redis::register(&mut catalog).unwrap();
     catalog
 }
 
@@ -95,6 +95,11 @@ fn refused<T>(opened: component::Result<T>, kind: ErrorKind, server: &str) -> St
     let names = error.to_string();
     assert!(names.contains("redis") && names.contains(server), "{names}");
     text
+}
+
+#[test]
+fn fields_are_declared_as_the_reference_lists_them() {
+    fields::suite(&catalog());
 }
 
 #[tokio::test]

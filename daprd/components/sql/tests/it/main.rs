@@ -7,13 +7,17 @@ use component::{
     Catalog, ErrorKind, StateStore,
     state::{GetRequest, Operation, SetRequest},
 };
-use component_conformance::{open, state, table};
+use component_conformance::{fields, open, state, table};
 use rusqlite::Connection;
 
-async fn store(fields: &[(&str, &str)]) -> component::Result<Arc<dyn StateStore>> {
+fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_sql::register(&mut catalog);
+    component_sql::register(&mut catalog).unwrap();
     catalog
+}
+
+async fn store(fields: &[(&str, &str)]) -> component::Result<Arc<dyn StateStore>> {
+    catalog()
         .state
         .open("sqlite", "v1", open("store", fields))
         .await
@@ -33,6 +37,11 @@ fn read(key: &str) -> GetRequest {
         key: key.to_owned(),
         ..GetRequest::default()
     }
+}
+
+#[test]
+fn fields_are_declared_as_the_reference_lists_them() {
+    fields::suite(&catalog());
 }
 
 #[tokio::test]

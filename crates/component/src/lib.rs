@@ -16,6 +16,7 @@ pub mod middleware;
 pub mod names;
 pub mod open;
 pub mod pubsub;
+pub mod query;
 pub mod secrets;
 pub mod state;
 

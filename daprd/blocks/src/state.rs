@@ -2,13 +2,16 @@
 
 mod encryption;
 mod key_prefix;
+mod raw;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use component::{
-    Catalog, StateStore,
+    Catalog, Metadata, StateStore,
     state::{
         BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
         QueryRequest, QueryResponse, SetRequest,
@@ -16,6 +19,7 @@ use component::{
 };
 use resiliency::{ComponentKind, Policies};
 use telemetry::Meter;
+use tokio::sync::watch;
 
 use crate::{
     Declared, Listed, LoadError, Owner,
@@ -24,6 +28,7 @@ use crate::{
 };
 use encryption::Encryption;
 pub use key_prefix::KeyPrefix;
+pub use raw::Raw;
 
 /// Why a state call failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +85,12 @@ struct Inner {
     options: Options,
     slots: Slots<Store>,
     calls: Calls,
+    changes: watch::Sender<raw::Changes>,
 }
 
 struct Store {
     component: Arc<dyn StateStore>,
+    metadata: Metadata,
     prefix: KeyPrefix,
     encryption: Option<Encryption>,
 }
@@ -125,6 +132,7 @@ impl Stores {
             options,
             slots: Slots::default(),
             calls,
+            changes: watch::Sender::default(),
         }))
     }
 
@@ -155,7 +163,7 @@ impl Stores {
         let slot = self.find(store)?;
         request.key = slot.store.prefix.apply(store, &request.key)?;
         let item = self
-            .call(store, "get", || slot.store.component.get(request.clone()))
+            .call(store, "get", || slot.store.component.get(&request))
             .await?;
         Ok(slot.store.open(item)?)
     }
@@ -173,7 +181,7 @@ impl Stores {
         }
         let rows = self
             .call(store, "bulk_get", || {
-                slot.store.component.bulk_get(requests.clone(), parallelism)
+                slot.store.component.bulk_get(&requests, parallelism)
             })
             .await?;
         Ok(rows
@@ -191,10 +199,9 @@ impl Stores {
         }
         let component = &slot.store.component;
         if let [request] = requests.as_slice() {
-            self.call(store, "set", || component.set(request.clone()))
-                .await?;
+            self.call(store, "set", || component.set(request)).await?;
         } else {
-            self.call(store, "set", || component.bulk_set(requests.clone()))
+            self.call(store, "set", || component.bulk_set(&requests))
                 .await?;
         }
         Ok(())
@@ -204,10 +211,8 @@ impl Stores {
     pub async fn delete(&self, store: &str, mut request: DeleteRequest) -> Result<(), Error> {
         let slot = self.find(store)?;
         request.key = slot.store.prefix.apply(store, &request.key)?;
-        self.call(store, "delete", || {
-            slot.store.component.delete(request.clone())
-        })
-        .await?;
+        self.call(store, "delete", || slot.store.component.delete(&request))
+            .await?;
         Ok(())
     }
 
@@ -222,7 +227,7 @@ impl Stores {
             request.key = slot.store.prefix.apply(store, &request.key)?;
         }
         self.call(store, "bulk_delete", || {
-            slot.store.component.bulk_delete(requests.clone())
+            slot.store.component.bulk_delete(&requests)
         })
         .await?;
         Ok(())
@@ -256,9 +261,7 @@ impl Stores {
             }
         }
         self.call(store, "transaction", || {
-            slot.store
-                .component
-                .transact(operations.clone(), metadata.clone())
+            slot.store.component.transact(&operations, &metadata)
         })
         .await?;
         Ok(())
@@ -281,9 +284,7 @@ impl Stores {
             });
         }
         let mut response = self
-            .call(store, "query", || {
-                slot.store.component.query(request.clone())
-            })
+            .call(store, "query", || slot.store.component.query(&request))
             .await?;
         response.items = response
             .items
@@ -361,10 +362,13 @@ impl Owner for Stores {
         let listed = declared.listed(listed_capabilities(component.capabilities()));
         let store = Store {
             component,
+            metadata: declared.metadata.clone(),
             prefix,
             encryption,
         };
-        if let Some(old) = self.0.slots.put(listed, store) {
+        let old = self.0.slots.put(listed, store);
+        self.changed(&declared.name);
+        if let Some(old) = old {
             close(old).await;
         }
         Ok(())
@@ -372,6 +376,7 @@ impl Owner for Stores {
 
     async fn remove(&self, name: &str) {
         if let Some(old) = self.0.slots.take(name) {
+            self.changed(name);
             close(old).await;
         }
     }

@@ -1,3 +1,5 @@
+//! Declarations of every kind of field, read and described.
+
 use std::{path::PathBuf, time::Duration};
 
 use values::GoDuration;

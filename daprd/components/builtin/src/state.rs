@@ -14,7 +14,7 @@ use component::{
     Error, ErrorKind, Open, Result, StateStore,
     state::{
         Capabilities, Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
-        KeysLikeResponse, Operation, SetRequest,
+        KeysLikeResponse, Operation, RequestMetadata, SetRequest,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -73,15 +73,14 @@ impl InMemory {
         store
     }
 
-    /// Checks all operations against the entries, then applies them: all or none.
-    fn apply(&self, operations: &[Operation]) -> Result<()> {
+    /// Checks all changes against the entries, then applies them: all or none.
+    fn apply(
+        &self,
+        check: impl FnOnce(&BTreeMap<String, Entry>, Timestamp) -> Result<Vec<Change>>,
+    ) -> Result<()> {
         let now = Timestamp::now();
         let mut entries = self.entries.lock();
-        let mut changes = Vec::with_capacity(operations.len());
-        for operation in operations {
-            changes.push(change(&entries, operation, now)?);
-        }
-        for change in changes {
+        for change in check(&entries, now)? {
             match change {
                 Change::Put(key, entry) => entries.insert(key, entry),
                 Change::Remove(key) => entries.remove(&key),
@@ -102,38 +101,27 @@ async fn sweep(entries: Weak<Mutex<BTreeMap<String, Entry>>>) {
     }
 }
 
-fn change(
+fn put(entries: &BTreeMap<String, Entry>, request: &SetRequest, now: Timestamp) -> Result<Change> {
+    let SetRequest { key, etag, .. } = request;
+    let live = entries.get(key).filter(|entry| entry.is_live(now));
+    check(key, live, etag.as_deref(), request.concurrency)?;
+    let entry = Entry {
+        value: request.value.clone(),
+        etag: Uuid::new_v4().to_string(),
+        expires: expiry(request, now)?,
+    };
+    Ok(Change::Put(key.clone(), entry))
+}
+
+fn remove(
     entries: &BTreeMap<String, Entry>,
-    operation: &Operation,
+    request: &DeleteRequest,
     now: Timestamp,
 ) -> Result<Change> {
-    let live = |key: &str| entries.get(key).filter(|entry| entry.is_live(now));
-    match operation {
-        Operation::Upsert(request) => {
-            check(
-                &request.key,
-                live(&request.key),
-                request.etag.as_deref(),
-                request.concurrency,
-            )?;
-            let entry = Entry {
-                value: request.value.clone(),
-                etag: Uuid::new_v4().to_string(),
-                expires: expiry(request, now)?,
-            };
-            Ok(Change::Put(request.key.clone(), entry))
-        }
-        Operation::Delete(request) => {
-            let entry = live(&request.key);
-            check(
-                &request.key,
-                entry,
-                request.etag.as_deref(),
-                request.concurrency,
-            )?;
-            Ok(Change::Remove(request.key.clone()))
-        }
-    }
+    let DeleteRequest { key, etag, .. } = request;
+    let live = entries.get(key).filter(|entry| entry.is_live(now));
+    check(key, live, etag.as_deref(), request.concurrency)?;
+    Ok(Change::Remove(key.clone()))
 }
 
 /// A given tag must be the current one; first-write without a tag is for keys that are not there.
@@ -187,7 +175,7 @@ impl StateStore for InMemory {
         CAPABILITIES.into()
     }
 
-    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+    async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         let now = Timestamp::now();
         let entries = self.entries.lock();
         let entry = entries.get(&request.key).filter(|entry| entry.is_live(now));
@@ -207,20 +195,22 @@ impl StateStore for InMemory {
         }))
     }
 
-    async fn set(&self, request: SetRequest) -> Result<()> {
-        self.apply(&[Operation::Upsert(request)])
+    async fn set(&self, request: &SetRequest) -> Result<()> {
+        self.apply(|entries, now| Ok(vec![put(entries, request, now)?]))
     }
 
-    async fn delete(&self, request: DeleteRequest) -> Result<()> {
-        self.apply(&[Operation::Delete(request)])
+    async fn delete(&self, request: &DeleteRequest) -> Result<()> {
+        self.apply(|entries, now| Ok(vec![remove(entries, request, now)?]))
     }
 
-    async fn transact(
-        &self,
-        operations: Vec<Operation>,
-        _metadata: BTreeMap<String, String>,
-    ) -> Result<()> {
-        self.apply(&operations)
+    async fn transact(&self, operations: &[Operation], _: &RequestMetadata) -> Result<()> {
+        self.apply(|entries, now| {
+            let changes = operations.iter().map(|operation| match operation {
+                Operation::Upsert(request) => put(entries, request, now),
+                Operation::Delete(request) => remove(entries, request, now),
+            });
+            changes.collect()
+        })
     }
 
     async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {
@@ -230,7 +220,7 @@ impl StateStore for InMemory {
         Ok((before - entries.len()) as u64)
     }
 
-    async fn keys_like(&self, request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+    async fn keys_like(&self, request: &KeysLikeRequest) -> Result<KeysLikeResponse> {
         let now = Timestamp::now();
         let entries = self.entries.lock();
         // The token is the last key of the page before: keys are in order, so it needs no memory here.
@@ -273,24 +263,27 @@ mod tests {
             key: key.into(),
             ..GetRequest::default()
         };
-        store.get(request).await.unwrap()?.etag
+        store.get(&request).await.unwrap()?.etag
     }
 
     #[tokio::test]
     async fn the_first_write_wins_when_asked() {
         let store = InMemory::default();
         let first = Concurrency::FirstWrite;
-        store.set(set("k", "", None, first)).await.unwrap();
-        let error = store.set(set("k", "", None, first)).await.unwrap_err();
+        store.set(&set("k", "", None, first)).await.unwrap();
+        let error = store.set(&set("k", "", None, first)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
         let tag = etag(&store, "k").await.unwrap();
-        store.set(set("k", "", Some(&tag), first)).await.unwrap();
+        store.set(&set("k", "", Some(&tag), first)).await.unwrap();
         let error = store
-            .set(set("k", "", Some(&tag), first))
+            .set(&set("k", "", Some(&tag), first))
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
-        let error = store.set(set("k", "", Some("x"), first)).await.unwrap_err();
+        let error = store
+            .set(&set("k", "", Some("x"), first))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
     }
 
@@ -303,7 +296,7 @@ mod tests {
             Operation::Upsert(set("a", "", None, last)),
             Operation::Upsert(set("b", "", Some(&bad), last)),
         ];
-        assert!(store.transact(operations, BTreeMap::new()).await.is_err());
+        assert!(store.transact(&operations, &BTreeMap::new()).await.is_err());
         assert_eq!(etag(&store, "a").await, None);
     }
 
@@ -311,11 +304,11 @@ mod tests {
     async fn a_wrong_lifetime_names_key_and_value() {
         let store = InMemory::default();
         let request = set("k", "soon", None, Concurrency::LastWrite);
-        let error = store.set(request).await.unwrap_err();
+        let error = store.set(&request).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
         assert!(error.to_string().contains("\"soon\""), "{error}");
         store
-            .set(set("k", "-1", None, Concurrency::LastWrite))
+            .set(&set("k", "-1", None, Concurrency::LastWrite))
             .await
             .unwrap();
     }
@@ -325,7 +318,7 @@ mod tests {
         let store = InMemory::default();
         for key in ["app||a1", "app||a2", "app||a3", "app||b1"] {
             store
-                .set(set(key, "", None, Concurrency::LastWrite))
+                .set(&set(key, "", None, Concurrency::LastWrite))
                 .await
                 .unwrap();
         }
@@ -334,10 +327,10 @@ mod tests {
             page_size: Some(2),
             continuation: None,
         };
-        let page = store.keys_like(request.clone()).await.unwrap();
+        let page = store.keys_like(&request).await.unwrap();
         assert_eq!(page.keys, ["app||a1", "app||a2"]);
         request.continuation = page.continuation;
-        let page = store.keys_like(request).await.unwrap();
+        let page = store.keys_like(&request).await.unwrap();
         assert_eq!(page.keys, ["app||a3"]);
         assert_eq!(page.continuation, None);
     }

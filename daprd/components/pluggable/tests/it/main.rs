@@ -13,7 +13,6 @@ use component::{
         Capability, DeleteRequest, GetRequest, Operation, QueryRequest, RequestMetadata, SetRequest,
     },
 };
-use serde_json::json;
 use server::{Served, serve};
 
 struct NoTasks;
@@ -89,15 +88,15 @@ async fn the_socket_names_the_type_and_the_component_the_instance() {
 async fn values_and_entity_tags() {
     let served = serve(&["ETAG"]).await;
     let store = store(&served).await;
-    assert_eq!(store.get(read("a")).await.unwrap(), None);
-    store.set(set("a", "1", None)).await.unwrap();
-    let item = store.get(read("a")).await.unwrap().unwrap();
+    assert_eq!(store.get(&read("a")).await.unwrap(), None);
+    store.set(&set("a", "1", None)).await.unwrap();
+    let item = store.get(&read("a")).await.unwrap().unwrap();
     assert_eq!((&*item.value, item.etag.as_deref()), (&b"1"[..], Some("1")));
-    store.set(set("a", "2", Some("1"))).await.unwrap();
-    let error = store.set(set("a", "3", Some("1"))).await.unwrap_err();
+    store.set(&set("a", "2", Some("1"))).await.unwrap();
+    let error = store.set(&set("a", "3", Some("1"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EtagMismatch);
-    store.delete(delete("a")).await.unwrap();
-    assert_eq!(store.get(read("a")).await.unwrap(), None);
+    store.delete(&delete("a")).await.unwrap();
+    assert_eq!(store.get(&read("a")).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -105,11 +104,11 @@ async fn several_keys_at_once() {
     let served = serve(&[]).await;
     let store = store(&served).await;
     store
-        .bulk_set(vec![set("a", "1", None), set("b", "2", None)])
+        .bulk_set(&[set("a", "1", None), set("b", "2", None)])
         .await
         .unwrap();
-    let keys = ["b", "absent", "a"].map(read).to_vec();
-    let rows = store.bulk_get(keys, 0).await.unwrap();
+    let keys = ["b", "absent", "a"].map(read);
+    let rows = store.bulk_get(&keys, 0).await.unwrap();
     let values: Vec<_> = rows
         .into_iter()
         .map(|row| (row.key, row.result.unwrap().map(|item| item.value)))
@@ -123,10 +122,10 @@ async fn several_keys_at_once() {
         ]
     );
     store
-        .bulk_delete(vec![delete("a"), delete("b")])
+        .bulk_delete(&[delete("a"), delete("b")])
         .await
         .unwrap();
-    assert_eq!(store.get(read("a")).await.unwrap(), None);
+    assert_eq!(store.get(&read("a")).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -143,10 +142,10 @@ async fn transactions_and_their_size() {
         Operation::Delete(delete("b")),
     ];
     store
-        .transact(steps, RequestMetadata::default())
+        .transact(&steps, &RequestMetadata::default())
         .await
         .unwrap();
-    let item = store.get(read("a")).await.unwrap().unwrap();
+    let item = store.get(&read("a")).await.unwrap().unwrap();
     assert_eq!(item.value, "1");
 }
 
@@ -161,7 +160,7 @@ async fn a_store_that_declares_no_transactions_is_not_asked_for_their_size() {
 async fn errors_are_shown_as_the_component_wants() {
     let served = serve(&[]).await;
     let store = store(&served).await;
-    let error = store.get(read("broken")).await.unwrap_err();
+    let error = store.get(&read("broken")).await.unwrap_err();
     let presented = error.presented().unwrap();
     assert_eq!((presented.http, &*presented.tag), (506, "get-tag"));
     assert_eq!(
@@ -169,11 +168,7 @@ async fn errors_are_shown_as_the_component_wants() {
         "api error: code = DataLoss desc = get-error"
     );
     // The server does not serve queries: they are passed on all the same.
-    let query = QueryRequest {
-        query: json!({}),
-        ..QueryRequest::default()
-    };
-    let error = store.query(query).await.unwrap_err();
+    let error = store.query(&QueryRequest::default()).await.unwrap_err();
     assert_eq!(error.presented(), None);
     let text = error.to_string();
     assert!(

@@ -7,8 +7,10 @@ mod cluster;
 mod one_slot;
 mod outage;
 mod proxy;
+mod quiet;
 mod sentinel;
 mod server;
+mod several;
 mod takeover;
 mod tls;
 mod usage;
@@ -59,7 +61,7 @@ async fn item(store: &dyn StateStore, key: &str) -> Option<component::state::Ite
         key: key.to_owned(),
         ..GetRequest::default()
     };
-    store.get(request).await.expect("a key is read")
+    store.get(&request).await.expect("a key is read")
 }
 
 async fn subscribe(broker: &dyn PubSub, topic: &str) -> Deliveries {
@@ -129,7 +131,7 @@ async fn hashes_are_laid_out_as_other_sidecars_know_them() {
     let store = store(&[("redisHost", &server.address)]).await.unwrap();
     let mut first = set("new", b"\x00\xff");
     first.concurrency = Concurrency::FirstWrite;
-    store.set(first).await.unwrap();
+    store.set(&first).await.unwrap();
     let fields: HashMap<String, Vec<u8>> = other.hgetall("new").await.unwrap();
     assert_eq!(fields["data"], b"\x00\xff");
     assert_eq!(fields["version"], b"1");
@@ -145,7 +147,7 @@ async fn hashes_are_laid_out_as_other_sidecars_know_them() {
     );
     let mut update = set("old", b"w");
     update.etag = Some("41".into());
-    store.set(update).await.unwrap();
+    store.set(&update).await.unwrap();
     assert_eq!(
         item(&*store, "old").await.unwrap().etag.as_deref(),
         Some("42")
@@ -154,7 +156,7 @@ async fn hashes_are_laid_out_as_other_sidecars_know_them() {
     let () = other.set("plain", "text").await.unwrap();
     let plain = item(&*store, "plain").await.unwrap();
     assert_eq!((&plain.value[..], plain.etag), (&b"text"[..], None));
-    store.set(set("plain", b"hash")).await.unwrap();
+    store.set(&set("plain", b"hash")).await.unwrap();
     assert_eq!(&item(&*store, "plain").await.unwrap().value[..], b"hash");
 }
 
@@ -166,7 +168,7 @@ async fn keys_live_as_long_as_the_store_says() {
         ("ttlInSeconds", "100"),
     ];
     let store = store(&fields).await.unwrap();
-    store.set(set("k", b"v")).await.unwrap();
+    store.set(&set("k", b"v")).await.unwrap();
     let item = item(&*store, "k").await.unwrap();
     assert!(item.metadata.contains_key("ttlExpireTime"));
 }

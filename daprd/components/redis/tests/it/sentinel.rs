@@ -57,7 +57,7 @@ async fn state_and_pubsub_conform() {
     let store = store(&watched.fields()).await.unwrap();
     let mut strong = set("strong", b"v");
     strong.consistency = Consistency::Strong;
-    store.set(strong).await.unwrap();
+    store.set(&strong).await.unwrap();
     assert_eq!(watched.replica.ask(&["HGET", "strong", "data"]).await, "v");
     conform(&*store, &watched.fields()).await;
 }
@@ -68,7 +68,7 @@ async fn a_planned_change_is_followed() {
     let store = store(&watched.fields()).await.unwrap();
     let broker = broker(&watched.fields()).await.unwrap();
     let mut deliveries = subscribe(&*broker, "t").await;
-    store.set(set("before", b"v")).await.unwrap();
+    store.set(&set("before", b"v")).await.unwrap();
     publish(&*broker, "t", b"before").await.unwrap();
     assert_eq!(receive(&mut deliveries).await, &b"before"[..]);
     watched.ask_sentinel("FAILOVER").await;
@@ -79,7 +79,7 @@ async fn a_planned_change_is_followed() {
     .await;
     // The old one takes writes for some seconds more, and loses them.
     until("the store follows", async || {
-        store.set(set("after", b"v")).await.unwrap();
+        store.set(&set("after", b"v")).await.unwrap();
         watched.replica.ask(&["HGET", "after", "data"]).await == "v"
     })
     .await;

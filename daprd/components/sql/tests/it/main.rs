@@ -50,7 +50,7 @@ async fn a_file_conforms() {
     let path = format!("file:{}", folder.path().join("a.db").display());
     let store = store(&[("connectionString", &path)]).await.unwrap();
     state::suite(&*store, table::row(table::STATE, "sqlite")).await;
-    let error = store.get(read("k")).await.unwrap_err();
+    let error = store.get(&read("k")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "closed");
 }
 
@@ -108,13 +108,13 @@ async fn the_layout_is_the_one_that_other_programs_know() {
         ("blob", Some(b"ab")),
         ("gone", None),
     ] {
-        let item = store.get(read(key)).await.unwrap();
+        let item = store.get(&read(key)).await.unwrap();
         assert_eq!(item.map(|item| item.value).as_deref(), expected, "{key}");
     }
-    assert!(store.get(read("broken")).await.is_err());
-    store.set(set("new", b"\x01", None)).await.unwrap();
+    assert!(store.get(&read("broken")).await.is_err());
+    store.set(&set("new", b"\x01", None)).await.unwrap();
     store
-        .set(set("doc", b"[1]", Some("application/json; charset=utf-8")))
+        .set(&set("doc", b"[1]", Some("application/json; charset=utf-8")))
         .await
         .unwrap();
     for (key, expected) in [("new", ("AQ==", true)), ("doc", ("[1]", false))] {
@@ -145,10 +145,10 @@ async fn sidecars_on_one_file_take_turns() {
                 Operation::Upsert(set("shared", b"2", None)),
             ];
             store
-                .transact(operations, Default::default())
+                .transact(&operations, &Default::default())
                 .await
                 .unwrap();
-            assert!(store.get(read(&key)).await.unwrap().is_some());
+            assert!(store.get(&read(&key)).await.unwrap().is_some());
         }
     });
     futures::future::join_all(writes).await;
@@ -167,13 +167,12 @@ async fn a_caller_that_goes_away_blocks_nobody() {
     let lock = other
         .transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)
         .unwrap();
-    let given_up = tokio::time::timeout(
-        std::time::Duration::from_millis(50),
-        store.set(set("a", b"1", None)),
-    );
+    let write = set("a", b"1", None);
+    let write = store.set(&write);
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(50), write);
     assert!(given_up.await.is_err());
     lock.commit().unwrap();
-    store.set(set("b", b"1", None)).await.unwrap();
+    store.set(&set("b", b"1", None)).await.unwrap();
 }
 
 #[tokio::test]

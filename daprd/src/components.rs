@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use blocks::{Declared, Listed, Owner};
-use component::{Instance, Metadata, Spawn};
+use component::{Instance, Lent, Metadata, Spawn};
 use crds::{Component, Configuration, Kind, NameValuePair};
 use telemetry::{Counter, Meter};
 use tokio::sync::Mutex;
@@ -25,6 +25,7 @@ pub struct Options {
     pub template: Template,
     pub instance: Arc<Instance>,
     pub tasks: Arc<dyn Spawn>,
+    pub lent: Lent,
     /// In a cluster the operator resolves `kubernetes` secrets, and an unnamed store is that one.
     pub kubernetes: bool,
     /// Environment variables that components may read; empty for all.
@@ -188,6 +189,7 @@ impl Loader {
             init_timeout,
             instance: Arc::clone(&self.options.instance),
             tasks: Arc::clone(&self.options.tasks),
+            lent: self.options.lent.clone(),
         };
         Ok(owner.apply(declared).await?)
     }

@@ -209,6 +209,7 @@ impl Sort {
         let Some(key) = members.get("key").and_then(Value::as_str) else {
             return Err(wrong(&format!("{place}.key"), "the name of a field"));
         };
+        // Q-query-order: anything else is a mistake, and not another word for ascending.
         let descending = match members.get("order").map(Value::as_str) {
             None => false,
             Some(Some(order)) if order.is_empty() || order.eq_ignore_ascii_case("ASC") => false,

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use component::{Instance, Metadata, Open, Spawn};
+use component::{Instance, Lent, Metadata, Open, Spawn};
 
 /// A component resource whose secrets and templates are resolved: what its owner opens.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub struct Declared {
     pub instance: Arc<Instance>,
     /// Where its background loops run.
     pub tasks: Arc<dyn Spawn>,
+    /// What it may use of the sidecar.
+    pub lent: Lent,
 }
 
 impl Declared {
@@ -35,12 +37,13 @@ impl Declared {
 
     /// The constructor's arguments.
     pub fn open(&self) -> Open {
-        Open {
-            name: self.name.clone(),
-            metadata: self.metadata.clone(),
-            instance: Arc::clone(&self.instance),
-            tasks: Arc::clone(&self.tasks),
-        }
+        Open::new(
+            &self.name,
+            self.metadata.clone(),
+            Arc::clone(&self.instance),
+            Arc::clone(&self.tasks),
+            self.lent.clone(),
+        )
     }
 
     /// Runs a constructor within the component's time limit.

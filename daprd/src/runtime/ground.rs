@@ -4,7 +4,7 @@ use std::{os::unix::fs::MetadataExt, sync::Arc};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use component::{Catalog, Instance, Spawn};
+use component::{Catalog, Instance, Lent, Spawn};
 use crds::{Configuration, Kind};
 use resiliency::Policies;
 use security::Security;
@@ -16,7 +16,7 @@ use super::Runtime;
 use crate::{
     catalog::{catalog, discover},
     configuration::{self, Compiled},
-    host, identity,
+    host, identity, lent,
     resources::{Resources, Source, disk::Disk, operator::Operator},
     servers,
     tasks::Tasks,
@@ -31,6 +31,7 @@ pub struct Ground {
     pub catalog: Arc<Catalog>,
     pub instance: Arc<Instance>,
     pub tasks: Arc<dyn Spawn>,
+    pub lent: Lent,
     pub meter: Meter,
     pub tracer: Tracer,
     pub policies: Arc<ArcSwap<Policies>>,
@@ -97,6 +98,7 @@ impl Runtime<'_> {
         tracing::info!("Internal gRPC server is running on port {port}");
         let mut catalog = catalog()?;
         discover(&settings.components_sockets_folder, &mut catalog).await;
+        let lent = lent::lent(&security);
         Ok(Ground {
             security,
             source,
@@ -112,6 +114,7 @@ impl Runtime<'_> {
                 grpc_port: settings.grpc_port,
             }),
             tasks: Arc::new(Tasks(self.daemon.clone())),
+            lent,
             meter,
             tracer,
             policies: Arc::new(ArcSwap::new(policies)),

@@ -79,6 +79,7 @@ impl Runtime<'_> {
             },
             instance: Arc::clone(&ground.instance),
             tasks: Arc::clone(&ground.tasks),
+            lent: ground.lent.clone(),
             kubernetes: settings.mode == Mode::Kubernetes,
             env_keys: settings.env_keys.clone(),
             meter: ground.meter.clone(),

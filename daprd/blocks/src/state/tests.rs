@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use component::{Instance, state::KeysLikeRequest};
+use component::{Instance, Lent, state::KeysLikeRequest};
 use component_conformance::Tasks;
 use resiliency::Policies;
 use telemetry::MetricOptions;
@@ -32,6 +32,7 @@ fn declared(fields: &[(&str, &str)]) -> Declared {
         init_timeout: Duration::from_secs(5),
         instance: Arc::new(Instance::default()),
         tasks: Arc::new(Tasks::default()),
+        lent: Lent::default(),
     }
 }
 

@@ -2,16 +2,12 @@
 
 mod like;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
-    Error, ErrorKind, Open, Result, StateStore,
+    Error, ErrorKind, Open, Result, Scope, StateStore,
     state::{
         Capabilities, Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
         KeysLikeResponse, Operation, RequestMetadata, SetRequest,
@@ -40,9 +36,9 @@ pub const CAPABILITIES: [Capability; 5] = [
 ];
 
 /// A store in this process.
-#[derive(Default)]
 pub struct InMemory {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    scope: Scope,
 }
 
 #[derive(Clone)]
@@ -67,9 +63,11 @@ enum Change {
 impl InMemory {
     /// Opens a store and starts throwing out what has expired.
     pub fn open(open: Open) -> Self {
-        let store = Self::default();
-        let entries = Arc::downgrade(&store.entries);
-        open.tasks.spawn(&open.name, Box::pin(sweep(entries)));
+        let store = Self {
+            entries: Arc::default(),
+            scope: open.scope,
+        };
+        store.scope.spawn(sweep(Arc::clone(&store.entries)));
         store
     }
 
@@ -90,12 +88,9 @@ impl InMemory {
     }
 }
 
-async fn sweep(entries: Weak<Mutex<BTreeMap<String, Entry>>>) {
+async fn sweep(entries: Arc<Mutex<BTreeMap<String, Entry>>>) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
-        let Some(entries) = entries.upgrade() else {
-            return;
-        };
         let now = Timestamp::now();
         entries.lock().retain(|_, entry| entry.is_live(now));
     }
@@ -213,6 +208,10 @@ impl StateStore for InMemory {
         })
     }
 
+    async fn close(&self) {
+        self.scope.end();
+    }
+
     async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {
         let mut entries = self.entries.lock();
         let before = entries.len();
@@ -268,7 +267,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_write_wins_when_asked() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         let first = Concurrency::FirstWrite;
         store.set(&set("k", "", None, first)).await.unwrap();
         let error = store.set(&set("k", "", None, first)).await.unwrap_err();
@@ -289,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_applies_all_or_nothing() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         let last = Concurrency::LastWrite;
         let bad = Uuid::new_v4().to_string();
         let operations = vec![
@@ -302,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_lifetime_names_key_and_value() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         let request = set("k", "soon", None, Concurrency::LastWrite);
         let error = store.set(&request).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
@@ -315,7 +314,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_listed_in_pages() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         for key in ["app||a1", "app||a2", "app||a3", "app||b1"] {
             store
                 .set(&set(key, "", None, Concurrency::LastWrite))

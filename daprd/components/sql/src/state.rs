@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use component::{
-    Error, Open, Result, StateStore,
+    Error, Open, Result, Scope, StateStore,
     error::all_of,
     state::{
         BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest,
@@ -14,7 +14,6 @@ use component::{
     },
 };
 use rusqlite::TransactionBehavior;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, failure},
@@ -37,7 +36,7 @@ pub const CAPABILITIES: [Capability; 4] = [
 pub struct Sqlite {
     client: Client,
     statements: Arc<Statements>,
-    closed: CancellationToken,
+    scope: Scope,
 }
 
 impl Sqlite {
@@ -50,11 +49,10 @@ impl Sqlite {
         let store = Self {
             statements: Arc::new(Statements::new(&settings.table)),
             client: Client::open(settings).await?,
-            closed: CancellationToken::new(),
+            scope: open.scope,
         };
         if let Some(every) = store.client.settings().cleanup_interval {
-            let cleanup = cleanup(store.client.clone(), every, store.closed.clone());
-            open.tasks.spawn(&open.name, Box::pin(cleanup));
+            store.scope.spawn(cleanup(store.client.clone(), every));
         }
         Ok(store)
     }
@@ -105,18 +103,9 @@ impl Sqlite {
     }
 }
 
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        self.closed.cancel();
-    }
-}
-
-async fn cleanup(client: Client, every: Duration, closed: CancellationToken) {
+async fn cleanup(client: Client, every: Duration) {
     loop {
-        tokio::select! {
-            () = closed.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
+        tokio::time::sleep(every).await;
         match delete_expired(&client, every).await {
             Ok(0) => {}
             Ok(deleted) => {
@@ -239,7 +228,7 @@ impl StateStore for Sqlite {
     }
 
     async fn close(&self) {
-        self.closed.cancel();
+        self.scope.end();
         self.client.close().await;
     }
 }

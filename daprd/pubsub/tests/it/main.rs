@@ -13,7 +13,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use app_channel::{AppChannel, Protocol};
 use arc_swap::ArcSwap;
 use blocks::{Declared, Owner};
-use component::{Catalog, Instance, Metadata, Spawn};
+use component::{Catalog, Instance, Lent, Metadata, Spawn};
 use pubsub::{Engine, Options};
 use resiliency::Policies;
 use telemetry::{Meter, MetricOptions, trace::Tracer};
@@ -108,6 +108,7 @@ fn declared(name: &str, component_type: &str, metadata: &[(&str, &str)]) -> Decl
         init_timeout: Duration::from_secs(5),
         instance: Arc::new(Instance::default()),
         tasks: Arc::new(Nowhere),
+        lent: Lent::default(),
     }
 }
 

@@ -7,7 +7,8 @@ mod server;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use component::{
-    Catalog, Error, ErrorKind, Fields, Instance, Metadata, Open, Registration, Spawn, StateStore,
+    Catalog, Error, ErrorKind, Fields, Instance, Lent, Metadata, Open, Registration, Spawn,
+    StateStore,
     catalog::Entry,
     state::{
         Capability, DeleteRequest, GetRequest, Operation, QueryRequest, RequestMetadata, SetRequest,
@@ -24,12 +25,9 @@ impl Spawn for NoTasks {
 }
 
 fn open(name: &str) -> Open {
-    Open {
-        name: name.to_owned(),
-        metadata: Metadata::from_iter([("redisHost", "there")]),
-        instance: Arc::new(Instance::default()),
-        tasks: Arc::new(NoTasks),
-    }
+    let metadata = Metadata::from_iter([("redisHost", "there")]);
+    let instance = Arc::new(Instance::default());
+    Open::new(name, metadata, instance, Arc::new(NoTasks), Lent::default())
 }
 
 fn types(catalog: &Catalog) -> Vec<String> {

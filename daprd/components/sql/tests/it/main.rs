@@ -183,8 +183,7 @@ async fn expired_rows_are_deleted() {
         ("connectionString", path.to_str().unwrap()),
         ("cleanupInterval", "200ms"),
     ];
-    let open = open("store", &fields);
-    let store = component_sql::state::Sqlite::open(open.clone())
+    let store = component_sql::state::Sqlite::open(open("store", &fields))
         .await
         .unwrap();
     let other = Connection::open(&path).unwrap();

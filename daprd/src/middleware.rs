@@ -1,35 +1,48 @@
 //! HTTP middleware components, and the pipelines that the Configuration makes of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use blocks::{Declared, Listed, LoadError, Owner};
-use component::{Catalog, HttpMiddleware};
+use blocks::{Declared, Kind, Listed, LoadError, Loaded, Owner, Registry, registry};
+use component::{Body, Component, HttpMiddleware, middleware::Next};
 use crds::configuration::Pipeline;
-use parking_lot::Mutex;
+
+static MIDDLEWARE: Kind<dyn HttpMiddleware> = Kind {
+    prefix: "middleware.http.",
+    calls: None,
+    family: |catalog| &catalog.middleware,
+};
 
 /// A pipeline that servers read on every request.
 pub type Links = Arc<ArcSwap<Vec<Arc<dyn HttpMiddleware>>>>;
 
 /// The middleware components, and the pipelines they stand in.
 pub struct Middleware {
-    catalog: Arc<Catalog>,
     api: (Pipeline, Links),
     app: (Pipeline, Links),
-    loaded: Mutex<BTreeMap<String, Loaded>>,
+    registry: Registry<dyn HttpMiddleware>,
 }
 
-/// A component as it is listed, and the link it is.
-type Loaded = (Listed, Arc<dyn HttpMiddleware>);
+/// A component as a link of a pipeline. Requests hold the pipeline that they go through, so a component that is replaced
+/// stays open for those that are in it.
+struct Link(Arc<Loaded<dyn HttpMiddleware>>);
+
+impl Component for Link {}
+
+#[async_trait]
+impl HttpMiddleware for Link {
+    async fn call(&self, request: http::Request<Body>, next: Next<'_>) -> http::Response<Body> {
+        self.0.call(request, next).await
+    }
+}
 
 impl Middleware {
-    pub fn new(catalog: Arc<Catalog>, api: Pipeline, app: Pipeline) -> Self {
+    pub fn new(options: registry::Options, api: Pipeline, app: Pipeline) -> Self {
         Self {
-            catalog,
             api: (api, Links::default()),
             app: (app, Links::default()),
-            loaded: Mutex::default(),
+            registry: Registry::new(&MIDDLEWARE, options),
         }
     }
 
@@ -45,20 +58,19 @@ impl Middleware {
 
     /// Names that the pipelines ask for and nobody has loaded.
     pub fn missing(&self) -> Vec<String> {
-        let loaded = self.loaded.lock();
         let entries = self.api.0.handlers.iter().chain(&self.app.0.handlers);
         entries
-            .filter(|entry| !loaded.contains_key(&entry.name))
+            .filter(|entry| self.registry.find(&entry.name).is_err())
             .map(|entry| format!("{} ({})", entry.name, entry.component_type))
             .collect()
     }
 
     fn rebuild(&self) {
-        let loaded = self.loaded.lock();
         for (pipeline, links) in [&self.api, &self.app] {
             let entries = pipeline.handlers.iter();
-            let found = entries.filter_map(|entry| loaded.get(&entry.name));
-            links.store(Arc::new(found.map(|(_, link)| Arc::clone(link)).collect()));
+            let found = entries.filter_map(|entry| self.registry.find(&entry.name).ok());
+            let found = found.map(|loaded| Arc::new(Link(loaded)) as Arc<dyn HttpMiddleware>);
+            links.store(Arc::new(found.collect()));
         }
     }
 }
@@ -66,42 +78,34 @@ impl Middleware {
 #[async_trait]
 impl Owner for Middleware {
     fn prefix(&self) -> &'static str {
-        "middleware.http."
+        MIDDLEWARE.prefix
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
-        let component_type = declared.type_below(self.prefix());
-        let opening =
-            self.catalog
-                .middleware
-                .open(&component_type, &declared.version, declared.open());
-        let link = declared.within_limit(opening).await?;
-        let entry = (declared.listed(Vec::new()), link);
-        let old = self.loaded.lock().insert(declared.name.clone(), entry);
+        let link = self.registry.open(&declared).await?;
+        let old = self.registry.swap(declared.listed(Vec::new()), link, ());
         self.rebuild();
-        if let Some((_, old)) = old {
-            old.close().await;
+        if let Some(old) = old {
+            registry::retire(old).await;
         }
         Ok(())
     }
 
     async fn remove(&self, name: &str) {
-        let old = self.loaded.lock().remove(name);
+        let old = self.registry.take(name);
         self.rebuild();
-        if let Some((_, old)) = old {
-            old.close().await;
+        if let Some(old) = old {
+            registry::retire(old).await;
         }
     }
 
     fn components(&self) -> Vec<Listed> {
-        let loaded = self.loaded.lock();
-        loaded.values().map(|(listed, _)| listed.clone()).collect()
+        self.registry.listed()
     }
 
     async fn close(&self) {
-        let all = std::mem::take(&mut *self.loaded.lock());
-        for (_, link) in all.into_values() {
-            link.close().await;
-        }
+        self.api.1.store(Arc::default());
+        self.app.1.store(Arc::default());
+        self.registry.close().await;
     }
 }

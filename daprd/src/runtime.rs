@@ -15,7 +15,7 @@ use anyhow::Result;
 use api::Api;
 use app_channel::AppChannel;
 use arc_swap::ArcSwapOption;
-use blocks::{Owner, secrets, state};
+use blocks::{Intake, Owner, secrets, state};
 use component::NameResolver;
 use daemon::Daemon;
 use settings::Resolved;
@@ -50,6 +50,7 @@ pub struct Runtime<'s> {
 /// Everything that must be stopped in order.
 struct Running {
     loader: Arc<Loader>,
+    intakes: Vec<Arc<dyn Intake>>,
     resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
     restart: Option<Restart>,
     app: AppChannel,
@@ -112,23 +113,13 @@ impl<'s> Runtime<'s> {
     async fn start(&self) -> Result<Running> {
         let mut ground = self.ground().await?;
         let settings = self.settings;
-        let secrets = secrets::Stores::new(secrets::Options {
-            catalog: Arc::clone(&ground.catalog),
-            namespace: settings.namespace.clone(),
-            scopes: ground.compiled.secret_scopes.clone(),
-            policies: Arc::clone(&ground.policies),
-            meter: ground.meter.clone(),
-        });
-        let state = state::Stores::new(state::Options {
-            catalog: Arc::clone(&ground.catalog),
-            app_id: settings.app.id.clone(),
-            namespace: settings.namespace.clone(),
-            policies: Arc::clone(&ground.policies),
-            meter: ground.meter.clone(),
-        });
+        let registry = ground.registry(&settings.namespace);
+        let scopes = ground.compiled.secret_scopes.clone();
+        let secrets = secrets::Stores::new(registry.clone(), scopes);
+        let state = state::Stores::new(registry.clone(), settings.app.id.clone());
         let spec = &ground.configuration.spec;
         let middleware = Arc::new(Middleware::new(
-            Arc::clone(&ground.catalog),
+            registry,
             spec.http_pipeline.clone().unwrap_or_default(),
             spec.app_http_pipeline.clone().unwrap_or_default(),
         ));
@@ -148,11 +139,8 @@ impl<'s> Runtime<'s> {
                 ..::pubsub::Settings::default()
             },
         );
-        let (intake, drained) = self.ending.intake();
-        self.spawn("pubsub", async move {
-            let _until_here = drained;
-            pubsub_run.run(intake).await;
-        });
+        self.spawn("pubsub", pubsub_run.run(self.ending.intake_end()));
+        let intakes: Vec<Arc<dyn Intake>> = vec![Arc::new(pubsub.clone())];
         let owners: Vec<Arc<dyn Owner>> = vec![
             Arc::new(secrets.clone()),
             Arc::new(state.clone()),
@@ -187,10 +175,11 @@ impl<'s> Runtime<'s> {
         }));
         self.serve_api(&ground, &api, &invoker, &middleware).await?;
         self.readiness.set_outbound();
-        let settled = self.follow_app(&app, probe, &pubsub);
+        let settled = self.follow_app(&app, probe, &intakes);
         let restart = self.watch_resources(ground, &loader, &pubsub);
         Ok(Running {
             loader,
+            intakes,
             resolver,
             restart,
             app,

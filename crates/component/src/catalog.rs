@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    Error, ErrorKind, HttpMiddleware, NameResolver, Open, PubSub, Result, SecretStore, StateStore,
+    Configuration, Error, ErrorKind, HttpMiddleware, InputBinding, Lock, NameResolver, Open,
+    OutputBinding, PubSub, Result, SecretStore, StateStore,
     capabilities::{Capability, Set},
     fields::Fields,
 };
@@ -21,6 +22,14 @@ pub struct Catalog {
     pub state: Family<dyn StateStore>,
     /// `pubsub.*`
     pub pubsub: Family<dyn PubSub>,
+    /// `bindings.*` that call; a type may stand here and below.
+    pub input_bindings: Family<dyn InputBinding>,
+    /// `bindings.*` that are called.
+    pub output_bindings: Family<dyn OutputBinding>,
+    /// `configuration.*`
+    pub configuration: Family<dyn Configuration>,
+    /// `lock.*`
+    pub lock: Family<dyn Lock>,
     /// `secretstores.*`
     pub secrets: Family<dyn SecretStore>,
     /// Name resolvers, which have no prefix in a Configuration.
@@ -34,6 +43,10 @@ impl Default for Catalog {
         Self {
             state: Family::new("state"),
             pubsub: Family::new("pubsub"),
+            input_bindings: Family::new("bindings"),
+            output_bindings: Family::new("bindings"),
+            configuration: Family::new("configuration"),
+            lock: Family::new("lock"),
             secrets: Family::new("secretstores"),
             names: Family::new("nameresolution"),
             middleware: Family::new("middleware.http"),
@@ -47,6 +60,10 @@ impl Catalog {
         let state = self.state.entries();
         state
             .chain(self.pubsub.entries())
+            .chain(self.input_bindings.entries())
+            .chain(self.output_bindings.entries())
+            .chain(self.configuration.entries())
+            .chain(self.lock.entries())
             .chain(self.secrets.entries())
             .chain(self.names.entries())
             .chain(self.middleware.entries())

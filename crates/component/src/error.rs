@@ -1,6 +1,6 @@
 //! The one error of components. Its kind alone decides status codes and whether a call is tried again.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// What went wrong, as far as a caller can act on it. A closed list: a new kind is a change of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     presented: Option<Box<Presented>>,
+    metadata: BTreeMap<String, String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -69,6 +70,7 @@ impl Error {
             kind,
             message: message.into(),
             presented: None,
+            metadata: BTreeMap::new(),
             source: None,
         }
     }
@@ -91,6 +93,17 @@ impl Error {
     /// The form in which callers are to see it, where the component chose one.
     pub fn presented(&self) -> Option<&Presented> {
         self.presented.as_deref()
+    }
+
+    /// The same error with metadata that its caller gets all the same, such as the `statusCode` of a service that refused.
+    pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Metadata for the caller; mostly empty.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// What can be decided by.

@@ -5,12 +5,15 @@
 //! `pub fn register(catalog: &mut Catalog)`. No sockets and no tasks live here.
 #![deny(missing_docs)]
 
+pub mod bindings;
 pub mod body;
 pub mod capabilities;
 pub mod catalog;
+pub mod configuration;
 pub mod error;
 pub mod fields;
-
+pub mod lifecycle;
+pub mod lock;
 pub mod metadata;
 pub mod middleware;
 pub mod names;
@@ -22,10 +25,14 @@ pub mod scope;
 pub mod secrets;
 pub mod state;
 
+pub use bindings::{InputBinding, OutputBinding};
 pub use body::{Body, BoxError};
 pub use catalog::{Catalog, Family, Registration};
+pub use configuration::Configuration;
 pub use error::{Error, ErrorKind, Result};
 pub use fields::Fields;
+pub use lifecycle::Component;
+pub use lock::Lock;
 pub use metadata::Metadata;
 pub use middleware::HttpMiddleware;
 pub use names::NameResolver;

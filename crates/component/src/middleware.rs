@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::Body;
+use crate::{Body, Component};
 
 /// One link of a chain.
 #[async_trait]
-pub trait HttpMiddleware: Send + Sync + 'static {
+pub trait HttpMiddleware: Component {
     /// Answers a request, itself or by what comes after it.
     async fn call(&self, request: http::Request<Body>, next: Next<'_>) -> http::Response<Body>;
-
-    /// Releases what the component holds.
-    async fn close(&self) {}
 }
 
 /// What stands at the end of a chain.

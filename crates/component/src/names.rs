@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::Result;
+use crate::{Component, Result};
 
 /// Which sidecar is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,15 +16,12 @@ pub struct Target {
 }
 
 /// Finds the internal gRPC address of a sidecar. A resolver that must announce this sidecar does so when it is opened and
-/// withdraws it in `close`.
+/// withdraws it when it is closed.
 #[async_trait]
-pub trait NameResolver: Send + Sync + 'static {
+pub trait NameResolver: Component {
     /// The address as `host:port`.
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] where no sidecar of that name is known.
     async fn resolve(&self, target: &Target) -> Result<String>;
-
-    /// Withdraws what was announced.
-    async fn close(&self) {}
 }

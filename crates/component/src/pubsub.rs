@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use crate::{Error, Result};
+use crate::{Component, Error, Result};
 
 /// What a broker can do; the metadata API shows these names (contract 2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -254,7 +254,7 @@ pub struct Closed;
 
 /// A message broker.
 #[async_trait]
-pub trait PubSub: Send + Sync + 'static {
+pub trait PubSub: Component {
     /// What works here.
     fn capabilities(&self) -> &'static [Capability];
 
@@ -277,15 +277,4 @@ pub trait PubSub: Send + Sync + 'static {
     /// # Errors
     /// Where it cannot be opened at all; later failures are retried inside the component.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries>;
-
-    /// Whether the broker answers.
-    ///
-    /// # Errors
-    /// The broker's.
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Releases what the component holds; subscriptions end.
-    async fn close(&self) {}
 }

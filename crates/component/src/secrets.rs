@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::{Result, capabilities, capabilities::Set};
+use crate::{Component, Result, capabilities, capabilities::Set};
 
 capabilities! {
     /// What a secret store can do beyond reading a single value (contract 2.6).
@@ -22,7 +22,7 @@ pub type Secret = BTreeMap<String, String>;
 
 /// A store of secrets.
 #[async_trait]
-pub trait SecretStore: Send + Sync + 'static {
+pub trait SecretStore: Component {
     /// What works here.
     fn capabilities(&self) -> Capabilities;
 
@@ -37,15 +37,4 @@ pub trait SecretStore: Send + Sync + 'static {
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] where the store cannot list.
     async fn all(&self, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, Secret>>;
-
-    /// Whether the backend answers.
-    ///
-    /// # Errors
-    /// The backend's.
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Releases what the component holds.
-    async fn close(&self) {}
 }

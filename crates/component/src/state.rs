@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream};
 
-use crate::{Error, Result, capabilities, capabilities::Set, error::all_of, query::Query};
+use crate::{
+    Component, Error, Result, capabilities, capabilities::Set, error::all_of, query::Query,
+};
 
 capabilities! {
     /// What a state store can do; the metadata API shows these names (contract 2.6, 14).
@@ -169,7 +171,7 @@ pub const WRITES_AT_ONCE: usize = 10;
 /// A store of keys and values. Requests are lent, so that a call which is not repeated copies nothing. Every future is
 /// cancel-safe: a cancelled one discards its connection.
 #[async_trait]
-pub trait StateStore: Send + Sync + 'static {
+pub trait StateStore: Component {
     /// What works here; the one statement that callers decide by.
     fn capabilities(&self) -> Capabilities;
 
@@ -275,17 +277,6 @@ pub trait StateStore: Send + Sync + 'static {
     async fn keys_like(&self, _request: &KeysLikeRequest) -> Result<KeysLikeResponse> {
         Err(Error::unsupported("listing keys"))
     }
-
-    /// Whether the backend answers.
-    ///
-    /// # Errors
-    /// The backend's.
-    async fn ping(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Releases what the component holds; calls after it fail.
-    async fn close(&self) {}
 }
 
 /// Writes side by side what has different keys, and in order what has the same.

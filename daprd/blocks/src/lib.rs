@@ -1,10 +1,13 @@
 //! Building blocks that only wrap a component call: each owns its loaded components, and adds what upstream's runtime
 //! adds to them (key prefixes, scopes, encryption, policies, metrics). They know nothing of the public API.
 
-mod call;
+mod calls;
+pub mod intake;
 pub mod loading;
+pub mod registry;
 pub mod secrets;
-mod slots;
 pub mod state;
 
+pub use intake::Intake;
 pub use loading::{Declared, Listed, LoadError, Owner};
+pub use registry::{Kind, Loaded, Missing, Registry};

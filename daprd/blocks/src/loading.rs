@@ -5,6 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use component::{Instance, Lent, Metadata, Open, Spawn};
 
+use crate::calls;
+
 /// A component resource whose secrets and templates are resolved: what its owner opens.
 #[derive(Clone)]
 pub struct Declared {
@@ -46,11 +48,12 @@ impl Declared {
         )
     }
 
-    /// Runs a constructor within the component's time limit.
+    /// Runs a constructor within the component's time limit; a panic in it is its error.
     pub async fn within_limit<T>(
         &self,
         opening: impl Future<Output = component::Result<T>>,
     ) -> Result<T, LoadError> {
+        let opening = calls::guarded(&self.name, "init", opening);
         match tokio::time::timeout(self.init_timeout, opening).await {
             Ok(Ok(opened)) => Ok(opened),
             Ok(Err(error)) => Err(self.failed(error)),

@@ -2,16 +2,22 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use component::{Catalog, SecretStore, secrets::Secret};
-use resiliency::{ComponentKind, Policies};
-use telemetry::Meter;
+use component::{SecretStore, secrets::Secret};
+use resiliency::ComponentKind;
 
 use crate::{
-    Declared, Listed, LoadError, Owner,
-    call::Calls,
-    slots::{Slot, Slots, drain},
+    Declared, Kind, Listed, LoadError, Loaded, Missing, Owner, Registry,
+    registry::{self, Called},
+};
+
+static SECRETS: Kind<dyn SecretStore> = Kind {
+    prefix: "secretstores.",
+    calls: Some(Called {
+        metrics: "secret",
+        policies: ComponentKind::Secretstore,
+    }),
+    family: |catalog| &catalog.secrets,
 };
 
 /// Why a secret could not be read.
@@ -28,17 +34,7 @@ pub enum Error {
     Denied { store: String, key: String },
     /// What the component said.
     #[error("{}", component::error::chain(.0))]
-    Component(#[source] component::Error),
-}
-
-/// What the secrets block is made of.
-pub struct Options {
-    pub catalog: Arc<Catalog>,
-    pub namespace: String,
-    /// Which secrets the app may read (contract 10.5).
-    pub scopes: crds::configuration::Secrets,
-    pub policies: Arc<ArcSwap<Policies>>,
-    pub meter: Meter,
+    Component(#[from] component::Error),
 }
 
 /// The loaded secret stores. Clones share them.
@@ -46,18 +42,16 @@ pub struct Options {
 pub struct Stores(Arc<Inner>);
 
 struct Inner {
-    options: Options,
-    slots: Slots<Arc<dyn SecretStore>>,
-    calls: Calls,
+    registry: Registry<dyn SecretStore>,
+    scopes: crds::configuration::Secrets,
 }
 
 impl Stores {
-    pub fn new(options: Options) -> Self {
-        let calls = Calls::new(&options.meter, "secret", &options.namespace);
+    /// `scopes` say which secrets the app may read (contract 10.5).
+    pub fn new(options: registry::Options, scopes: crds::configuration::Secrets) -> Self {
         Self(Arc::new(Inner {
-            options,
-            slots: Slots::default(),
-            calls,
+            registry: Registry::new(&SECRETS, options),
+            scopes,
         }))
     }
 
@@ -68,15 +62,15 @@ impl Stores {
         key: &str,
         metadata: &BTreeMap<String, String>,
     ) -> Result<Secret, Error> {
-        let slot = self.find(store)?;
+        let loaded = self.find(store)?;
         if !self.allows(store, key) {
             return Err(Error::Denied {
                 store: store.to_owned(),
                 key: key.to_owned(),
             });
         }
-        self.call(store, "get", || slot.store.secret(key, metadata))
-            .await
+        let read = || loaded.secret(key, metadata);
+        Ok(self.0.registry.call(&loaded, "get", read).await?)
     }
 
     /// Reads all secrets that the app may see.
@@ -85,101 +79,66 @@ impl Stores {
         store: &str,
         metadata: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, Secret>, Error> {
-        let slot = self.find(store)?;
-        let mut all = self
-            .call(store, "bulk_get", || slot.store.all(metadata))
-            .await?;
+        let loaded = self.find(store)?;
+        let read = || loaded.all(metadata);
+        let mut all = self.0.registry.call(&loaded, "bulk_get", read).await?;
         all.retain(|key, _| self.allows(store, key));
         Ok(all)
     }
 
     /// Reads one secret on behalf of a resource: scopes bind the app, not its configuration.
     pub async fn for_resource(&self, store: &str, key: &str) -> Result<Secret, Error> {
-        let slot = self.find(store)?;
+        let loaded = self.find(store)?;
         let metadata = BTreeMap::new();
-        self.call(store, "get", || slot.store.secret(key, &metadata))
-            .await
+        let read = || loaded.secret(key, &metadata);
+        Ok(self.0.registry.call(&loaded, "get", read).await?)
     }
 
     /// Whether a store of that name is loaded.
     pub fn contains(&self, store: &str) -> bool {
-        self.0.slots.find(store).is_some()
+        self.0.registry.find(store).is_ok()
     }
 
     fn allows(&self, store: &str, key: &str) -> bool {
-        self.0.options.scopes.allows(store, key)
+        self.0.scopes.allows(store, key)
     }
 
-    fn find(&self, store: &str) -> Result<Arc<Slot<Arc<dyn SecretStore>>>, Error> {
-        if let Some(slot) = self.0.slots.find(store) {
-            return Ok(slot);
-        }
-        Err(if self.0.slots.is_empty() {
-            Error::NotConfigured
-        } else {
-            Error::NotFound {
-                store: store.to_owned(),
-            }
-        })
-    }
-
-    async fn call<T, F, Fut>(&self, store: &str, operation: &str, attempt: F) -> Result<T, Error>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, component::Error>>,
-    {
-        let policies = self.0.options.policies.load();
-        let policy = policies.component_outbound(store, ComponentKind::Secretstore);
+    fn find(&self, store: &str) -> Result<Arc<Loaded<dyn SecretStore>>, Error> {
         self.0
-            .calls
-            .run(&policy, store, operation, attempt)
-            .await
-            .map_err(Error::Component)
+            .registry
+            .find(store)
+            .map_err(|missing| match missing {
+                Missing::NotConfigured => Error::NotConfigured,
+                Missing::NotFound => Error::NotFound {
+                    store: store.to_owned(),
+                },
+            })
     }
 }
 
 #[async_trait]
 impl Owner for Stores {
     fn prefix(&self) -> &'static str {
-        "secretstores."
+        SECRETS.prefix
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
-        let component_type = declared.type_below(self.prefix());
-        let opening = self.0.options.catalog.secrets.open(
-            &component_type,
-            &declared.version,
-            declared.open(),
-        );
-        let store = declared.within_limit(opening).await?;
+        let store = self.0.registry.open(&declared).await?;
         let capabilities = store.capabilities().names().collect();
-        if let Some(old) = self.0.slots.put(declared.listed(capabilities), store) {
-            close(old).await;
-        }
+        let listed = declared.listed(capabilities);
+        self.0.registry.replace(listed, store, ()).await;
         Ok(())
     }
 
     async fn remove(&self, name: &str) {
-        if let Some(old) = self.0.slots.take(name) {
-            close(old).await;
-        }
+        self.0.registry.remove(name).await;
     }
 
     fn components(&self) -> Vec<Listed> {
-        self.0.slots.listed()
+        self.0.registry.listed()
     }
 
     async fn close(&self) {
-        for slot in self.0.slots.take_all() {
-            close(slot).await;
-        }
+        self.0.registry.close().await;
     }
-}
-
-async fn close(slot: Arc<Slot<Arc<dyn SecretStore>>>) {
-    drain(slot, |store| {
-        let store = Arc::clone(store);
-        async move { store.close().await }
-    })
-    .await;
 }

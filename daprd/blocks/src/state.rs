@@ -8,27 +8,32 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use component::{
-    Catalog, Metadata, StateStore,
+    Metadata, StateStore,
     state::{
         BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
         QueryRequest, QueryResponse, SetRequest,
     },
 };
-use resiliency::{ComponentKind, Policies};
-use telemetry::Meter;
-use tokio::sync::watch;
+use resiliency::ComponentKind;
 
 use crate::{
-    Declared, Listed, LoadError, Owner,
-    call::Calls,
-    slots::{Slot, Slots, drain},
+    Declared, Kind, Listed, LoadError, Loaded, Missing, Owner, Registry,
+    registry::{self, Called},
 };
 use encryption::Encryption;
 pub use key_prefix::KeyPrefix;
 pub use raw::Raw;
+
+static STATE: Kind<dyn StateStore> = Kind {
+    prefix: "state.",
+    calls: Some(Called {
+        metrics: "state",
+        policies: ComponentKind::Statestore,
+    }),
+    family: |catalog| &catalog.state,
+};
 
 /// Why a state call failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,38 +73,28 @@ impl From<component::Error> for Error {
     }
 }
 
-/// What the state block is made of.
-pub struct Options {
-    pub catalog: Arc<Catalog>,
-    pub app_id: String,
-    pub namespace: String,
-    pub policies: Arc<ArcSwap<Policies>>,
-    pub meter: Meter,
-}
-
 /// The loaded state stores. Clones share them.
 #[derive(Clone)]
 pub struct Stores(Arc<Inner>);
 
 struct Inner {
-    options: Options,
-    slots: Slots<Store>,
-    calls: Calls,
-    changes: watch::Sender<raw::Changes>,
+    registry: Registry<dyn StateStore, Keeping>,
+    app_id: String,
+    namespace: String,
 }
 
-struct Store {
-    component: Arc<dyn StateStore>,
+/// A loaded store with how its keys and values are kept.
+type Store = Loaded<dyn StateStore, Keeping>;
+
+/// How the sidecar keeps keys and values in a store.
+struct Keeping {
+    /// What the component is configured with.
     metadata: Metadata,
     prefix: KeyPrefix,
     encryption: Option<Encryption>,
 }
 
-impl Store {
-    fn has(&self, capability: Capability) -> bool {
-        self.component.capabilities().contains(capability)
-    }
-
+impl Keeping {
     fn seal(&self, request: &mut SetRequest) -> Result<(), component::Error> {
         if let Some(encryption) = &self.encryption {
             request.value = encryption.seal(&request.value)?;
@@ -126,13 +121,12 @@ impl Store {
 }
 
 impl Stores {
-    pub fn new(options: Options) -> Self {
-        let calls = Calls::new(&options.meter, "state", &options.namespace);
+    /// The stores of the app `app_id`, whose keys begin with what it or a store's `keyPrefix` says.
+    pub fn new(options: registry::Options, app_id: String) -> Self {
         Self(Arc::new(Inner {
-            options,
-            slots: Slots::default(),
-            calls,
-            changes: watch::Sender::default(),
+            namespace: options.namespace.clone(),
+            registry: Registry::new(&STATE, options),
+            app_id,
         }))
     }
 
@@ -149,23 +143,26 @@ impl Stores {
     /// # Errors
     /// As [`Stores::check`].
     pub fn has(&self, store: &str, capability: Capability) -> Result<bool, Error> {
-        Ok(self.find(store)?.store.has(capability))
+        let found = self.find(store)?;
+        Ok(has(&found, capability))
     }
 
     /// Whether a store's values are encrypted by the sidecar.
     pub fn is_encrypted(&self, store: &str) -> bool {
-        let slot = self.0.slots.find(store);
-        slot.is_some_and(|slot| slot.store.encryption.is_some())
+        let found = self.0.registry.find(store);
+        found.is_ok_and(|found| found.beside.encryption.is_some())
     }
 
     /// Reads a key; `request.key` is the caller's.
     pub async fn get(&self, store: &str, mut request: GetRequest) -> Result<Option<Item>, Error> {
-        let slot = self.find(store)?;
-        request.key = slot.store.prefix.apply(store, &request.key)?;
+        let found = self.find(store)?;
+        request.key = found.beside.prefix.apply(store, &request.key)?;
         let item = self
-            .call(store, "get", || slot.store.component.get(&request))
+            .0
+            .registry
+            .call(&found, "get", || found.get(&request))
             .await?;
-        Ok(slot.store.open(item)?)
+        Ok(found.beside.open(item)?)
     }
 
     /// Reads several keys; rows carry the caller's keys.
@@ -175,33 +172,39 @@ impl Stores {
         mut requests: Vec<GetRequest>,
         parallelism: usize,
     ) -> Result<Vec<BulkItem>, Error> {
-        let slot = self.find(store)?;
+        let found = self.find(store)?;
         for request in &mut requests {
-            request.key = slot.store.prefix.apply(store, &request.key)?;
+            request.key = found.beside.prefix.apply(store, &request.key)?;
         }
         let rows = self
-            .call(store, "bulk_get", || {
-                slot.store.component.bulk_get(&requests, parallelism)
+            .0
+            .registry
+            .call(&found, "bulk_get", || {
+                found.bulk_get(&requests, parallelism)
             })
             .await?;
         Ok(rows
             .into_iter()
-            .map(|row| slot.store.open_row(row))
+            .map(|row| found.beside.open_row(row))
             .collect())
     }
 
     /// Writes one or several keys.
     pub async fn save(&self, store: &str, mut requests: Vec<SetRequest>) -> Result<(), Error> {
-        let slot = self.find(store)?;
+        let found = self.find(store)?;
         for request in &mut requests {
-            request.key = slot.store.prefix.apply(store, &request.key)?;
-            slot.store.seal(request)?;
+            request.key = found.beside.prefix.apply(store, &request.key)?;
+            found.beside.seal(request)?;
         }
-        let component = &slot.store.component;
         if let [request] = requests.as_slice() {
-            self.call(store, "set", || component.set(request)).await?;
+            self.0
+                .registry
+                .call(&found, "set", || found.set(request))
+                .await?;
         } else {
-            self.call(store, "set", || component.bulk_set(&requests))
+            self.0
+                .registry
+                .call(&found, "set", || found.bulk_set(&requests))
                 .await?;
         }
         Ok(())
@@ -209,9 +212,11 @@ impl Stores {
 
     /// Deletes one key.
     pub async fn delete(&self, store: &str, mut request: DeleteRequest) -> Result<(), Error> {
-        let slot = self.find(store)?;
-        request.key = slot.store.prefix.apply(store, &request.key)?;
-        self.call(store, "delete", || slot.store.component.delete(&request))
+        let found = self.find(store)?;
+        request.key = found.beside.prefix.apply(store, &request.key)?;
+        self.0
+            .registry
+            .call(&found, "delete", || found.delete(&request))
             .await?;
         Ok(())
     }
@@ -222,14 +227,14 @@ impl Stores {
         store: &str,
         mut requests: Vec<DeleteRequest>,
     ) -> Result<(), Error> {
-        let slot = self.find(store)?;
+        let found = self.find(store)?;
         for request in &mut requests {
-            request.key = slot.store.prefix.apply(store, &request.key)?;
+            request.key = found.beside.prefix.apply(store, &request.key)?;
         }
-        self.call(store, "bulk_delete", || {
-            slot.store.component.bulk_delete(&requests)
-        })
-        .await?;
+        self.0
+            .registry
+            .call(&found, "bulk_delete", || found.bulk_delete(&requests))
+            .await?;
         Ok(())
     }
 
@@ -240,8 +245,8 @@ impl Stores {
         mut operations: Vec<Operation>,
         metadata: BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let slot = self.transactional(store)?;
-        let most = slot.store.component.max_transaction_operations().await;
+        let found = self.transactional(store)?;
+        let most = found.max_transaction_operations().await;
         if let Some(most) = most.filter(|most| operations.len() > *most) {
             return Err(Error::TooManyOperations {
                 store: store.to_owned(),
@@ -252,18 +257,20 @@ impl Stores {
         for operation in &mut operations {
             match operation {
                 Operation::Upsert(request) => {
-                    request.key = slot.store.prefix.apply(store, &request.key)?;
-                    slot.store.seal(request)?;
+                    request.key = found.beside.prefix.apply(store, &request.key)?;
+                    found.beside.seal(request)?;
                 }
                 Operation::Delete(request) => {
-                    request.key = slot.store.prefix.apply(store, &request.key)?;
+                    request.key = found.beside.prefix.apply(store, &request.key)?;
                 }
             }
         }
-        self.call(store, "transaction", || {
-            slot.store.component.transact(&operations, &metadata)
-        })
-        .await?;
+        self.0
+            .registry
+            .call(&found, "transaction", || {
+                found.transact(&operations, &metadata)
+            })
+            .await?;
         Ok(())
     }
 
@@ -277,127 +284,91 @@ impl Stores {
 
     /// Answers a JSON query; rows carry the caller's keys.
     pub async fn query(&self, store: &str, request: QueryRequest) -> Result<QueryResponse, Error> {
-        let slot = self.find(store)?;
-        if !slot.store.has(Capability::QueryApi) || slot.store.encryption.is_some() {
+        let found = self.find(store)?;
+        if !has(&found, Capability::QueryApi) || found.beside.encryption.is_some() {
             return Err(Error::QueriesUnsupported {
                 store: store.to_owned(),
             });
         }
         let mut response = self
-            .call(store, "query", || slot.store.component.query(&request))
+            .0
+            .registry
+            .call(&found, "query", || found.query(&request))
             .await?;
         response.items = response
             .items
             .into_iter()
-            .map(|row| slot.store.open_row(row))
+            .map(|row| found.beside.open_row(row))
             .collect();
         Ok(response)
     }
 
-    fn transactional(&self, store: &str) -> Result<Arc<Slot<Store>>, Error> {
-        let slot = self.find(store)?;
-        if slot.store.has(Capability::Transactional) {
-            return Ok(slot);
+    fn transactional(&self, store: &str) -> Result<Arc<Store>, Error> {
+        let found = self.find(store)?;
+        if has(&found, Capability::Transactional) {
+            return Ok(found);
         }
         Err(Error::TransactionsUnsupported {
             store: store.to_owned(),
         })
     }
 
-    fn find(&self, store: &str) -> Result<Arc<Slot<Store>>, Error> {
-        if let Some(slot) = self.0.slots.find(store) {
-            return Ok(slot);
-        }
-        let store = store.to_owned();
-        Err(if self.0.slots.is_empty() {
-            Error::NotConfigured { store }
-        } else {
-            Error::NotFound { store }
+    fn find(&self, store: &str) -> Result<Arc<Store>, Error> {
+        self.0.registry.find(store).map_err(|missing| {
+            let store = store.to_owned();
+            match missing {
+                Missing::NotConfigured => Error::NotConfigured { store },
+                Missing::NotFound => Error::NotFound { store },
+            }
         })
     }
+}
 
-    async fn call<T, F, Fut>(
-        &self,
-        store: &str,
-        operation: &str,
-        attempt: F,
-    ) -> Result<T, component::Error>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, component::Error>>,
-    {
-        let policies = self.0.options.policies.load();
-        let policy = policies.component_outbound(store, ComponentKind::Statestore);
-        self.0.calls.run(&policy, store, operation, attempt).await
-    }
+fn has(store: &Store, capability: Capability) -> bool {
+    store.capabilities().contains(capability)
 }
 
 /// A new store is opened, put in place, and only then the old one drained: no call ever finds none.
 #[async_trait]
 impl Owner for Stores {
     fn prefix(&self) -> &'static str {
-        "state."
+        STATE.prefix
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
-        let options = &self.0.options;
         let invalid =
             |error: Error| declared.failed(component::Error::invalid_metadata("keyPrefix", error));
         let prefix = KeyPrefix::parse(
             declared.metadata.text("keyPrefix"),
             &declared.name,
-            &options.app_id,
-            &options.namespace,
+            &self.0.app_id,
+            &self.0.namespace,
         )
         .map_err(invalid)?;
         let encryption = Encryption::from_metadata(&declared.metadata)
             .map_err(|error| declared.failed(error))?;
-        let component_type = declared.type_below(self.prefix());
-        let opening =
-            options
-                .catalog
-                .state
-                .open(&component_type, &declared.version, declared.open());
-        let component = declared.within_limit(opening).await?;
-        let listed = declared.listed(listed_capabilities(component.capabilities()));
-        let store = Store {
-            component,
+        let store = self.0.registry.open(&declared).await?;
+        let listed = declared.listed(listed_capabilities(store.capabilities()));
+        let keeping = Keeping {
             metadata: declared.metadata.clone(),
             prefix,
             encryption,
         };
-        let old = self.0.slots.put(listed, store);
-        self.changed(&declared.name);
-        if let Some(old) = old {
-            close(old).await;
-        }
+        self.0.registry.replace(listed, store, keeping).await;
         Ok(())
     }
 
     async fn remove(&self, name: &str) {
-        if let Some(old) = self.0.slots.take(name) {
-            self.changed(name);
-            close(old).await;
-        }
+        self.0.registry.remove(name).await;
     }
 
     fn components(&self) -> Vec<Listed> {
-        self.0.slots.listed()
+        self.0.registry.listed()
     }
 
     async fn close(&self) {
-        for slot in self.0.slots.take_all() {
-            close(slot).await;
-        }
+        self.0.registry.close().await;
     }
-}
-
-async fn close(slot: Arc<Slot<Store>>) {
-    drain(slot, |store| {
-        let component = Arc::clone(&store.component);
-        async move { component.close().await }
-    })
-    .await;
 }
 
 /// A store that can hold actors says so: entity tags and transactions are what actors need.

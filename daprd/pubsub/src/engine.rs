@@ -11,6 +11,8 @@ use std::{
 
 use app_channel::AppChannel;
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use blocks::Intake;
 use component::Catalog;
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -147,7 +149,7 @@ impl Engine {
         self.0.book.lock().listed()
     }
 
-    /// Adds or replaces a resource's subscription; it is opened soon, by [`Run::run`] or the next [`Engine::start`].
+    /// Adds or replaces a resource's subscription; it is opened soon, by [`Run::run`] or the next [`Intake::start`].
     ///
     /// # Errors
     /// [`Error::Rule`]; what was there before stays.
@@ -163,34 +165,6 @@ impl Engine {
     pub fn remove_subscription(&self, name: &str) {
         self.0.book.lock().withdraw(name);
         self.0.changed.notify_one();
-    }
-
-    /// The app takes events: asks it what it subscribes to, once, and opens every subscription. On return they are open, or
-    /// are tried again in the background.
-    pub async fn start(&self) {
-        if !self.0.options.app.is_configured() {
-            return;
-        }
-        let mut lines = self.0.lines.lock().await;
-        if lines.closed || lines.active {
-            return;
-        }
-        lines.active = true;
-        self.0.ask(&mut lines).await;
-        self.0.reconcile_all(&mut lines, Mode::Drain).await;
-    }
-
-    /// The app takes no events: closes its subscriptions once what is being delivered has ended, and, as long as the app is
-    /// healthy, what the broker has handed over already. Streams stay.
-    pub async fn stop(&self) {
-        let mut lines = self.0.lines.lock().await;
-        if !lines.active {
-            return;
-        }
-        lines.active = false;
-        let healthy = *self.0.options.app.health().borrow();
-        let how = if healthy { Mode::Drain } else { Mode::Leave };
-        self.0.reconcile_all(&mut lines, how).await;
     }
 
     /// Opens a streaming subscription.
@@ -233,7 +207,7 @@ impl Engine {
         self.0.changed.notify_one();
     }
 
-    /// Ends every subscription and stream; none opens again.
+    /// Ends every subscription and stream, with what was taken delivered; none opens again.
     async fn shut_down(&self) {
         let mut lines = self.0.lines.lock().await;
         lines.closed = true;
@@ -243,6 +217,42 @@ impl Engine {
         for (_, _, sink) in self.0.book.lock().streams(None) {
             sink.close();
         }
+        drop(lines);
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+/// Streams are open whatever the app's health is: somebody reads them.
+#[async_trait]
+impl Intake for Engine {
+    async fn start(&self) {
+        if !self.0.options.app.is_configured() {
+            return;
+        }
+        let mut lines = self.0.lines.lock().await;
+        if lines.closed || lines.active {
+            return;
+        }
+        lines.active = true;
+        self.0.ask(&mut lines).await;
+        self.0.reconcile_all(&mut lines, Mode::Drain).await;
+    }
+
+    /// What the broker has handed over already is delivered as long as the app is healthy.
+    async fn stop(&self) {
+        let mut lines = self.0.lines.lock().await;
+        if !lines.active {
+            return;
+        }
+        lines.active = false;
+        let healthy = *self.0.options.app.health().borrow();
+        let how = if healthy { Mode::Drain } else { Mode::Leave };
+        self.0.reconcile_all(&mut lines, how).await;
+    }
+
+    async fn drain(&self) {
+        self.shut_down().await;
     }
 }
 
@@ -435,14 +445,12 @@ pub struct Run(Engine);
 
 impl Run {
     /// Opens and closes subscriptions as resources and streams come and go, until shutdown; then drains and ends them all.
-    /// Whether the app takes events at all is said by [`Engine::start`] and [`Engine::stop`].
+    /// Whether the app takes events at all is said by [`Intake::start`] and [`Intake::stop`].
     pub fn run(self, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
         let engine = self.0;
         async move {
             shutdown.run_until_cancelled(engine.keep()).await;
             engine.shut_down().await;
-            engine.0.tasks.close();
-            engine.0.tasks.wait().await;
         }
     }
 }

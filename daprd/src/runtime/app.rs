@@ -1,20 +1,23 @@
 //! The app beside the sidecar: waiting for it, and what is open to it while it is healthy.
 
-use ::pubsub::Engine;
+use std::sync::Arc;
+
 use app_channel::{AppChannel, Probe};
+use blocks::Intake;
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::Runtime;
 
 impl Runtime<'_> {
-    /// Keeps the app's health, and the subscriptions open while it is healthy. The token that it answers is cancelled once
+    /// Keeps the app's health, and open while it is healthy what takes events in for it. The token that it answers is cancelled once
     /// the sidecar has done what it can to be ready: the app is found, and unless it is still to be asked for its health,
-    /// its subscriptions are open.
+    /// what it subscribes to is open.
     pub(super) fn follow_app(
         &self,
         app: &AppChannel,
         probe: Probe,
-        pubsub: &Engine,
+        intakes: &[Arc<dyn Intake>],
     ) -> CancellationToken {
         let settled = CancellationToken::new();
         let found = if probe.is_lasting() || !app.is_configured() {
@@ -23,7 +26,7 @@ impl Runtime<'_> {
             CancellationToken::new()
         };
         self.spawn("app health", probe.run(found, self.daemon.shutdown()));
-        let (mut health, pubsub, app) = (app.health(), pubsub.clone(), app.clone());
+        let (mut health, intakes, app) = (app.health(), intakes.to_vec(), app.clone());
         let begun = settled.clone();
         let (intake, ask_config) = (self.ending.intake_end(), self.settings.app.ask_config);
         self.spawn("app", async move {
@@ -39,15 +42,15 @@ impl Runtime<'_> {
                     );
                 }
                 while health.wait_for(|healthy| *healthy).await.is_ok() {
-                    pubsub.start().await;
+                    join_all(intakes.iter().map(|intake| intake.start())).await;
                     begun.cancel();
                     if health.wait_for(|healthy| !*healthy).await.is_err() {
                         return;
                     }
                     tracing::warn!(
-                        "the app is not healthy: its subscriptions are closed until it is"
+                        "the app is not healthy: nothing is taken in for it until it is"
                     );
-                    pubsub.stop().await;
+                    join_all(intakes.iter().map(|intake| intake.stop())).await;
                 }
             };
             intake.run_until_cancelled(follow).await;

@@ -4,6 +4,7 @@ use std::{os::unix::fs::MetadataExt, sync::Arc};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
+use blocks::registry;
 use component::{Catalog, Instance, Lent, Spawn};
 use crds::{Configuration, Kind};
 use resiliency::Policies;
@@ -45,6 +46,16 @@ impl Ground {
     pub fn resiliency_names(&self) -> Vec<String> {
         let all = self.resources.resiliencies.iter();
         all.map(|one| one.name().to_owned()).collect()
+    }
+
+    /// What the registries of components are made of.
+    pub fn registry(&self, namespace: &str) -> registry::Options {
+        registry::Options {
+            catalog: Arc::clone(&self.catalog),
+            namespace: namespace.to_owned(),
+            policies: Arc::clone(&self.policies),
+            meter: self.meter.clone(),
+        }
     }
 }
 

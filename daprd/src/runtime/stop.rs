@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 use api::operations::shutdown::Trigger;
+use blocks::Intake;
 use daemon::Daemon;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
 use values::GoDuration;
 
 use super::{Running, Runtime};
@@ -22,8 +24,6 @@ pub struct Ending {
     forced: CancellationToken,
     /// Nothing is taken from brokers any more once this is cancelled, and it stays so.
     intake: CancellationToken,
-    /// What had been taken has been delivered.
-    drained: CancellationToken,
 }
 
 impl Ending {
@@ -34,7 +34,6 @@ impl Ending {
             asked: CancellationToken::new(),
             forced: CancellationToken::new(),
             intake: tasks.child_token(),
-            drained: CancellationToken::new(),
             tasks,
         }
     }
@@ -64,19 +63,15 @@ impl Ending {
         })
     }
 
-    /// For the task of the subscriptions: the token that ends intake, and a guard to drop when everything is delivered.
-    pub fn intake(&self) -> (CancellationToken, DropGuard) {
-        (self.intake.clone(), self.drained.clone().drop_guard())
-    }
-
     /// Cancelled once nothing is to be taken in any more.
     pub fn intake_end(&self) -> CancellationToken {
         self.intake.clone()
     }
 
-    async fn close_intake(&self) {
+    /// Takes nothing in any more; on return what had been taken is delivered or given back.
+    async fn close_intake(&self, intakes: &[Arc<dyn Intake>]) {
         self.intake.cancel();
-        self.drained.cancelled().await;
+        join_all(intakes.iter().map(|intake| intake.drain())).await;
     }
 }
 
@@ -118,7 +113,7 @@ impl Runtime<'_> {
         };
         // What is being delivered may take as long as all of the period.
         let intake = async {
-            self.ending.close_intake().await;
+            self.ending.close_intake(&running.intakes).await;
             std::future::pending().await
         };
         tokio::select! {
@@ -134,7 +129,7 @@ impl Runtime<'_> {
     pub(super) async fn stop(&self, running: Running) -> Result<()> {
         let ordered = async {
             tracing::info!("dapr shutting down.");
-            self.ending.close_intake().await;
+            self.ending.close_intake(&running.intakes).await;
             self.servers.stop().await;
             let tasks = self.daemon.stop().await;
             if let Some(resolver) = running.resolver.swap(None) {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use component::{Instance, Lent, state::KeysLikeRequest};
+use arc_swap::ArcSwap;
+use component::{Catalog, Instance, Lent, state::KeysLikeRequest};
 use component_conformance::Tasks;
 use resiliency::Policies;
-use telemetry::MetricOptions;
+use telemetry::{Meter, MetricOptions};
 
 use super::*;
 
@@ -14,13 +15,13 @@ fn stores() -> Stores {
     component_builtin::register(&mut catalog).unwrap();
     let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
     let policies = Policies::compile(&[], meter.clone()).unwrap();
-    Stores::new(Options {
+    let options = registry::Options {
         catalog: Arc::new(catalog),
-        app_id: "app".into(),
         namespace: "ns".into(),
         policies: Arc::new(ArcSwap::new(policies)),
         meter,
-    })
+    };
+    Stores::new(options, "app".into())
 }
 
 fn declared(fields: &[(&str, &str)]) -> Declared {

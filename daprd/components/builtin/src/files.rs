@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use async_trait::async_trait;
 use component::{
-    Error, ErrorKind, Metadata, Result, SecretStore,
+    Component, Error, ErrorKind, Metadata, Result, SecretStore,
     secrets::{Capabilities, Capability, Secret},
 };
 use serde_json::Value;
@@ -111,6 +111,8 @@ fn flatten(name: &str, value: &Value, separator: &str, into: &mut Secret) {
         }
     }
 }
+
+impl Component for LocalFile {}
 
 #[async_trait]
 impl SecretStore for LocalFile {

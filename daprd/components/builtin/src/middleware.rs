@@ -2,13 +2,15 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use component::{Body, Error, HttpMiddleware, Metadata, Result, body, middleware::Next};
+use component::{Body, Component, Error, HttpMiddleware, Metadata, Result, body, middleware::Next};
 use http::{Request, Response, StatusCode, Uri, uri::PathAndQuery};
 use http_body_util::BodyExt;
 use regex::Regex;
 
 /// Turns request bodies into upper case, as they stream by: a demonstration.
 pub struct Uppercase;
+
+impl Component for Uppercase {}
 
 #[async_trait]
 impl HttpMiddleware for Uppercase {
@@ -95,6 +97,8 @@ fn rewrite(alias: &str, target: &str, path: &str) -> Option<String> {
     Some(rewritten)
 }
 
+impl Component for RouterAlias {}
+
 #[async_trait]
 impl HttpMiddleware for RouterAlias {
     async fn call(&self, mut request: Request<Body>, next: Next<'_>) -> Response<Body> {
@@ -132,6 +136,8 @@ impl RouterChecker {
         Ok(Self { rule })
     }
 }
+
+impl Component for RouterChecker {}
 
 #[async_trait]
 impl HttpMiddleware for RouterChecker {

@@ -3,7 +3,7 @@
 pub mod mdns;
 
 use async_trait::async_trait;
-use component::{Error, Metadata, NameResolver, Result, names::Target};
+use component::{Component, Error, Metadata, NameResolver, Result, names::Target};
 
 /// Internal gRPC port of a sidecar in Kubernetes (contract 9.6).
 const KUBERNETES_PORT: u16 = 50002;
@@ -77,6 +77,8 @@ impl Format {
         })
     }
 }
+
+impl Component for Format {}
 
 #[async_trait]
 impl NameResolver for Format {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use component::{
-    Open, PubSub, Result, Spawn,
+    Component, Open, PubSub, Result, Spawn,
     pubsub::{
         Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
         PublishRequest, SubscribeRequest, deliveries,
@@ -96,6 +96,13 @@ impl Acknowledge for Answer {
 }
 
 #[async_trait]
+impl Component for InMemory {
+    async fn close(&self) {
+        self.topics.lock().clear();
+    }
+}
+
+#[async_trait]
 impl PubSub for InMemory {
     fn capabilities(&self) -> &'static [Capability] {
         &[Capability::SubscribeWildcards]
@@ -127,10 +134,6 @@ impl PubSub for InMemory {
         let mut topics = self.topics.lock();
         topics.entry(request.topic).or_default().push(subscription);
         Ok(deliveries)
-    }
-
-    async fn close(&self) {
-        self.topics.lock().clear();
     }
 }
 

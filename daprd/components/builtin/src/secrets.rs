@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use component::{
-    Error, ErrorKind, Result, SecretStore,
+    Component, Error, ErrorKind, Result, SecretStore,
     secrets::{Capabilities, Secret},
 };
 
@@ -23,6 +23,8 @@ fn is_readable(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     !RESERVED.iter().any(|reserved| name.starts_with(reserved))
 }
+
+impl Component for Environment {}
 
 #[async_trait]
 impl SecretStore for Environment {

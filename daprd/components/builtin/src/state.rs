@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
-    Error, ErrorKind, Open, Result, Scope, StateStore,
+    Component, Error, ErrorKind, Open, Result, Scope, StateStore,
     state::{
         Capabilities, Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
         KeysLikeResponse, Operation, RequestMetadata, SetRequest,
@@ -165,6 +165,13 @@ fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {
 }
 
 #[async_trait]
+impl Component for InMemory {
+    async fn close(&self) {
+        self.scope.end();
+    }
+}
+
+#[async_trait]
 impl StateStore for InMemory {
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES.into()
@@ -206,10 +213,6 @@ impl StateStore for InMemory {
             });
             changes.collect()
         })
-    }
-
-    async fn close(&self) {
-        self.scope.end();
     }
 
     async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {

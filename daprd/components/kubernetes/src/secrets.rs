@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use component::{
-    Error, Open, Result, SecretStore,
+    Component, Error, Open, Result, SecretStore,
     secrets::{Capabilities, Secret},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret as Resource};
@@ -69,6 +69,8 @@ fn values(secret: Option<BTreeMap<String, ByteString>>) -> Secret {
         .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
         .collect()
 }
+
+impl Component for Kubernetes {}
 
 #[async_trait]
 impl SecretStore for Kubernetes {

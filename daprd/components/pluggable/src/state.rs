@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use component::{
-    Open, Result, StateStore,
+    Component, Open, Result, StateStore,
     state::{
         BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
         QueryRequest, QueryResponse, RequestMetadata, SetRequest,
@@ -81,6 +81,14 @@ impl Pluggable {
 
     fn client(&self) -> StateStoreClient<Caller> {
         StateStoreClient::new(self.caller.clone()).max_decoding_message_size(MOST_MESSAGE)
+    }
+}
+
+#[async_trait]
+impl Component for Pluggable {
+    async fn ping(&self) -> Result<()> {
+        let answer = self.client().ping(pb::PingRequest {}).await;
+        answer.map(drop).map_err(failure::plain)
     }
 }
 
@@ -170,10 +178,5 @@ impl StateStore for Pluggable {
             .max_decoding_message_size(MOST_MESSAGE);
         let answer = client.query(request).await;
         Ok(wire::answer(answer.map_err(failure::plain)?.into_inner()))
-    }
-
-    async fn ping(&self) -> Result<()> {
-        let answer = self.client().ping(pb::PingRequest {}).await;
-        answer.map(drop).map_err(failure::plain)
     }
 }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use component::{
-    Error, ErrorKind, Open, PubSub, Result, Spawn,
+    Component, Error, ErrorKind, Open, PubSub, Result, Spawn,
     fields::{Fields, MILLISECOND, SECOND},
     pubsub::{Capability, Deliveries, PublishRequest, SubscribeRequest, deliveries},
 };
@@ -146,6 +146,18 @@ impl Drop for Redis {
 }
 
 #[async_trait]
+impl Component for Redis {
+    async fn ping(&self) -> Result<()> {
+        self.client.ping().await
+    }
+
+    async fn close(&self) {
+        self.closed.cancel();
+        self.client.close();
+    }
+}
+
+#[async_trait]
 impl PubSub for Redis {
     fn capabilities(&self) -> &'static [Capability] {
         &[]
@@ -201,15 +213,6 @@ impl PubSub for Redis {
         };
         self.tasks.spawn(&self.name, Box::pin(run));
         Ok(deliveries)
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.client.ping().await
-    }
-
-    async fn close(&self) {
-        self.closed.cancel();
-        self.client.close();
     }
 }
 

@@ -9,7 +9,7 @@ mod several;
 
 use async_trait::async_trait;
 use component::{
-    Error, ErrorKind, Open, Result, StateStore,
+    Component, Error, ErrorKind, Open, Result, StateStore,
     error::all_of,
     state::{
         BulkItem, Capabilities, Capability, Consistency, DeleteRequest, GetRequest, Item,
@@ -190,6 +190,17 @@ fn expiry(milliseconds: i64) -> Option<String> {
 }
 
 #[async_trait]
+impl Component for Redis {
+    async fn ping(&self) -> Result<()> {
+        self.client.ping().await
+    }
+
+    async fn close(&self) {
+        self.client.close();
+    }
+}
+
+#[async_trait]
 impl StateStore for Redis {
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES.into()
@@ -267,13 +278,5 @@ impl StateStore for Redis {
             continuation = keys.last().cloned();
         }
         Ok(KeysLikeResponse { keys, continuation })
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.client.ping().await
-    }
-
-    async fn close(&self) {
-        self.client.close();
     }
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use component::{
-    Error, Open, Result, Scope, StateStore,
+    Component, Error, Open, Result, Scope, StateStore,
     error::all_of,
     state::{
         BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest,
@@ -149,6 +149,24 @@ async fn delete_expired(client: &Client, every: Duration) -> Result<usize> {
 }
 
 #[async_trait]
+impl Component for Sqlite {
+    async fn ping(&self) -> Result<()> {
+        self.client
+            .read(|connection| {
+                connection
+                    .query_row("SELECT 1", [], |_| Ok(()))
+                    .map_err(|error| failure("the database does not answer", error))
+            })
+            .await
+    }
+
+    async fn close(&self) {
+        self.scope.end();
+        self.client.close().await;
+    }
+}
+
+#[async_trait]
 impl StateStore for Sqlite {
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES.into()
@@ -215,20 +233,5 @@ impl StateStore for Sqlite {
         self.client
             .read(move |connection| statements.list(connection, &request))
             .await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.client
-            .read(|connection| {
-                connection
-                    .query_row("SELECT 1", [], |_| Ok(()))
-                    .map_err(|error| failure("the database does not answer", error))
-            })
-            .await
-    }
-
-    async fn close(&self) {
-        self.scope.end();
-        self.client.close().await;
     }
 }

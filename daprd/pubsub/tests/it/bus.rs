@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use component::{
-    Catalog, Fields, PubSub, Registration, Result,
+    Catalog, Component, Fields, PubSub, Registration, Result,
     pubsub::{
         Ack, Acknowledge, Capability, Deliveries, Delivery, DeliverySender, Message, Outcome,
         PublishRequest, SubscribeRequest, deliveries,
@@ -112,6 +112,8 @@ impl Acknowledge for Settle {
         let _ = self.1.send((self.0, None));
     }
 }
+
+impl Component for Bus {}
 
 #[async_trait]
 impl PubSub for Bus {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use component::{Error, ErrorKind, NameResolver, Open, Result, names::Target};
+use component::{Component, Error, ErrorKind, NameResolver, Open, Result, names::Target};
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -154,6 +154,17 @@ impl Known {
 }
 
 #[async_trait]
+impl Component for Mdns {
+    async fn close(&self) {
+        // Says goodbye, so that others forget this instance at once, then ends the daemon's thread.
+        if let Ok(status) = self.daemon.unregister(&self.own_name) {
+            let _ = tokio::time::timeout(RESOLVE_TIMEOUT, status.recv_async()).await;
+        }
+        let _ = self.daemon.shutdown();
+    }
+}
+
+#[async_trait]
 impl NameResolver for Mdns {
     async fn resolve(&self, target: &Target) -> Result<String> {
         let mut changes = self.known.changed.subscribe();
@@ -174,14 +185,6 @@ impl NameResolver for Mdns {
                 format!("couldn't find service: {}", target.app_id),
             )
         })
-    }
-
-    async fn close(&self) {
-        // Says goodbye, so that others forget this instance at once, then ends the daemon's thread.
-        if let Ok(status) = self.daemon.unregister(&self.own_name) {
-            let _ = tokio::time::timeout(RESOLVE_TIMEOUT, status.recv_async()).await;
-        }
-        let _ = self.daemon.shutdown();
     }
 }
 

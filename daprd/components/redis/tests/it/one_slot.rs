@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use component::{
-    Result, StateStore,
+    Component, Result, StateStore,
     state::{
         Capabilities, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse,
         Operation, RequestMetadata, SetRequest,
@@ -24,6 +24,13 @@ fn tag(key: &mut String) {
 
 fn untag(key: String) -> String {
     key.strip_prefix(TAG).expect("the tag").to_owned()
+}
+
+#[async_trait]
+impl Component for OneSlot {
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
 }
 
 #[async_trait]
@@ -70,9 +77,5 @@ impl StateStore for OneSlot {
             keys: page.keys.into_iter().map(untag).collect(),
             continuation: page.continuation.map(untag),
         })
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.0.ping().await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use component::{
-    Catalog, ErrorKind, StateStore,
+    Catalog, Component, ErrorKind, StateStore,
     state::{GetRequest, Operation, SetRequest},
 };
 use component_conformance::{fields, open, state, table};

@@ -1,8 +1,9 @@
-//! One component call: under its policy, counted and timed.
+//! One component call: under its policy, counted and timed; a panic in it is its error.
 
-use std::{future::Future, time::Instant};
+use std::{future::Future, panic::AssertUnwindSafe, time::Instant};
 
 use component::{Error, ErrorKind};
+use futures::FutureExt;
 use resiliency::{Outcome, Policy, policy};
 use telemetry::{Counter, Histogram, Meter};
 
@@ -46,7 +47,7 @@ impl Calls {
     {
         let began = Instant::now();
         let result = policy
-            .run(|_| attempt(), |error: &Error| outcome(error))
+            .run(|_| guarded(component, operation, attempt()), outcome)
             .await
             .map_err(flatten);
         let success = if result.is_ok() { "true" } else { "false" };
@@ -55,6 +56,25 @@ impl Calls {
         self.latencies.observe_duration(&labels, began.elapsed());
         result
     }
+}
+
+/// Runs a call of a component; a panic in it is its error.
+pub async fn guarded<T>(
+    component: &str,
+    operation: &str,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let outcome = AssertUnwindSafe(call).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(panicked(component, operation)))
+}
+
+/// The panic itself is counted and logged where all are, by the program's hook; here it gets the name of its component.
+fn panicked(component: &str, operation: &str) -> Error {
+    tracing::error!(target: "dapr.runtime", "component {component} panicked in {operation}");
+    Error::new(
+        ErrorKind::Internal,
+        format!("component {component} panicked in {operation}"),
+    )
 }
 
 /// Failures of the caller's own making are answers: they neither retry nor count against the circuit breaker.

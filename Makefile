@@ -42,7 +42,7 @@ lint: ## formatting, clippy, syntax of scripts
 tidy: ## floors, names, file lengths, quirks, printed files
 	$(xtask) tidy
 
-gen: ## print the custom resource definitions anew
+gen: ## print the custom resource definitions and the pages anew
 	$(xtask) gen
 
 images: ## an image of each program, without a registry

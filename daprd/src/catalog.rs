@@ -2,22 +2,28 @@
 
 use std::path::Path;
 
-use component::Catalog;
+use component::{Catalog, catalog::Taken};
 
 /// The component types of this build.
-pub fn catalog() -> Catalog {
+///
+/// # Errors
+/// Where two families bring the same.
+pub fn catalog() -> Result<Catalog, Taken> {
     let mut catalog = Catalog::default();
-    component_builtin::register(&mut catalog);
+    component_builtin::register(&mut catalog)?;
     #[cfg(feature = "redis")]
-    component_redis::register(&mut catalog);
+    component_redis::register(&mut catalog)?;
     #[cfg(feature = "sql")]
-    component_sql::register(&mut catalog);
+    component_sql::register(&mut catalog)?;
     #[cfg(feature = "kubernetes")]
-    component_kubernetes::register(&mut catalog);
-    catalog
+    component_kubernetes::register(&mut catalog)?;
+    Ok(catalog)
 }
 
 /// Adds the types that the sockets of `folder` serve. Later sockets are not seen (contract 15).
 pub async fn discover(folder: &Path, catalog: &mut Catalog) {
     component_pluggable::discover(folder, catalog).await;
 }
+
+#[cfg(all(test, feature = "allcomponents"))]
+mod page;

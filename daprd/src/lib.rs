@@ -7,6 +7,7 @@ mod flags;
 mod host;
 mod identity;
 mod inventory;
+mod lent;
 mod middleware;
 mod names;
 mod readiness;

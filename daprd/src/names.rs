@@ -15,7 +15,7 @@ pub async fn open(
     catalog: &Catalog,
     configured: Option<&NameResolution>,
     mode: Mode,
-    mut open: Open,
+    open: impl FnOnce(&str, Metadata) -> Open,
 ) -> Result<Arc<dyn NameResolver>> {
     let configured = configured.filter(|it| !it.component.is_empty());
     let (name, version) = match configured {
@@ -23,10 +23,10 @@ pub async fn open(
         None if mode == Mode::Kubernetes => ("kubernetes".to_owned(), "v1".to_owned()),
         None => ("mdns".to_owned(), "v1".to_owned()),
     };
-    open.metadata =
+    let metadata =
         configured.map_or_else(Metadata::default, |it| fields(it.configuration.as_ref()));
-    open.name = name.clone();
-    let resolver = catalog.names.open(&name, &version, open).await?;
+    let resolver = catalog.names.open(&name, &version, open(&name, metadata));
+    let resolver = resolver.await?;
     tracing::info!("Initialized name resolution to {name}");
     Ok(resolver)
 }

@@ -3,6 +3,7 @@
 //! Beside them stands what every test of a real server needs: [`ports`].
 #![deny(missing_docs)]
 
+pub mod fields;
 pub mod ports;
 pub mod pubsub;
 pub mod secrets;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use component::{ErrorKind, SecretStore, secrets::Capability};
+use component::{
+    ErrorKind, SecretStore,
+    secrets::{Capabilities, Capability},
+};
 
 /// Runs the suite; `known` is a secret that the store has, with one key and its value.
 ///
@@ -13,6 +16,7 @@ pub async fn suite(
     table: &[Capability],
     (name, key, value): (&str, &str, &str),
 ) {
+    let table: Capabilities = table.iter().copied().collect();
     assert_eq!(store.capabilities(), table, "declares what the table says");
     let metadata = BTreeMap::new();
     let secret = store

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use component::{Instance, Metadata, Open, Spawn};
+use component::{Instance, Lent, Metadata, Open, Spawn};
 use tokio::task::JoinSet;
 
 /// Owns the loops of the components under test; dropping it ends them.
@@ -20,13 +20,15 @@ impl Spawn for Tasks {
 
 /// The arguments of a constructor: the component `name` in a sidecar of the app `conformance`.
 pub fn open(name: &str, metadata: &[(&str, &str)]) -> Open {
-    Open {
-        name: name.to_owned(),
-        metadata: Metadata::from_iter(metadata.iter().copied()),
-        instance: Arc::new(Instance {
-            app_id: "conformance".to_owned(),
-            ..Instance::default()
-        }),
-        tasks: Arc::new(Tasks::default()),
-    }
+    let instance = Instance {
+        app_id: "conformance".to_owned(),
+        ..Instance::default()
+    };
+    Open::new(
+        name,
+        Metadata::from_iter(metadata.iter().copied()),
+        Arc::new(instance),
+        Arc::new(Tasks::default()),
+        Lent::default(),
+    )
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use component::{
     Error, ErrorKind, Result, StateStore,
     state::{
-        Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest, Operation,
-        QueryRequest, SetRequest,
+        Capabilities, Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
+        Operation, QueryRequest, SetRequest,
     },
 };
 use tokio::time::Instant;
@@ -23,13 +23,14 @@ const TTL: &str = "ttlInSeconds";
 /// # Panics
 /// With the name of the case that failed.
 pub async fn suite(store: &dyn StateStore, table: &[Capability]) {
+    let table: Capabilities = table.iter().copied().collect();
     assert_eq!(store.capabilities(), table, "declares what the table says");
     store.ping().await.expect("answers a ping");
     let suite = Suite {
         store,
         prefix: format!("conformance||{}||", Uuid::new_v4().simple()),
     };
-    let has = |capability| table.contains(&capability);
+    let has = |capability| table.contains(capability);
     suite.values().await;
     suite.bulk().await;
     suite.tags(has(Capability::Etag)).await;
@@ -83,7 +84,7 @@ impl Suite<'_> {
 
     async fn item(&self, key: &str) -> Option<Item> {
         self.store
-            .get(self.read(key))
+            .get(&self.read(key))
             .await
             .expect("a key is read, or is absent")
     }
@@ -93,7 +94,7 @@ impl Suite<'_> {
     }
 
     async fn save(&self, request: SetRequest) {
-        self.store.set(request).await.expect("a key is written");
+        self.store.set(&request).await.expect("a key is written");
     }
 
     async fn values(&self) {
@@ -122,7 +123,7 @@ impl Suite<'_> {
         let stored: serde_json::Value = serde_json::from_slice(&stored).expect("values: json");
         assert_eq!(stored, expected, "values: json keeps its meaning");
         for round in ["once", "twice"] {
-            let gone = self.store.delete(self.remove("v", None)).await;
+            let gone = self.store.delete(&self.remove("v", None)).await;
             gone.unwrap_or_else(|error| panic!("values: deleting {round}: {error}"));
             assert_eq!(self.value("v").await, None, "values: deleted {round}");
         }
@@ -130,10 +131,10 @@ impl Suite<'_> {
 
     async fn bulk(&self) {
         let written = vec![self.set("b1", "1"), self.set("b2", "2")];
-        self.store.bulk_set(written).await.expect("bulk: written");
+        self.store.bulk_set(&written).await.expect("bulk: written");
         let keys = ["b2", "absent", "b1", "b2"];
-        let requests = keys.map(|key| self.read(key)).into();
-        let rows = self.store.bulk_get(requests, 2).await.expect("bulk: read");
+        let requests = keys.map(|key| self.read(key));
+        let rows = self.store.bulk_get(&requests, 2).await.expect("bulk: read");
         let found: Vec<_> = rows
             .into_iter()
             .map(|row| {
@@ -154,8 +155,32 @@ impl Suite<'_> {
         ]
         .map(|(key, value)| (key.to_owned(), value.map(Bytes::from)));
         assert_eq!(found, expected, "bulk: in the order asked for");
+        // More than are under way at once, and one key of them several times: the last of it counts.
+        let mut many: Vec<_> = (0..40)
+            .map(|number| self.set(&format!("m{number}"), &number.to_string()))
+            .collect();
+        many.extend((0..40).map(|number| self.set("b1", &number.to_string())));
+        self.store.bulk_set(&many).await.expect("bulk: many");
+        for number in 0..40 {
+            let value = self.value(&format!("m{number}")).await;
+            assert_eq!(value, Some(number.to_string().into()), "bulk: m{number}");
+        }
+        assert_eq!(
+            self.value("b1").await.as_deref(),
+            Some(&b"39"[..]),
+            "bulk: in order"
+        );
+        let many: Vec<_> = (0..40)
+            .map(|number| self.remove(&format!("m{number}"), None))
+            .collect();
+        self.store.bulk_delete(&many).await.expect("bulk: many go");
+        assert_eq!(self.value("m39").await, None, "bulk: many are gone");
+        self.store.bulk_set(&[]).await.expect("bulk: none");
+        self.store.bulk_delete(&[]).await.expect("bulk: none");
+        let none = self.store.bulk_get(&[], 0).await.expect("bulk: none");
+        assert!(none.is_empty(), "bulk: none");
         let gone = vec![self.remove("b1", None), self.remove("b2", None)];
-        self.store.bulk_delete(gone).await.expect("bulk: deleted");
+        self.store.bulk_delete(&gone).await.expect("bulk: deleted");
         assert_eq!(self.value("b1").await, None, "bulk: gone");
     }
 
@@ -175,29 +200,33 @@ impl Suite<'_> {
         self.save(update.clone()).await;
         let second = self.item("t").await.and_then(|item| item.etag);
         assert_ne!(first, second, "tags: a write changes it");
-        refused(self.store.set(update).await, LOST, "tags: an old one loses");
+        refused(
+            self.store.set(&update).await,
+            LOST,
+            "tags: an old one loses",
+        );
         assert_eq!(
             self.value("t").await.as_deref(),
             Some(&b"2"[..]),
             "tags: nothing written"
         );
-        let stale = self.store.delete(self.remove("t", first.clone())).await;
+        let stale = self.store.delete(&self.remove("t", first.clone())).await;
         refused(stale, LOST, "tags: an old one does not delete");
         let mut foreign = self.set("t", "3");
         foreign.etag = Some("\u{1f600} no tag".to_owned());
         refused(
-            self.store.set(foreign).await,
+            self.store.set(&foreign).await,
             &[ErrorKind::EtagInvalid, ErrorKind::EtagMismatch],
             "tags: one that was never issued",
         );
-        let current = self.store.delete(self.remove("t", second.clone())).await;
+        let current = self.store.delete(&self.remove("t", second.clone())).await;
         current.expect("tags: the current one deletes");
-        let absent = self.store.delete(self.remove("t", second.clone())).await;
+        let absent = self.store.delete(&self.remove("t", second.clone())).await;
         refused(absent, LOST, "tags: nothing to delete any more");
         let mut late = self.set("t", "4");
         late.etag = second;
         refused(
-            self.store.set(late).await,
+            self.store.set(&late).await,
             LOST,
             "tags: nothing to update any more",
         );
@@ -206,7 +235,7 @@ impl Suite<'_> {
         loser.etag = first;
         let several = vec![loser, self.set("t2", "6")];
         refused(
-            self.store.bulk_set(several).await,
+            self.store.bulk_set(&several).await,
             LOST,
             "tags: one of several loses",
         );
@@ -215,8 +244,20 @@ impl Suite<'_> {
             Some(&b"6"[..]),
             "tags: and the others are written"
         );
+        let mut stale = self.remove("t2", None);
+        stale.etag = self.item("t2").await.and_then(|item| item.etag);
+        self.save(self.set("t2", "7")).await;
+        self.save(self.set("t3", "8")).await;
+        let several = [stale, self.remove("t3", None)];
+        refused(
+            self.store.bulk_delete(&several).await,
+            LOST,
+            "tags: one of several is not deleted",
+        );
+        assert!(self.value("t2").await.is_some(), "tags: it stays");
+        assert_eq!(self.value("t3").await, None, "tags: the others go");
         self.store
-            .delete(self.remove("t2", None))
+            .delete(&self.remove("t2", None))
             .await
             .expect("tags: t2 is deleted");
     }
@@ -229,14 +270,14 @@ impl Suite<'_> {
         first.concurrency = Concurrency::FirstWrite;
         self.save(first.clone()).await;
         refused(
-            self.store.set(first.clone()).await,
+            self.store.set(&first).await,
             LOST,
             "first write: only creates",
         );
         first.etag = self.item("f").await.and_then(|item| item.etag);
         self.save(first.clone()).await;
         refused(
-            self.store.set(first).await,
+            self.store.set(&first).await,
             LOST,
             "first write: the second loses",
         );
@@ -257,7 +298,7 @@ impl Suite<'_> {
             Operation::Upsert(self.set("x1", "2")),
             Operation::Delete(self.remove("x2", None)),
         ];
-        let done = self.store.transact(operations, BTreeMap::new()).await;
+        let done = self.store.transact(&operations, &BTreeMap::new()).await;
         if !supported {
             refused(done, UNSUPPORTED, "transactions: not declared");
             assert_eq!(
@@ -283,7 +324,7 @@ impl Suite<'_> {
             Operation::Delete(self.remove("x1", None)),
             Operation::Upsert(stale),
         ];
-        let lost = self.store.transact(operations, BTreeMap::new()).await;
+        let lost = self.store.transact(&operations, &BTreeMap::new()).await;
         refused(lost, LOST, "transactions: a step loses");
         assert_eq!(self.value("x3").await, None, "transactions: all or nothing");
         assert_eq!(
@@ -291,7 +332,7 @@ impl Suite<'_> {
             Some(&b"3"[..]),
             "transactions: nothing"
         );
-        let none = self.store.transact(Vec::new(), BTreeMap::new()).await;
+        let none = self.store.transact(&[], &BTreeMap::new()).await;
         none.expect("transactions: an empty one succeeds");
     }
 
@@ -305,7 +346,7 @@ impl Suite<'_> {
             request
         };
         for wrong in ["soon", "1.5", "-2", "99999999999999999999"] {
-            let error = self.store.set(with("l", wrong)).await.err();
+            let error = self.store.set(&with("l", wrong)).await.err();
             let error = error.unwrap_or_else(|| panic!("lifetimes: {wrong} is taken"));
             assert_eq!(
                 error.kind(),
@@ -364,7 +405,7 @@ impl Suite<'_> {
             };
             let mut found = Vec::new();
             for _ in 0..10 {
-                let page = self.store.keys_like(request.clone()).await?;
+                let page = self.store.keys_like(&request).await?;
                 let most = page_size.map_or(usize::MAX, |size| size as usize);
                 assert!(
                     page.keys.len() <= most,
@@ -399,7 +440,7 @@ impl Suite<'_> {
                 .collect();
             assert_eq!(found, expected, "listing: {pattern} in pages of {page:?}");
         }
-        let empty = self.store.keys_like(KeysLikeRequest::default()).await;
+        let empty = self.store.keys_like(&KeysLikeRequest::default()).await;
         if let Ok(page) = empty {
             assert!(
                 page.keys.is_empty(),
@@ -432,7 +473,7 @@ impl Suite<'_> {
     }
 
     async fn queries(&self, supported: bool) {
-        let answer = self.store.query(QueryRequest::default()).await;
+        let answer = self.store.query(&QueryRequest::default()).await;
         if !supported {
             refused(answer, UNSUPPORTED, "queries: not declared");
         }
@@ -445,11 +486,12 @@ impl Suite<'_> {
         }
         self.save(self.set("w", "0")).await;
         let etag = self.item("w").await.and_then(|item| item.etag);
-        let writes = (0..8).map(|writer| {
+        let requests = [0, 1, 2, 3, 4, 5, 6, 7].map(|writer| {
             let mut request = self.set("w", &writer.to_string());
             request.etag = etag.clone();
-            self.store.set(request)
+            request
         });
+        let writes = requests.iter().map(|request| self.store.set(request));
         let results = futures::future::join_all(writes).await;
         let won = results.iter().filter(|result| result.is_ok()).count();
         assert_eq!(won, 1, "writers meet: one wins");

@@ -1,17 +1,22 @@
-//! The catalog: which component types exist, and how each is opened. Filled by ordinary calls in one visible list.
+//! The catalog: which component types exist, what each can do and is configured with, and how it is opened. Filled by
+//! ordinary calls in one visible list. What is asked of it without opening anything is also what tools and documents show.
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
     Configuration, Error, ErrorKind, HttpMiddleware, InputBinding, Lock, NameResolver, Open,
     OutputBinding, PubSub, Result, SecretStore, StateStore,
+    capabilities::{Capability, Set},
+    fields::Fields,
 };
 
 /// The future of a constructor.
 pub type Opening<T> = Pin<Box<dyn Future<Output = Result<Arc<T>>> + Send>>;
 
+/// The version of a type that has only one.
+pub const FIRST_VERSION: &str = "v1";
+
 /// Every component type that this program knows.
-#[derive(Default)]
 pub struct Catalog {
     /// `state.*`
     pub state: Family<dyn StateStore>,
@@ -33,65 +38,267 @@ pub struct Catalog {
     pub middleware: Family<dyn HttpMiddleware>,
 }
 
-/// All types of one kind.
-pub struct Family<T: ?Sized> {
-    /// Keys are `name/version`, lower case.
-    constructors: BTreeMap<String, Arc<dyn Fn(Open) -> Opening<T> + Send + Sync>>,
-}
-
-impl<T: ?Sized> Default for Family<T> {
+impl Default for Catalog {
     fn default() -> Self {
         Self {
-            constructors: BTreeMap::new(),
+            state: Family::new("state"),
+            pubsub: Family::new("pubsub"),
+            input_bindings: Family::new("bindings"),
+            output_bindings: Family::new("bindings"),
+            configuration: Family::new("configuration"),
+            lock: Family::new("lock"),
+            secrets: Family::new("secretstores"),
+            names: Family::new("nameresolution"),
+            middleware: Family::new("middleware.http"),
         }
     }
 }
 
+impl Catalog {
+    /// What is known of every type, kind by kind.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let state = self.state.entries();
+        state
+            .chain(self.pubsub.entries())
+            .chain(self.input_bindings.entries())
+            .chain(self.output_bindings.entries())
+            .chain(self.configuration.entries())
+            .chain(self.lock.entries())
+            .chain(self.secrets.entries())
+            .chain(self.names.entries())
+            .chain(self.middleware.entries())
+    }
+}
+
+/// A type, as a family of components brings it: everything but the constructor.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    family: &'static str,
+    names: Vec<String>,
+    version: &'static str,
+    capabilities: Option<Vec<&'static str>>,
+    fields: Fields,
+}
+
+impl Registration {
+    /// The type `name` without the prefix of its kind (`redis`, `local.env`), brought by a family.
+    pub fn new(family: &'static str, name: &str, fields: Fields) -> Self {
+        Self {
+            family,
+            names: vec![name.to_owned()],
+            version: FIRST_VERSION,
+            capabilities: None,
+            fields,
+        }
+    }
+
+    /// Another name for the same.
+    #[must_use]
+    pub fn alias(mut self, name: &str) -> Self {
+        self.names.push(name.to_owned());
+        self
+    }
+
+    /// Another version than the first.
+    #[must_use]
+    pub fn version(mut self, version: &'static str) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// What every component of the type can do, where that is known before one is opened.
+    #[must_use]
+    pub fn capabilities<C: Capability>(mut self, capabilities: impl Into<Set<C>>) -> Self {
+        self.capabilities = Some(capabilities.into().names().collect());
+        self
+    }
+}
+
+/// What is known of a type without opening a component.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The prefix of its kind: `state`, `middleware.http`.
+    pub kind: &'static str,
+    /// Its name without the prefix, and others for the same.
+    pub names: Vec<String>,
+    /// Its version.
+    pub version: &'static str,
+    /// The family that brings it.
+    pub family: &'static str,
+    /// What its components can do, as the metadata API names it; nothing where that turns out when one is opened.
+    pub capabilities: Option<Vec<&'static str>>,
+    /// What its components are configured with.
+    pub fields: Fields,
+}
+
+impl Entry {
+    /// The full type: `state.redis`.
+    pub fn full_type(&self) -> String {
+        format!("{}.{}", self.kind, self.names[0])
+    }
+}
+
+/// A type that is there already. The one that came first stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("component type {component_type}/{version} of {refused} is brought by {family} already")]
+pub struct Taken {
+    /// The full type.
+    pub component_type: String,
+    /// Its version.
+    pub version: String,
+    /// The family that was first.
+    pub family: &'static str,
+    /// The family that came too late.
+    pub refused: &'static str,
+}
+
+type Constructor<T> = Box<dyn Fn(Open) -> Opening<T> + Send + Sync>;
+
+/// All types of one kind.
+pub struct Family<T: ?Sized> {
+    kind: &'static str,
+    types: Vec<(Entry, Constructor<T>)>,
+    /// Where a type stands in the list, by [`key`].
+    by_key: BTreeMap<String, usize>,
+}
+
 impl<T: ?Sized> Family<T> {
-    /// Adds a type under one or more names (`redis`, or `local.env`), for one version (`v1`).
-    pub fn add<F, Fut>(&mut self, names: &[&str], version: &str, open: F)
+    fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            types: Vec::new(),
+            by_key: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a type.
+    ///
+    /// # Errors
+    /// Where one of its names is taken in this version; nothing is added then.
+    pub fn add<F, Fut>(&mut self, registration: Registration, open: F) -> Result<(), Taken>
     where
         F: Fn(Open) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Arc<T>>> + Send + 'static,
     {
-        let open: Arc<dyn Fn(Open) -> Opening<T> + Send + Sync> =
-            Arc::new(move |arguments| Box::pin(open(arguments)));
-        for name in names {
-            self.constructors
-                .insert(key(name, version), Arc::clone(&open));
+        let Registration {
+            family,
+            names,
+            version,
+            capabilities,
+            fields,
+        } = registration;
+        for name in &names {
+            if let Some((taken, _)) = self.find(name, version) {
+                return Err(Taken {
+                    component_type: format!("{}.{name}", self.kind),
+                    version: version.to_owned(),
+                    family: taken.family,
+                    refused: family,
+                });
+            }
         }
+        let index = self.types.len();
+        let keys = names.iter().map(|name| (key(name, version), index));
+        self.by_key.extend(keys);
+        let entry = Entry {
+            kind: self.kind,
+            names,
+            version,
+            family,
+            capabilities,
+            fields,
+        };
+        let open: Constructor<T> = Box::new(move |arguments| Box::pin(open(arguments)));
+        self.types.push((entry, open));
+        Ok(())
     }
 
     /// Whether a type is known.
     pub fn contains(&self, name: &str, version: &str) -> bool {
-        self.constructors.contains_key(&key(name, version))
+        self.find(name, version).is_some()
     }
 
-    /// Opens a component of the type `name` (without the kind's prefix).
+    /// Opens a component of the type `name` (without the kind's prefix). What is odd about its metadata is logged.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where the type or version is unknown; else what the constructor says.
     pub async fn open(&self, name: &str, version: &str, arguments: Open) -> Result<Arc<T>> {
-        let Some(open) = self.constructors.get(&key(name, version)) else {
+        let Some((entry, open)) = self.find(name, version) else {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("no component type {name}/{version} is built into this program"),
             ));
         };
+        for warning in entry.fields.warnings(&arguments.metadata) {
+            let component = &arguments.name;
+            tracing::warn!(target: "dapr.contrib", "component {component}: {warning}");
+        }
         open(arguments).await
     }
 
-    /// The known types as `name/version`, in order.
-    pub fn types(&self) -> impl Iterator<Item = &str> {
-        self.constructors.keys().map(String::as_str)
+    /// What is known of the types, in the order in which they were added.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.types.iter().map(|(entry, _)| entry)
+    }
+
+    fn find(&self, name: &str, version: &str) -> Option<&(Entry, Constructor<T>)> {
+        let index = self.by_key.get(&key(name, version))?;
+        self.types.get(*index)
     }
 }
 
 /// Lookup ignores case; an absent version, `v0` and `v1` are the first version (contract 3.3, 14).
 fn key(name: &str, version: &str) -> String {
     let version = match version.to_ascii_lowercase().as_str() {
-        "" | "v0" | "v1" => "v1".to_owned(),
+        "" | "v0" => FIRST_VERSION.to_owned(),
         other => other.to_owned(),
     };
     format!("{}/{version}", name.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state;
+
+    fn redis(family: &'static str) -> Registration {
+        Registration::new(family, "redis", Fields::default())
+            .alias("keydb")
+            .capabilities([state::Capability::Ttl, state::Capability::Etag])
+    }
+
+    async fn nowhere<T: ?Sized>(_: Open) -> Result<Arc<T>> {
+        Err(Error::unsupported("opening"))
+    }
+
+    #[test]
+    fn what_came_first_stays() {
+        let mut catalog = Catalog::default();
+        catalog.state.add(redis("one"), nowhere).unwrap();
+        catalog.pubsub.add(redis("one"), nowhere).unwrap();
+        let second = Registration::new("two", "valkey", Fields::default()).alias("KeyDB");
+        let error = catalog.state.add(second, nowhere).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "component type state.KeyDB/v1 of two is brought by one already"
+        );
+        assert!(!catalog.state.contains("valkey", "v1"), "nothing is added");
+        let other = redis("two").version("v2");
+        catalog.state.add(other, nowhere).unwrap();
+        assert_eq!(catalog.entries().count(), 3);
+    }
+
+    #[test]
+    fn types_are_known_without_opening_them() {
+        let mut catalog = Catalog::default();
+        catalog.state.add(redis("one"), nowhere).unwrap();
+        for (name, version) in [("Redis", ""), ("keydb", "v0"), ("redis", "V1")] {
+            assert!(catalog.state.contains(name, version), "{name} {version}");
+        }
+        assert!(!catalog.state.contains("redis", "v2"));
+        let entry = catalog.entries().next().unwrap();
+        assert_eq!((&*entry.full_type(), entry.family), ("state.redis", "one"));
+        let names: &[&str] = &["ETAG", "TTL"];
+        assert_eq!(entry.capabilities.as_deref(), Some(names));
+    }
 }

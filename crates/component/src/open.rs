@@ -2,7 +2,12 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use crate::Metadata;
+use values::{Clock, SystemClock};
+
+use crate::{
+    Metadata, Scope,
+    outgoing::{HttpClients, Identity, Nothing},
+};
 
 /// Runs a component's background loops. The program implements it with the tracker that it drains at shutdown, so that
 /// every task has an owner that can stop it.
@@ -28,8 +33,29 @@ pub struct Instance {
     pub grpc_port: u16,
 }
 
-/// The arguments of a component's constructor.
+/// What the sidecar lends to all components.
 #[derive(Clone)]
+pub struct Lent {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// HTTP clients.
+    pub http: Arc<dyn HttpClients>,
+    /// Who the workload is.
+    pub identity: Arc<dyn Identity>,
+}
+
+/// The time of the machine, and nothing else.
+impl Default for Lent {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            http: Arc::new(Nothing),
+            identity: Arc::new(Nothing),
+        }
+    }
+}
+
+/// The arguments of a component's constructor.
 pub struct Open {
     /// Name of the component resource.
     pub name: String,
@@ -37,6 +63,30 @@ pub struct Open {
     pub metadata: Metadata,
     /// The sidecar it runs in.
     pub instance: Arc<Instance>,
-    /// Where its background loops run.
+    /// Its life: where its background loops run, and with which they end.
+    pub scope: Scope,
+    /// Where loops run that have a life of their own.
     pub tasks: Arc<dyn Spawn>,
+    /// What it may use of the sidecar.
+    pub lent: Lent,
+}
+
+impl Open {
+    /// For the component `name`.
+    pub fn new(
+        name: &str,
+        metadata: Metadata,
+        instance: Arc<Instance>,
+        tasks: Arc<dyn Spawn>,
+        lent: Lent,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            metadata,
+            instance,
+            scope: Scope::new(name, Arc::clone(&tasks)),
+            tasks,
+            lent,
+        }
+    }
 }

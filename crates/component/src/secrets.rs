@@ -4,23 +4,18 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::{Component, Result};
+use crate::{Component, Result, capabilities, capabilities::Set};
 
-/// What a secret store can do beyond reading a single value (contract 2.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Capability {
-    /// A secret is a map of several keys.
-    MultipleKeyValuesPerSecret,
-}
-
-impl Capability {
-    /// The name shown by the metadata API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::MultipleKeyValuesPerSecret => "MULTIPLE_KEY_VALUES_PER_SECRET",
-        }
+capabilities! {
+    /// What a secret store can do beyond reading a single value (contract 2.6).
+    pub enum Capability {
+        /// A secret is a map of several keys.
+        MultipleKeyValuesPerSecret = "MULTIPLE_KEY_VALUES_PER_SECRET",
     }
 }
+
+/// What a secret store can do.
+pub type Capabilities = Set<Capability>;
 
 /// The keys and values of one secret.
 pub type Secret = BTreeMap<String, String>;
@@ -29,7 +24,7 @@ pub type Secret = BTreeMap<String, String>;
 #[async_trait]
 pub trait SecretStore: Component {
     /// What works here.
-    fn capabilities(&self) -> &'static [Capability];
+    fn capabilities(&self) -> Capabilities;
 
     /// Reads one secret; `metadata` is the request's.
     ///

@@ -4,40 +4,32 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::BoxFuture, stream};
 
-use crate::{Component, Error, Result, error::all_of};
+use crate::{
+    Component, Error, Result, capabilities, capabilities::Set, error::all_of, query::Query,
+};
 
-/// What a state store can do; the metadata API shows these names (contract 2.6, 14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Capability {
-    /// Entity tags are checked on writes.
-    Etag,
-    /// Several writes are applied as one.
-    Transactional,
-    /// JSON queries.
-    QueryApi,
-    /// Keys that expire.
-    Ttl,
-    /// All keys below a prefix are deleted by one call.
-    DeleteWithPrefix,
-    /// Keys are listed by a pattern.
-    KeysLike,
-}
-
-impl Capability {
-    /// The name shown by the metadata API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Etag => "ETAG",
-            Self::Transactional => "TRANSACTIONAL",
-            Self::QueryApi => "QUERY_API",
-            Self::Ttl => "TTL",
-            Self::DeleteWithPrefix => "DELETE_WITH_PREFIX",
-            Self::KeysLike => "KEYS_LIKE",
-        }
+capabilities! {
+    /// What a state store can do; the metadata API shows these names (contract 2.6, 14).
+    pub enum Capability {
+        /// Entity tags are checked on writes.
+        Etag = "ETAG",
+        /// Several writes are applied as one.
+        Transactional = "TRANSACTIONAL",
+        /// JSON queries.
+        QueryApi = "QUERY_API",
+        /// Keys that expire.
+        Ttl = "TTL",
+        /// All keys below a prefix are deleted by one call.
+        DeleteWithPrefix = "DELETE_WITH_PREFIX",
+        /// Keys are listed by a pattern.
+        KeysLike = "KEYS_LIKE",
     }
 }
+
+/// What a state store can do.
+pub type Capabilities = Set<Capability>;
 
 /// Which writes win when two meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,11 +142,11 @@ pub struct BulkItem {
     pub result: Result<Option<Item>>,
 }
 
-/// A query and its page, as JSON of the query API (contract 2.2, alpha).
+/// A query and its page (contract 2.2, alpha).
 #[derive(Clone, Debug, Default)]
 pub struct QueryRequest {
-    /// The JSON query.
-    pub query: serde_json::Value,
+    /// The query.
+    pub query: Query,
     /// Request metadata.
     pub metadata: RequestMetadata,
 }
@@ -173,88 +165,87 @@ pub struct QueryResponse {
 /// Most reads of one bulk request that are under way at once when the caller does not say.
 pub const DEFAULT_PARALLELISM: usize = 10;
 
-/// A store of keys and values. Every future is cancel-safe: a cancelled one discards its connection.
+/// Most writes of one bulk request that are under way at once.
+pub const WRITES_AT_ONCE: usize = 10;
+
+/// A store of keys and values. Requests are lent, so that a call which is not repeated copies nothing. Every future is
+/// cancel-safe: a cancelled one discards its connection.
 #[async_trait]
 pub trait StateStore: Component {
     /// What works here; the one statement that callers decide by.
-    fn capabilities(&self) -> &'static [Capability];
+    fn capabilities(&self) -> Capabilities;
 
     /// Reads a key; nothing where it is absent or expired.
     ///
     /// # Errors
     /// The backend's.
-    async fn get(&self, request: GetRequest) -> Result<Option<Item>>;
+    async fn get(&self, request: &GetRequest) -> Result<Option<Item>>;
 
     /// Writes a key.
     ///
     /// # Errors
     /// [`crate::ErrorKind::EtagMismatch`] or [`crate::ErrorKind::EtagInvalid`] where the write lost.
-    async fn set(&self, request: SetRequest) -> Result<()>;
+    async fn set(&self, request: &SetRequest) -> Result<()>;
 
     /// Deletes a key.
     ///
     /// # Errors
     /// As [`StateStore::set`].
-    async fn delete(&self, request: DeleteRequest) -> Result<()>;
+    async fn delete(&self, request: &DeleteRequest) -> Result<()>;
 
     /// Reads several keys, `parallelism` at a time (0: [`DEFAULT_PARALLELISM`]), in the order asked for.
     ///
     /// # Errors
     /// Only where nothing could be read at all; a single key's failure stands in its row.
-    async fn bulk_get(
-        &self,
-        requests: Vec<GetRequest>,
-        parallelism: usize,
-    ) -> Result<Vec<BulkItem>> {
+    async fn bulk_get(&self, requests: &[GetRequest], parallelism: usize) -> Result<Vec<BulkItem>> {
         let parallelism = match parallelism {
             0 => DEFAULT_PARALLELISM,
             given => given,
         };
-        let rows = stream::iter(requests)
-            .map(|request| async move {
-                let key = request.key.clone();
+        let mut reads = Vec::with_capacity(requests.len());
+        for request in requests {
+            reads.push(async move {
                 let result = self.get(request).await;
+                let key = request.key.clone();
                 BulkItem { key, result }
-            })
-            .buffered(parallelism)
-            .collect()
-            .await;
+            });
+        }
+        let rows = stream::iter(reads).buffered(parallelism).collect().await;
         Ok(rows)
     }
 
-    /// Writes several keys, each on its own: one that fails does not keep the others from being written.
+    /// Writes several keys, each on its own: one that fails does not keep the others from being written. Those of one key
+    /// are written in order; of others, [`WRITES_AT_ONCE`] are under way at a time.
     ///
     /// # Errors
     /// As [`StateStore::set`], all of them (see [`all_of`]).
-    async fn bulk_set(&self, requests: Vec<SetRequest>) -> Result<()> {
-        let mut outcomes = Vec::with_capacity(requests.len());
-        for request in requests {
-            outcomes.push(self.set(request).await);
-        }
-        all_of(outcomes)
+    async fn bulk_set(&self, requests: &[SetRequest]) -> Result<()> {
+        each(
+            requests,
+            |request| &request.key,
+            |request| self.set(request),
+        )
+        .await
     }
 
-    /// Deletes several keys, each on its own: one that fails does not keep the others from being deleted.
+    /// Deletes several keys, each on its own, as [`StateStore::bulk_set`] writes them.
     ///
     /// # Errors
     /// As [`StateStore::delete`], all of them (see [`all_of`]).
-    async fn bulk_delete(&self, requests: Vec<DeleteRequest>) -> Result<()> {
-        let mut outcomes = Vec::with_capacity(requests.len());
-        for request in requests {
-            outcomes.push(self.delete(request).await);
-        }
-        all_of(outcomes)
+    async fn bulk_delete(&self, requests: &[DeleteRequest]) -> Result<()> {
+        each(
+            requests,
+            |request| &request.key,
+            |request| self.delete(request),
+        )
+        .await
     }
 
     /// Applies all operations or none, in order.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] without [`Capability::Transactional`]; else as [`StateStore::set`].
-    async fn transact(
-        &self,
-        _operations: Vec<Operation>,
-        _metadata: RequestMetadata,
-    ) -> Result<()> {
+    async fn transact(&self, _operations: &[Operation], _metadata: &RequestMetadata) -> Result<()> {
         Err(Error::unsupported("a transaction"))
     }
 
@@ -267,7 +258,7 @@ pub trait StateStore: Component {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] without [`Capability::QueryApi`].
-    async fn query(&self, _request: QueryRequest) -> Result<QueryResponse> {
+    async fn query(&self, _request: &QueryRequest) -> Result<QueryResponse> {
         Err(Error::unsupported("a query"))
     }
 
@@ -283,9 +274,36 @@ pub trait StateStore: Component {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] without [`Capability::KeysLike`].
-    async fn keys_like(&self, _request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+    async fn keys_like(&self, _request: &KeysLikeRequest) -> Result<KeysLikeResponse> {
         Err(Error::unsupported("listing keys"))
     }
+}
+
+/// Writes side by side what has different keys, and in order what has the same.
+async fn each<'r, R: Sync>(
+    requests: &'r [R],
+    key: fn(&R) -> &String,
+    write: impl Fn(&'r R) -> BoxFuture<'r, Result<()>> + Send + Sync,
+) -> Result<()> {
+    let mut by_key: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, request) in requests.iter().enumerate() {
+        by_key.entry(key(request)).or_default().push(index);
+    }
+    let write = &write;
+    let mut runs = Vec::with_capacity(by_key.len());
+    for run in by_key.into_values() {
+        runs.push(async move {
+            let mut outcomes = Vec::with_capacity(run.len());
+            for index in run {
+                outcomes.push((index, write(&requests[index]).await));
+            }
+            outcomes
+        });
+    }
+    let outcomes = stream::iter(runs).buffer_unordered(WRITES_AT_ONCE);
+    let mut outcomes: Vec<_> = outcomes.concat().await;
+    outcomes.sort_unstable_by_key(|(index, _)| *index);
+    all_of(outcomes.into_iter().map(|(_, outcome)| outcome))
 }
 
 /// Asks for a page of keys.

@@ -1,7 +1,11 @@
 //! Files that are printed from code: the custom resource definitions, for this repository's readers and
-//! for the Helm chart. They are committed, and a tidy check fails when they are stale.
+//! for the Helm chart, and pages that tests of other crates print. They are committed. A tidy check fails when definitions
+//! are stale, and the tests fail when the pages are, so that this program need not be built from all that they are about.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context;
 
@@ -9,6 +13,19 @@ use crate::tree;
 
 /// Folders that hold definitions, and nothing else that ends in `.yaml` directly inside.
 const DEFINITION_FOLDERS: [&str; 2] = ["crds", "charts/dapr/crds"];
+
+/// The tests that print pages, by crate and name: `docs/api.md` and `docs/components.md`.
+const PAGES: [(&str, &[&str], &str); 2] = [
+    ("api", &[], "the_list_of_operations_is_fresh"),
+    (
+        "daprd",
+        &["--features", "allcomponents"],
+        "the_list_of_components_is_fresh",
+    ),
+];
+
+/// What makes those tests print.
+const PRINT: &str = "DAPR_PRINT";
 
 /// Flags of the chore.
 #[derive(clap::Args)]
@@ -22,7 +39,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let root = tree::root();
     if !arguments.check {
-        return write(&root);
+        write(&root)?;
+        return pages(&root, true);
     }
     let stale = stale(&root)?;
     anyhow::ensure!(
@@ -30,6 +48,32 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "stale, run `cargo run -p xtask -- gen`:\n{}",
         stale.join("\n")
     );
+    pages(&root, false)
+}
+
+/// Runs the tests that compare the pages with what they are printed from, or print them.
+fn pages(root: &Path, print: bool) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // As this program was built: another profile would be a second build of everything.
+    let profile: &[&str] = if cfg!(debug_assertions) {
+        &[]
+    } else {
+        &["--release"]
+    };
+    for (package, features, test) in PAGES {
+        let mut command = Command::new(&cargo);
+        command.current_dir(root).env_remove(PRINT);
+        if print {
+            command.env(PRINT, "1");
+        }
+        command
+            .args(["test", "--quiet", "-p", package])
+            .args(profile)
+            .args(features)
+            .arg(test);
+        let status = command.status().context("cannot run cargo")?;
+        anyhow::ensure!(status.success(), "{test} of {package} failed");
+    }
     Ok(())
 }
 

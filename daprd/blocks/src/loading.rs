@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use component::{Instance, Metadata, Open, Spawn};
+use component::{Instance, Lent, Metadata, Open, Spawn};
 
 use crate::calls;
 
@@ -18,12 +18,16 @@ pub struct Declared {
     pub version: String,
     /// Metadata, runtime-owned keys included (contract 3.3).
     pub metadata: Metadata,
+    /// Whether a value in it was written with the `{namespace}` template: topics then carry the namespace (contract 9.7).
+    pub names_namespace: bool,
     /// How long opening may take.
     pub init_timeout: Duration,
     /// The sidecar it runs in.
     pub instance: Arc<Instance>,
     /// Where its background loops run.
     pub tasks: Arc<dyn Spawn>,
+    /// What it may use of the sidecar.
+    pub lent: Lent,
 }
 
 impl Declared {
@@ -37,12 +41,13 @@ impl Declared {
 
     /// The constructor's arguments.
     pub fn open(&self) -> Open {
-        Open {
-            name: self.name.clone(),
-            metadata: self.metadata.clone(),
-            instance: Arc::clone(&self.instance),
-            tasks: Arc::clone(&self.tasks),
-        }
+        Open::new(
+            &self.name,
+            self.metadata.clone(),
+            Arc::clone(&self.instance),
+            Arc::clone(&self.tasks),
+            self.lent.clone(),
+        )
     }
 
     /// Runs a constructor within the component's time limit; a panic in it is its error.

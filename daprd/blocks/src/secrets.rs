@@ -124,7 +124,7 @@ impl Owner for Stores {
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
         let store = self.0.registry.open(&declared).await?;
-        let capabilities = store.capabilities().iter().map(|one| one.name()).collect();
+        let capabilities = store.capabilities().names().collect();
         let listed = declared.listed(capabilities);
         self.0.registry.replace(listed, store, ()).await;
         Ok(())

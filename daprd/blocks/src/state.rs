@@ -2,15 +2,18 @@
 
 mod encryption;
 mod key_prefix;
+mod raw;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use component::{
-    StateStore,
+    Metadata, StateStore,
     state::{
-        BulkItem, Capability, DeleteRequest, GetRequest, Item, Operation, QueryRequest,
-        QueryResponse, SetRequest,
+        BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
+        QueryRequest, QueryResponse, SetRequest,
     },
 };
 use resiliency::ComponentKind;
@@ -21,6 +24,7 @@ use crate::{
 };
 use encryption::Encryption;
 pub use key_prefix::KeyPrefix;
+pub use raw::Raw;
 
 static STATE: Kind<dyn StateStore> = Kind {
     prefix: "state.",
@@ -84,6 +88,8 @@ type Store = Loaded<dyn StateStore, Keeping>;
 
 /// How the sidecar keeps keys and values in a store.
 struct Keeping {
+    /// What the component is configured with.
+    metadata: Metadata,
     prefix: KeyPrefix,
     encryption: Option<Encryption>,
 }
@@ -154,7 +160,7 @@ impl Stores {
         let item = self
             .0
             .registry
-            .call(&found, "get", || found.get(request.clone()))
+            .call(&found, "get", || found.get(&request))
             .await?;
         Ok(found.beside.open(item)?)
     }
@@ -174,7 +180,7 @@ impl Stores {
             .0
             .registry
             .call(&found, "bulk_get", || {
-                found.bulk_get(requests.clone(), parallelism)
+                found.bulk_get(&requests, parallelism)
             })
             .await?;
         Ok(rows
@@ -193,12 +199,12 @@ impl Stores {
         if let [request] = requests.as_slice() {
             self.0
                 .registry
-                .call(&found, "set", || found.set(request.clone()))
+                .call(&found, "set", || found.set(request))
                 .await?;
         } else {
             self.0
                 .registry
-                .call(&found, "set", || found.bulk_set(requests.clone()))
+                .call(&found, "set", || found.bulk_set(&requests))
                 .await?;
         }
         Ok(())
@@ -210,7 +216,7 @@ impl Stores {
         request.key = found.beside.prefix.apply(store, &request.key)?;
         self.0
             .registry
-            .call(&found, "delete", || found.delete(request.clone()))
+            .call(&found, "delete", || found.delete(&request))
             .await?;
         Ok(())
     }
@@ -227,9 +233,7 @@ impl Stores {
         }
         self.0
             .registry
-            .call(&found, "bulk_delete", || {
-                found.bulk_delete(requests.clone())
-            })
+            .call(&found, "bulk_delete", || found.bulk_delete(&requests))
             .await?;
         Ok(())
     }
@@ -264,7 +268,7 @@ impl Stores {
         self.0
             .registry
             .call(&found, "transaction", || {
-                found.transact(operations.clone(), metadata.clone())
+                found.transact(&operations, &metadata)
             })
             .await?;
         Ok(())
@@ -289,7 +293,7 @@ impl Stores {
         let mut response = self
             .0
             .registry
-            .call(&found, "query", || found.query(request.clone()))
+            .call(&found, "query", || found.query(&request))
             .await?;
         response.items = response
             .items
@@ -321,7 +325,7 @@ impl Stores {
 }
 
 fn has(store: &Store, capability: Capability) -> bool {
-    store.capabilities().contains(&capability)
+    store.capabilities().contains(capability)
 }
 
 /// A new store is opened, put in place, and only then the old one drained: no call ever finds none.
@@ -345,7 +349,11 @@ impl Owner for Stores {
             .map_err(|error| declared.failed(error))?;
         let store = self.0.registry.open(&declared).await?;
         let listed = declared.listed(listed_capabilities(store.capabilities()));
-        let keeping = Keeping { prefix, encryption };
+        let keeping = Keeping {
+            metadata: declared.metadata.clone(),
+            prefix,
+            encryption,
+        };
         self.0.registry.replace(listed, store, keeping).await;
         Ok(())
     }
@@ -364,10 +372,9 @@ impl Owner for Stores {
 }
 
 /// A store that can hold actors says so: entity tags and transactions are what actors need.
-fn listed_capabilities(capabilities: &[Capability]) -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = capabilities.iter().map(|one| one.name()).collect();
-    if capabilities.contains(&Capability::Etag) && capabilities.contains(&Capability::Transactional)
-    {
+fn listed_capabilities(capabilities: Capabilities) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = capabilities.names().collect();
+    if capabilities.contains(Capability::Etag) && capabilities.contains(Capability::Transactional) {
         names.push("ACTOR");
     }
     names

@@ -10,10 +10,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Error, scopes::Scopes};
 
-/// Metadata field that the resource loader sets where a value of the component uses the `{namespace}` template: topics
-/// then carry the namespace (contract 9.7).
-pub const NAMESPACED: &str = "daprNamespacedTopics";
-
 /// How long a replaced component may go on serving the calls that hold it.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 

@@ -24,7 +24,6 @@ mod scopes;
 mod stream;
 mod subscription;
 
-pub use brokers::NAMESPACED;
 pub use core::{Options, Settings};
 pub use engine::{Engine, Run};
 pub use error::Error;

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use blocks::Declared;
-use component::{Instance, Metadata, Spawn};
+use component::{Instance, Lent, Metadata, Spawn};
 use crds::{Component, Kind, NameValuePair};
 use values::Template;
 
@@ -20,6 +20,7 @@ pub struct Resolver {
     pub secrets: blocks::secrets::Stores,
     pub template: Template,
     pub instance: Arc<Instance>,
+    pub lent: Lent,
     /// In a cluster the operator resolves `kubernetes` secrets, and an unnamed store is that one.
     pub kubernetes: bool,
     /// Environment variables that components may read; empty for all.
@@ -37,6 +38,7 @@ impl Resolver {
         init_timeout: Duration,
         tasks: Arc<dyn Spawn>,
     ) -> Result<Declared> {
+        let mut values = component.spec.metadata.iter();
         Ok(Declared {
             name: component.name().to_owned(),
             component_type: component.spec.component_type.clone(),
@@ -45,6 +47,8 @@ impl Resolver {
             init_timeout,
             instance: Arc::clone(&self.instance),
             tasks,
+            lent: self.lent.clone(),
+            names_namespace: values.any(|pair| values::template::names_namespace(&pair.text())),
         })
     }
 
@@ -61,10 +65,6 @@ impl Resolver {
         let mut metadata: Metadata = fields.into_iter().collect();
         if component.spec.category() == "pubsub" {
             metadata.set_default("consumerID", &self.instance.app_id);
-            let mut written = component.spec.metadata.iter();
-            if written.any(|pair| values::template::names_namespace(&pair.text())) {
-                metadata.set_default(pubsub::NAMESPACED, "true");
-            }
         }
         Ok(metadata)
     }

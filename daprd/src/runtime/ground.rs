@@ -5,7 +5,7 @@ use std::{os::unix::fs::MetadataExt, sync::Arc};
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use blocks::registry;
-use component::{Catalog, Instance, Spawn};
+use component::{Catalog, Instance, Lent, Spawn};
 use crds::{Configuration, Kind};
 use resiliency::Policies;
 use security::Security;
@@ -17,7 +17,7 @@ use super::Runtime;
 use crate::{
     catalog::{catalog, discover},
     configuration::{self, Compiled},
-    host, identity,
+    host, identity, lent,
     resources::{Desired, Source, disk::Disk, operator::Operator},
     servers,
     tasks::Tasks,
@@ -32,6 +32,7 @@ pub struct Ground {
     pub catalog: Arc<Catalog>,
     pub instance: Arc<Instance>,
     pub tasks: Arc<dyn Spawn>,
+    pub lent: Lent,
     pub meter: Meter,
     pub tracer: Tracer,
     pub policies: Arc<ArcSwap<Policies>>,
@@ -107,8 +108,9 @@ impl Runtime<'_> {
             .and_then(Listener::local_addr)
             .map_or(0, |it| it.port());
         tracing::info!("Internal gRPC server is running on port {port}");
-        let mut catalog = catalog();
+        let mut catalog = catalog()?;
         discover(&settings.components_sockets_folder, &mut catalog).await;
+        let lent = lent::lent(&security);
         Ok(Ground {
             security,
             source,
@@ -124,6 +126,7 @@ impl Runtime<'_> {
                 grpc_port: settings.grpc_port,
             }),
             tasks: Arc::new(Tasks::new(self.daemon.clone(), |_| {})),
+            lent,
             meter,
             tracer,
             policies: Arc::new(ArcSwap::new(policies)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::pubsub::Engine;
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwapOption;
-use component::NameResolver;
+use component::{NameResolver, Open};
 use crds::{Component, component::Spec};
 use settings::Mode;
 
@@ -23,13 +23,11 @@ impl Runtime<'_> {
         ground: &Ground,
         resolver: &ArcSwapOption<Arc<dyn NameResolver>>,
     ) {
-        let open = component::Open {
-            name: String::new(),
-            metadata: component::Metadata::default(),
-            instance: Arc::clone(&ground.instance),
-            tasks: Arc::clone(&ground.tasks),
-        };
         let configured = ground.configuration.spec.name_resolution.as_ref();
+        let open = |name: &str, metadata| {
+            let (instance, tasks) = (Arc::clone(&ground.instance), Arc::clone(&ground.tasks));
+            Open::new(name, metadata, instance, tasks, ground.lent.clone())
+        };
         match names::open(&ground.catalog, configured, self.settings.mode, open).await {
             Ok(opened) => resolver.store(Some(Arc::new(opened))),
             Err(error) => tracing::error!(

@@ -85,6 +85,7 @@ impl Runtime<'_> {
                     app_id: settings.app.id.clone(),
                 },
                 instance: Arc::clone(&ground.instance),
+                lent: ground.lent.clone(),
                 kubernetes: settings.mode == Mode::Kubernetes,
                 env_keys: settings.env_keys.clone(),
             },

@@ -1,10 +1,11 @@
 //! State operations.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::collections::BTreeMap;
 
 use blocks::state::Error;
 use component::{
     ErrorKind,
+    query::Query,
     state::{
         Capability, Concurrency, Consistency, DeleteRequest, GetRequest, Item, Operation as Step,
         QueryRequest, SetRequest,
@@ -328,7 +329,7 @@ impl Api {
             };
             return Err(self.state_error(call, error, &reason::QUERY, failed));
         }
-        let query = serde_json::Value::from_str(&request.query).map_err(|error| {
+        let query = request.query.parse::<Query>().map_err(|error| {
             let cause = format!("failed to parse JSON query body: {error}");
             ApiError::new(&reason::QUERY, failed(cause)).resource("state", &store, "")
         })?;

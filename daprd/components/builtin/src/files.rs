@@ -5,12 +5,24 @@ use std::{collections::BTreeMap, path::PathBuf};
 use async_trait::async_trait;
 use component::{
     Component, Error, ErrorKind, Metadata, Result, SecretStore,
-    secrets::{Capability, Secret},
+    secrets::{Capabilities, Capability, Secret},
 };
 use serde_json::Value;
 
 /// Largest file, in bytes: it is held in memory.
 const MAX_FILE: u64 = 16 << 20;
+
+component::metadata! {
+    /// What a file of secrets is opened with.
+    pub struct Settings {
+        /// The file, which holds a JSON object.
+        path: PathBuf => "secretsFile";
+        /// Joins the names of nested objects.
+        separator: String => "nestedSeparator", default(":".to_owned());
+        /// Each member of the top is a secret of several keys.
+        multi_valued: bool => "multiValued";
+    }
+}
 
 /// A file of secrets, read once.
 pub struct LocalFile {
@@ -19,13 +31,16 @@ pub struct LocalFile {
 }
 
 impl LocalFile {
-    /// Reads `secretsFile`; `nestedSeparator` (default `:`) joins the names of nested objects, unless `multiValued` makes
-    /// each member of the top a secret of several keys.
+    /// Reads the file.
     ///
     /// # Errors
     /// Names the file.
     pub async fn open(metadata: &Metadata) -> Result<Self> {
-        let path = PathBuf::from(metadata.required(&["secretsFile"])?);
+        let Settings {
+            path,
+            separator,
+            multi_valued,
+        } = Settings::read(metadata)?;
         let unreadable = |error: &dyn std::fmt::Display| {
             Error::invalid_metadata("secretsFile", format!("{}: {error}", path.display()))
         };
@@ -43,8 +58,6 @@ impl LocalFile {
         let Value::Object(members) = value else {
             return Err(unreadable(&"does not hold a JSON object"));
         };
-        let separator = metadata.text("nestedSeparator").unwrap_or(":");
-        let multi_valued = metadata.boolean(&["multiValued"]).unwrap_or(false);
         let mut secrets = BTreeMap::new();
         for (name, value) in members {
             if multi_valued {
@@ -52,15 +65,15 @@ impl LocalFile {
                 match &value {
                     Value::Object(object) => {
                         for (key, value) in object {
-                            flatten(key, value, separator, &mut keys);
+                            flatten(key, value, &separator, &mut keys);
                         }
                     }
-                    other => flatten(&name, other, separator, &mut keys),
+                    other => flatten(&name, other, &separator, &mut keys),
                 }
                 secrets.insert(name, keys);
             } else {
                 let mut keys = Secret::new();
-                flatten(&name, &value, separator, &mut keys);
+                flatten(&name, &value, &separator, &mut keys);
                 secrets.extend(keys.into_iter().map(|(key, value)| {
                     let secret = Secret::from([(key.clone(), value)]);
                     (key, secret)
@@ -103,12 +116,12 @@ impl Component for LocalFile {}
 
 #[async_trait]
 impl SecretStore for LocalFile {
-    fn capabilities(&self) -> &'static [Capability] {
-        if self.multi_valued {
-            &[Capability::MultipleKeyValuesPerSecret]
-        } else {
-            &[]
-        }
+    fn capabilities(&self) -> Capabilities {
+        let several = self.multi_valued;
+        several
+            .then_some(Capability::MultipleKeyValuesPerSecret)
+            .into_iter()
+            .collect()
     }
 
     async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> Result<Secret> {

@@ -10,47 +10,87 @@ pub mod state;
 
 use std::sync::Arc;
 
-use component::{Catalog, HttpMiddleware, NameResolver, PubSub, SecretStore, StateStore};
+use component::{
+    Catalog, Fields, HttpMiddleware, NameResolver, PubSub, Registration, SecretStore, StateStore,
+    catalog::Taken,
+};
 
 /// Adds all of them.
-pub fn register(catalog: &mut Catalog) {
-    catalog.state.add(&["in-memory"], "v1", |open| async {
-        Ok(Arc::new(state::InMemory::open(open)) as Arc<dyn StateStore>)
-    });
-    catalog.pubsub.add(&["in-memory"], "v1", |open| async {
-        Ok(Arc::new(pubsub::InMemory::open(open)) as Arc<dyn PubSub>)
-    });
+///
+/// # Errors
+/// Where a name is taken already.
+pub fn register(catalog: &mut Catalog) -> Result<(), Taken> {
+    catalog.state.add(
+        of("in-memory", Fields::default()).capabilities(state::CAPABILITIES),
+        |open| async { Ok(Arc::new(state::InMemory::open(open)) as Arc<dyn StateStore>) },
+    )?;
     catalog
-        .secrets
-        .add(&["local.env"], "v1", |open| async move {
-            Ok(Arc::new(secrets::Environment::open(&open.metadata)) as Arc<dyn SecretStore>)
-        });
-    catalog
-        .secrets
-        .add(&["local.file"], "v1", |open| async move {
+        .pubsub
+        .add(of("in-memory", Fields::default()), |open| async {
+            Ok(Arc::new(pubsub::InMemory::open(open)) as Arc<dyn PubSub>)
+        })?;
+    secret_stores(catalog)?;
+    name_resolvers(catalog)?;
+    middleware(catalog)
+}
+
+fn of(name: &str, fields: Fields) -> Registration {
+    Registration::new("builtin", name, fields)
+}
+
+fn secret_stores(catalog: &mut Catalog) -> Result<(), Taken> {
+    catalog.secrets.add(
+        of("local.env", secrets::Environment::fields())
+            .capabilities(component::secrets::Capabilities::EMPTY),
+        |open| async move {
+            Ok(Arc::new(secrets::Environment::read(&open.metadata)?) as Arc<dyn SecretStore>)
+        },
+    )?;
+    catalog.secrets.add(
+        of("local.file", files::Settings::fields()),
+        |open| async move {
             Ok(Arc::new(files::LocalFile::open(&open.metadata).await?) as Arc<dyn SecretStore>)
-        });
-    catalog.names.add(&["mdns"], "v1", |open| async move {
-        Ok(Arc::new(names::mdns::Mdns::open(open)?) as Arc<dyn NameResolver>)
-    });
-    catalog.names.add(&["kubernetes"], "v1", |open| async move {
-        Ok(Arc::new(names::Format::kubernetes(&open.metadata)?) as Arc<dyn NameResolver>)
-    });
-    catalog.names.add(&["nameformat"], "v1", |open| async move {
-        Ok(Arc::new(names::Format::open(&open.metadata)?) as Arc<dyn NameResolver>)
-    });
-    catalog.middleware.add(&["uppercase"], "v1", |_| async {
-        Ok(Arc::new(middleware::Uppercase) as Arc<dyn HttpMiddleware>)
-    });
+        },
+    )
+}
+
+fn name_resolvers(catalog: &mut Catalog) -> Result<(), Taken> {
+    catalog
+        .names
+        .add(of("mdns", Fields::default()), |open| async move {
+            Ok(Arc::new(names::mdns::Mdns::open(open)?) as Arc<dyn NameResolver>)
+        })?;
+    catalog.names.add(
+        of("kubernetes", names::Kubernetes::fields()),
+        |open| async move {
+            Ok(Arc::new(names::Format::kubernetes(&open.metadata)?) as Arc<dyn NameResolver>)
+        },
+    )?;
+    catalog.names.add(
+        of("nameformat", names::Named::fields()),
+        |open| async move {
+            Ok(Arc::new(names::Format::open(&open.metadata)?) as Arc<dyn NameResolver>)
+        },
+    )
+}
+
+fn middleware(catalog: &mut Catalog) -> Result<(), Taken> {
     catalog
         .middleware
-        .add(&["routeralias"], "v1", |open| async move {
+        .add(of("uppercase", Fields::default()), |_| async {
+            Ok(Arc::new(middleware::Uppercase) as Arc<dyn HttpMiddleware>)
+        })?;
+    catalog.middleware.add(
+        of("routeralias", middleware::Aliases::fields().and_others()),
+        |open| async move {
             Ok(Arc::new(middleware::RouterAlias::open(&open.metadata)?) as Arc<dyn HttpMiddleware>)
-        });
-    catalog
-        .middleware
-        .add(&["routerchecker"], "v1", |open| async move {
+        },
+    )?;
+    catalog.middleware.add(
+        of("routerchecker", middleware::Rule::fields()),
+        |open| async move {
             Ok(Arc::new(middleware::RouterChecker::open(&open.metadata)?)
                 as Arc<dyn HttpMiddleware>)
-        });
+        },
+    )
 }

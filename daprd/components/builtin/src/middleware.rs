@@ -24,6 +24,22 @@ impl HttpMiddleware for Uppercase {
     }
 }
 
+component::metadata! {
+    /// What `routeralias` is configured with, beside fields that begin with a slash: a path, and the path behind it.
+    pub struct Aliases {
+        /// A JSON object from a path to the path that is really called.
+        routes: Option<String> => "routes";
+    }
+}
+
+component::metadata! {
+    /// What `routerchecker` is configured with.
+    pub struct Rule {
+        /// A regular expression that paths have to match.
+        rule: String => "rule";
+    }
+}
+
 /// Gives paths other names: `routes` is a JSON object from a path to the path that is really called.
 pub struct RouterAlias {
     routes: Vec<(String, String)>,
@@ -40,8 +56,8 @@ impl RouterAlias {
             .filter(|(key, _)| key.starts_with('/'))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        if let Some(text) = metadata.text("routes") {
-            let map: std::collections::BTreeMap<String, String> = serde_json::from_str(text)
+        if let Some(text) = Aliases::read(metadata)?.routes {
+            let map: std::collections::BTreeMap<String, String> = serde_json::from_str(&text)
                 .map_err(|error| Error::invalid_metadata("routes", error))?;
             routes.extend(map);
         }
@@ -115,8 +131,8 @@ impl RouterChecker {
     /// # Errors
     /// Where it is absent or no regular expression.
     pub fn open(metadata: &Metadata) -> Result<Self> {
-        let rule = metadata.required(&["rule"])?;
-        let rule = Regex::new(rule).map_err(|error| Error::invalid_metadata("rule", error))?;
+        let Rule { rule } = Rule::read(metadata)?;
+        let rule = Regex::new(&rule).map_err(|error| Error::invalid_metadata("rule", error))?;
         Ok(Self { rule })
     }
 }

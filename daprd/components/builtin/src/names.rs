@@ -10,6 +10,24 @@ const KUBERNETES_PORT: u16 = 50002;
 
 const APP_ID: &str = "{appid}";
 
+component::metadata! {
+    /// What `nameformat` is configured with.
+    pub struct Named {
+        /// The host, and perhaps a port, with `{appid}` in the place of the app id.
+        format: String => "format";
+    }
+}
+
+component::metadata! {
+    /// What `kubernetes` is configured with.
+    pub struct Kubernetes {
+        /// The domain of the cluster's names.
+        cluster_domain: String => "clusterDomain", default("cluster.local".to_owned());
+        /// Not supported: it is a template of another language.
+        template: Option<String> => "template";
+    }
+}
+
 /// Makes an address from the app id and the namespace.
 pub struct Format {
     kind: Kind,
@@ -28,7 +46,7 @@ impl Format {
     /// # Errors
     /// Where it is absent or has no place for the app id.
     pub fn open(metadata: &Metadata) -> Result<Self> {
-        let format = metadata.required(&["format"])?;
+        let Named { format } = Named::read(metadata)?;
         if !format.contains(APP_ID) {
             return Err(Error::invalid_metadata(
                 "format",
@@ -36,9 +54,7 @@ impl Format {
             ));
         }
         Ok(Self {
-            kind: Kind::Named {
-                format: format.to_owned(),
-            },
+            kind: Kind::Named { format },
         })
     }
 
@@ -47,16 +63,16 @@ impl Format {
     /// # Errors
     /// Where `template` is set, which is not supported.
     pub fn kubernetes(metadata: &Metadata) -> Result<Self> {
-        if metadata.text("template").is_some() {
+        let settings = Kubernetes::read(metadata)?;
+        if settings.template.is_some() {
             return Err(Error::invalid_metadata(
                 "template",
                 "templates of another language are not supported; use the nameformat resolver",
             ));
         }
-        let cluster_domain = metadata.text("clusterDomain").unwrap_or("cluster.local");
         Ok(Self {
             kind: Kind::Kubernetes {
-                cluster_domain: cluster_domain.to_owned(),
+                cluster_domain: settings.cluster_domain,
             },
         })
     }

@@ -4,24 +4,18 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use component::{
-    Component, Error, ErrorKind, Metadata, Result, SecretStore,
-    secrets::{Capability, Secret},
+    Component, Error, ErrorKind, Result, SecretStore,
+    secrets::{Capabilities, Secret},
 };
 
 /// Variables of these families configure the sidecar; an app must not read them back.
 const RESERVED: [&str; 2] = ["DAPR_", "APP_API_TOKEN"];
 
-/// Environment variables as secrets.
-pub struct Environment {
-    prefix: String,
-}
-
-impl Environment {
-    /// Reads `prefix`, which is put before every name asked for.
-    pub fn open(metadata: &Metadata) -> Self {
-        Self {
-            prefix: metadata.text("prefix").unwrap_or_default().to_owned(),
-        }
+component::metadata! {
+    /// Environment variables as secrets.
+    pub struct Environment {
+        /// Is put before every name asked for.
+        prefix: String => "prefix", default(String::new());
     }
 }
 
@@ -34,8 +28,8 @@ impl Component for Environment {}
 
 #[async_trait]
 impl SecretStore for Environment {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
     }
 
     async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> Result<Secret> {
@@ -66,11 +60,13 @@ impl SecretStore for Environment {
 
 #[cfg(test)]
 mod tests {
+    use component::Metadata;
+
     use super::*;
 
     #[tokio::test]
     async fn the_sidecars_own_variables_are_not_readable() {
-        let store = Environment::open(&Metadata::default());
+        let store = Environment::read(&Metadata::default()).unwrap();
         let error = store
             .secret("dapr_api_token", &BTreeMap::new())
             .await
@@ -81,7 +77,7 @@ mod tests {
     #[tokio::test]
     async fn a_prefix_is_put_before_names() {
         let metadata = Metadata::from_iter([("prefix", "PA")]);
-        let store = Environment::open(&metadata);
+        let store = Environment::read(&metadata).unwrap();
         let secret = store.secret("TH", &BTreeMap::new()).await.unwrap();
         assert_eq!(secret["TH"], std::env::var("PATH").unwrap());
         let all = store.all(&BTreeMap::new()).await.unwrap();

@@ -2,19 +2,15 @@
 
 mod like;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
-    Component, Error, ErrorKind, Open, Result, StateStore,
+    Component, Error, ErrorKind, Open, Result, Scope, StateStore,
     state::{
-        Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
-        KeysLikeResponse, Operation, SetRequest,
+        Capabilities, Capability, Concurrency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
+        KeysLikeResponse, Operation, RequestMetadata, SetRequest,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -30,10 +26,19 @@ const TTL: &str = "ttlInSeconds";
 /// Response metadata: when the entry expires, RFC 3339.
 const EXPIRY: &str = "ttlExpireTime";
 
+/// What it can do.
+pub const CAPABILITIES: [Capability; 5] = [
+    Capability::Etag,
+    Capability::Transactional,
+    Capability::Ttl,
+    Capability::DeleteWithPrefix,
+    Capability::KeysLike,
+];
+
 /// A store in this process.
-#[derive(Default)]
 pub struct InMemory {
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    scope: Scope,
 }
 
 #[derive(Clone)]
@@ -58,21 +63,22 @@ enum Change {
 impl InMemory {
     /// Opens a store and starts throwing out what has expired.
     pub fn open(open: Open) -> Self {
-        let store = Self::default();
-        let entries = Arc::downgrade(&store.entries);
-        open.tasks.spawn(&open.name, Box::pin(sweep(entries)));
+        let store = Self {
+            entries: Arc::default(),
+            scope: open.scope,
+        };
+        store.scope.spawn(sweep(Arc::clone(&store.entries)));
         store
     }
 
-    /// Checks all operations against the entries, then applies them: all or none.
-    fn apply(&self, operations: &[Operation]) -> Result<()> {
+    /// Checks all changes against the entries, then applies them: all or none.
+    fn apply(
+        &self,
+        check: impl FnOnce(&BTreeMap<String, Entry>, Timestamp) -> Result<Vec<Change>>,
+    ) -> Result<()> {
         let now = Timestamp::now();
         let mut entries = self.entries.lock();
-        let mut changes = Vec::with_capacity(operations.len());
-        for operation in operations {
-            changes.push(change(&entries, operation, now)?);
-        }
-        for change in changes {
+        for change in check(&entries, now)? {
             match change {
                 Change::Put(key, entry) => entries.insert(key, entry),
                 Change::Remove(key) => entries.remove(&key),
@@ -82,49 +88,35 @@ impl InMemory {
     }
 }
 
-async fn sweep(entries: Weak<Mutex<BTreeMap<String, Entry>>>) {
+async fn sweep(entries: Arc<Mutex<BTreeMap<String, Entry>>>) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
-        let Some(entries) = entries.upgrade() else {
-            return;
-        };
         let now = Timestamp::now();
         entries.lock().retain(|_, entry| entry.is_live(now));
     }
 }
 
-fn change(
+fn put(entries: &BTreeMap<String, Entry>, request: &SetRequest, now: Timestamp) -> Result<Change> {
+    let SetRequest { key, etag, .. } = request;
+    let live = entries.get(key).filter(|entry| entry.is_live(now));
+    check(key, live, etag.as_deref(), request.concurrency)?;
+    let entry = Entry {
+        value: request.value.clone(),
+        etag: Uuid::new_v4().to_string(),
+        expires: expiry(request, now)?,
+    };
+    Ok(Change::Put(key.clone(), entry))
+}
+
+fn remove(
     entries: &BTreeMap<String, Entry>,
-    operation: &Operation,
+    request: &DeleteRequest,
     now: Timestamp,
 ) -> Result<Change> {
-    let live = |key: &str| entries.get(key).filter(|entry| entry.is_live(now));
-    match operation {
-        Operation::Upsert(request) => {
-            check(
-                &request.key,
-                live(&request.key),
-                request.etag.as_deref(),
-                request.concurrency,
-            )?;
-            let entry = Entry {
-                value: request.value.clone(),
-                etag: Uuid::new_v4().to_string(),
-                expires: expiry(request, now)?,
-            };
-            Ok(Change::Put(request.key.clone(), entry))
-        }
-        Operation::Delete(request) => {
-            let entry = live(&request.key);
-            check(
-                &request.key,
-                entry,
-                request.etag.as_deref(),
-                request.concurrency,
-            )?;
-            Ok(Change::Remove(request.key.clone()))
-        }
-    }
+    let DeleteRequest { key, etag, .. } = request;
+    let live = entries.get(key).filter(|entry| entry.is_live(now));
+    check(key, live, etag.as_deref(), request.concurrency)?;
+    Ok(Change::Remove(key.clone()))
 }
 
 /// A given tag must be the current one; first-write without a tag is for keys that are not there.
@@ -172,21 +164,20 @@ fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {
     }
 }
 
-impl Component for InMemory {}
+#[async_trait]
+impl Component for InMemory {
+    async fn close(&self) {
+        self.scope.end();
+    }
+}
 
 #[async_trait]
 impl StateStore for InMemory {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[
-            Capability::Etag,
-            Capability::Transactional,
-            Capability::Ttl,
-            Capability::DeleteWithPrefix,
-            Capability::KeysLike,
-        ]
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES.into()
     }
 
-    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+    async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         let now = Timestamp::now();
         let entries = self.entries.lock();
         let entry = entries.get(&request.key).filter(|entry| entry.is_live(now));
@@ -206,20 +197,22 @@ impl StateStore for InMemory {
         }))
     }
 
-    async fn set(&self, request: SetRequest) -> Result<()> {
-        self.apply(&[Operation::Upsert(request)])
+    async fn set(&self, request: &SetRequest) -> Result<()> {
+        self.apply(|entries, now| Ok(vec![put(entries, request, now)?]))
     }
 
-    async fn delete(&self, request: DeleteRequest) -> Result<()> {
-        self.apply(&[Operation::Delete(request)])
+    async fn delete(&self, request: &DeleteRequest) -> Result<()> {
+        self.apply(|entries, now| Ok(vec![remove(entries, request, now)?]))
     }
 
-    async fn transact(
-        &self,
-        operations: Vec<Operation>,
-        _metadata: BTreeMap<String, String>,
-    ) -> Result<()> {
-        self.apply(&operations)
+    async fn transact(&self, operations: &[Operation], _: &RequestMetadata) -> Result<()> {
+        self.apply(|entries, now| {
+            let changes = operations.iter().map(|operation| match operation {
+                Operation::Upsert(request) => put(entries, request, now),
+                Operation::Delete(request) => remove(entries, request, now),
+            });
+            changes.collect()
+        })
     }
 
     async fn delete_with_prefix(&self, prefix: &str) -> Result<u64> {
@@ -229,7 +222,7 @@ impl StateStore for InMemory {
         Ok((before - entries.len()) as u64)
     }
 
-    async fn keys_like(&self, request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+    async fn keys_like(&self, request: &KeysLikeRequest) -> Result<KeysLikeResponse> {
         let now = Timestamp::now();
         let entries = self.entries.lock();
         // The token is the last key of the page before: keys are in order, so it needs no memory here.
@@ -272,59 +265,62 @@ mod tests {
             key: key.into(),
             ..GetRequest::default()
         };
-        store.get(request).await.unwrap()?.etag
+        store.get(&request).await.unwrap()?.etag
     }
 
     #[tokio::test]
     async fn the_first_write_wins_when_asked() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         let first = Concurrency::FirstWrite;
-        store.set(set("k", "", None, first)).await.unwrap();
-        let error = store.set(set("k", "", None, first)).await.unwrap_err();
+        store.set(&set("k", "", None, first)).await.unwrap();
+        let error = store.set(&set("k", "", None, first)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
         let tag = etag(&store, "k").await.unwrap();
-        store.set(set("k", "", Some(&tag), first)).await.unwrap();
+        store.set(&set("k", "", Some(&tag), first)).await.unwrap();
         let error = store
-            .set(set("k", "", Some(&tag), first))
+            .set(&set("k", "", Some(&tag), first))
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
-        let error = store.set(set("k", "", Some("x"), first)).await.unwrap_err();
+        let error = store
+            .set(&set("k", "", Some("x"), first))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EtagMismatch);
     }
 
     #[tokio::test]
     async fn a_transaction_applies_all_or_nothing() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         let last = Concurrency::LastWrite;
         let bad = Uuid::new_v4().to_string();
         let operations = vec![
             Operation::Upsert(set("a", "", None, last)),
             Operation::Upsert(set("b", "", Some(&bad), last)),
         ];
-        assert!(store.transact(operations, BTreeMap::new()).await.is_err());
+        assert!(store.transact(&operations, &BTreeMap::new()).await.is_err());
         assert_eq!(etag(&store, "a").await, None);
     }
 
     #[tokio::test]
     async fn a_wrong_lifetime_names_key_and_value() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         let request = set("k", "soon", None, Concurrency::LastWrite);
-        let error = store.set(request).await.unwrap_err();
+        let error = store.set(&request).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidRequest);
         assert!(error.to_string().contains("\"soon\""), "{error}");
         store
-            .set(set("k", "-1", None, Concurrency::LastWrite))
+            .set(&set("k", "-1", None, Concurrency::LastWrite))
             .await
             .unwrap();
     }
 
     #[tokio::test]
     async fn keys_are_listed_in_pages() {
-        let store = InMemory::default();
+        let store = InMemory::open(component_conformance::open("store", &[]));
         for key in ["app||a1", "app||a2", "app||a3", "app||b1"] {
             store
-                .set(set(key, "", None, Concurrency::LastWrite))
+                .set(&set(key, "", None, Concurrency::LastWrite))
                 .await
                 .unwrap();
         }
@@ -333,10 +329,10 @@ mod tests {
             page_size: Some(2),
             continuation: None,
         };
-        let page = store.keys_like(request.clone()).await.unwrap();
+        let page = store.keys_like(&request).await.unwrap();
         assert_eq!(page.keys, ["app||a1", "app||a2"]);
         request.continuation = page.continuation;
-        let page = store.keys_like(request).await.unwrap();
+        let page = store.keys_like(&request).await.unwrap();
         assert_eq!(page.keys, ["app||a3"]);
         assert_eq!(page.continuation, None);
     }

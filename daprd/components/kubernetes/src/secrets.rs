@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use component::{
     Component, Error, Open, Result, SecretStore,
-    secrets::{Capability, Secret},
+    secrets::{Capabilities, Secret},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret as Resource};
 use kube::{Api, Client, api::ListParams};
@@ -37,7 +37,7 @@ impl Kubernetes {
     /// # Errors
     /// Where no cluster is configured.
     pub async fn open(open: Open) -> Result<Self> {
-        let settings = Settings::read(&open.metadata);
+        let settings = Settings::read(&open.metadata)?;
         let client = connect(&settings).await?;
         Ok(Self::new(client, &open.instance.namespace, settings))
     }
@@ -74,8 +74,8 @@ impl Component for Kubernetes {}
 
 #[async_trait]
 impl SecretStore for Kubernetes {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[]
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY
     }
 
     async fn secret(&self, name: &str, metadata: &BTreeMap<String, String>) -> Result<Secret> {

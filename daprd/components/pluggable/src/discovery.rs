@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use component::{Catalog, StateStore};
+use component::{Catalog, Fields, Registration, StateStore};
 use futures::{StreamExt, stream};
 use tonic::{Code, Status, transport::Channel};
 
@@ -20,8 +20,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const MOST_SOCKETS: usize = 256;
 /// Sockets that are asked at the same time.
 const AT_ONCE: usize = 16;
-/// The first version; a socket has no other.
-const VERSION: &str = "v1";
+const FAMILY: &str = "pluggable";
 const STATE_STORE: &str = "dapr.proto.components.v1.StateStore";
 
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +100,9 @@ async fn sockets(folder: &Path) -> io::Result<Vec<Socket>> {
             path: path.clone(),
         });
     }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found.sort_by(|one, other| other.path.cmp(&one.path));
+    found.dedup_by(|one, other| one.name == other.name);
+    found.reverse();
     Ok(found)
 }
 
@@ -125,15 +126,27 @@ fn register(socket: &Socket, served: Served, catalog: &mut Catalog) {
         return;
     }
     let channel = served.channel;
-    catalog.state.add(&[&socket.name], VERSION, move |open| {
+    let name = &socket.name;
+    let registration = Registration::new(FAMILY, name, Fields::unknown());
+    let added = catalog.state.add(registration, move |open| {
         let channel = channel.clone();
         async move {
             let store = state::Pluggable::open(channel, open).await?;
             Ok(Arc::new(store) as Arc<dyn StateStore>)
         }
     });
-    let name = &socket.name;
-    tracing::info!("pluggable component '{name}' was successfully registered for '{STATE_STORE}'");
+    match added {
+        Ok(()) => tracing::info!(
+            "pluggable component '{name}' was successfully registered for '{STATE_STORE}'"
+        ),
+        // Q-pluggable-names: what is built in must not change under a configuration that names it.
+        Err(taken) => {
+            tracing::warn!(
+                "pluggable component {} is left out: {taken}",
+                socket.path.display()
+            );
+        }
+    }
 }
 
 /// Full names of the services, by the older protocol that every SDK speaks, else by the newer.

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use component::{
     Component, Open, Result, StateStore,
     state::{
-        BulkItem, Capability, DeleteRequest, GetRequest, Item, Operation, QueryRequest,
-        QueryResponse, RequestMetadata, SetRequest,
+        BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
+        QueryRequest, QueryResponse, RequestMetadata, SetRequest,
     },
 };
 use proto::components::v1::{
@@ -33,7 +33,7 @@ const SIZE_LIMIT: Duration = Duration::from_secs(5);
 /// The store behind one component resource. Several may share a socket.
 pub struct Pluggable {
     caller: Caller,
-    capabilities: &'static [Capability],
+    capabilities: Capabilities,
     most_operations: OnceCell<Option<usize>>,
 }
 
@@ -45,7 +45,7 @@ impl Pluggable {
     pub async fn open(channel: Channel, open: Open) -> Result<Self> {
         let mut store = Self {
             caller: Instance::new(&open.name)?.on(channel),
-            capabilities: &[],
+            capabilities: Capabilities::EMPTY,
             most_operations: OnceCell::new(),
         };
         let properties = open
@@ -94,11 +94,11 @@ impl Component for Pluggable {
 
 #[async_trait]
 impl StateStore for Pluggable {
-    fn capabilities(&self) -> &'static [Capability] {
+    fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
 
-    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+    async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         let answer = self
             .client()
             .get(wire::get(request))
@@ -108,29 +108,25 @@ impl StateStore for Pluggable {
         Ok(wire::item(answer.data, answer.etag, answer.metadata))
     }
 
-    async fn set(&self, request: SetRequest) -> Result<()> {
+    async fn set(&self, request: &SetRequest) -> Result<()> {
         let mut client = self.client();
         let answer = client.set(wire::set(request)).await;
         answer.map(drop).map_err(failure::write)
     }
 
-    async fn delete(&self, request: DeleteRequest) -> Result<()> {
+    async fn delete(&self, request: &DeleteRequest) -> Result<()> {
         let mut client = self.client();
         let answer = client.delete(wire::delete(request)).await;
         answer.map(drop).map_err(failure::write)
     }
 
-    async fn bulk_get(
-        &self,
-        requests: Vec<GetRequest>,
-        parallelism: usize,
-    ) -> Result<Vec<BulkItem>> {
+    async fn bulk_get(&self, requests: &[GetRequest], parallelism: usize) -> Result<Vec<BulkItem>> {
         let keys: Vec<String> = requests.iter().map(|one| one.key.clone()).collect();
         let options = pb::BulkGetRequestOptions {
             parallelism: i64::try_from(parallelism).unwrap_or(i64::MAX),
         };
         let request = pb::BulkGetRequest {
-            items: requests.into_iter().map(wire::get).collect(),
+            items: requests.iter().map(wire::get).collect(),
             options: Some(options),
         };
         let answer = self.client().bulk_get(request).await;
@@ -138,28 +134,28 @@ impl StateStore for Pluggable {
         Ok(wire::rows(keys, rows))
     }
 
-    async fn bulk_set(&self, requests: Vec<SetRequest>) -> Result<()> {
+    async fn bulk_set(&self, requests: &[SetRequest]) -> Result<()> {
         let request = pb::BulkSetRequest {
-            items: requests.into_iter().map(wire::set).collect(),
+            items: requests.iter().map(wire::set).collect(),
             options: Some(pb::BulkSetRequestOptions::default()),
         };
         let answer = self.client().bulk_set(request).await;
         answer.map(drop).map_err(failure::write)
     }
 
-    async fn bulk_delete(&self, requests: Vec<DeleteRequest>) -> Result<()> {
+    async fn bulk_delete(&self, requests: &[DeleteRequest]) -> Result<()> {
         let request = pb::BulkDeleteRequest {
-            items: requests.into_iter().map(wire::delete).collect(),
+            items: requests.iter().map(wire::delete).collect(),
             options: Some(pb::BulkDeleteRequestOptions::default()),
         };
         let answer = self.client().bulk_delete(request).await;
         answer.map(drop).map_err(failure::bulk_delete)
     }
 
-    async fn transact(&self, operations: Vec<Operation>, metadata: RequestMetadata) -> Result<()> {
+    async fn transact(&self, operations: &[Operation], metadata: &RequestMetadata) -> Result<()> {
         let request = pb::TransactionalStateRequest {
-            operations: operations.into_iter().map(wire::operation).collect(),
-            metadata,
+            operations: operations.iter().map(wire::operation).collect(),
+            metadata: metadata.clone(),
         };
         let mut client = TransactionalStateStoreClient::new(self.caller.clone());
         let answer = client.transact(request).await;
@@ -167,7 +163,7 @@ impl StateStore for Pluggable {
     }
 
     async fn max_transaction_operations(&self) -> Option<usize> {
-        if !self.capabilities.contains(&Capability::Transactional) {
+        if !self.capabilities.contains(Capability::Transactional) {
             return None;
         }
         let asking = self
@@ -176,8 +172,8 @@ impl StateStore for Pluggable {
         *asking.await
     }
 
-    async fn query(&self, request: QueryRequest) -> Result<QueryResponse> {
-        let request = wire::query(request)?;
+    async fn query(&self, request: &QueryRequest) -> Result<QueryResponse> {
+        let request = wire::query(request);
         let mut client = QueriableStateStoreClient::new(self.caller.clone())
             .max_decoding_message_size(MOST_MESSAGE);
         let answer = client.query(request).await;

@@ -229,7 +229,7 @@ fn watch(
 
 /// Whether the same request may succeed on a new connection. One that was not answered in time may have been carried out,
 /// so it is not sent again. Q-redis-timeouts
-fn is_passing(error: &RedisError) -> bool {
+pub fn is_passing(error: &RedisError) -> bool {
     use redis::ErrorKind::{ClusterConnectionNotFound, Io, Server};
     match error.kind() {
         Io => !error.is_timeout(),

@@ -11,14 +11,22 @@ pub mod state;
 
 use std::sync::Arc;
 
-use component::{Catalog, PubSub, StateStore};
+use component::{Catalog, PubSub, Registration, StateStore, catalog::Taken};
+
+const FAMILY: &str = "redis";
 
 /// Adds all of them.
-pub fn register(catalog: &mut Catalog) {
-    catalog.state.add(&["redis"], "v1", |open| async move {
-        Ok(Arc::new(state::Redis::open(open).await?) as Arc<dyn StateStore>)
-    });
-    catalog.pubsub.add(&["redis"], "v1", |open| async move {
-        Ok(Arc::new(pubsub::Redis::open(open).await?) as Arc<dyn PubSub>)
-    });
+///
+/// # Errors
+/// Where a name is taken already.
+pub fn register(catalog: &mut Catalog) -> Result<(), Taken> {
+    catalog.state.add(
+        Registration::new(FAMILY, "redis", state::metadata::fields())
+            .capabilities(state::CAPABILITIES),
+        |open| async move { Ok(Arc::new(state::Redis::open(open).await?) as Arc<dyn StateStore>) },
+    )?;
+    catalog.pubsub.add(
+        Registration::new(FAMILY, "redis", pubsub::fields()),
+        |open| async move { Ok(Arc::new(pubsub::Redis::open(open).await?) as Arc<dyn PubSub>) },
+    )
 }

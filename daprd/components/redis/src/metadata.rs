@@ -4,15 +4,103 @@
 
 use std::time::Duration;
 
-use component::{Error, ErrorKind, Metadata, Result};
+use component::{
+    Error, ErrorKind, Metadata, Result,
+    fields::{Field, Kind, MILLISECOND, Value},
+};
+use values::GoDuration;
 
 use crate::identity;
 
 const PORT: u16 = 6379;
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_TIMEOUT: Duration = Duration::from_secs(3);
+const DIAL_TIMEOUT: GoDuration = GoDuration::from_secs(5);
+const READ_TIMEOUT: GoDuration = GoDuration::from_secs(3);
 const MAX_RETRIES: u32 = 3;
-const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(512);
+const MAX_RETRY_INTERVAL: GoDuration = GoDuration::from_nanos(512_000_000);
+
+component::metadata! {
+    /// The fields that every Redis component has. Of the durations zero means the default, and less means none.
+    pub struct Declared {
+        /// Servers or sentinels, separated by commas: `host:port`, or `host` with `redisPort` or 6379.
+        host: String => "redisHost";
+        /// The port of those that have none of their own.
+        port: Option<u16> => "redisPort";
+        /// The name to log in with; servers before Redis 6 have none.
+        username: Option<String> => "redisUsername";
+        /// The password to log in with.
+        password: Option<String> => "redisPassword", secret;
+        /// The name to log in with at the sentinels.
+        sentinel_username: Option<String> => "sentinelUsername";
+        /// The password to log in with at the sentinels.
+        sentinel_password: Option<String> => "sentinelPassword", secret;
+        /// Speaks TLS.
+        tls: bool => "enableTLS";
+        /// Takes any certificate of the server.
+        insecure: bool => "insecureSkipTLSVerify";
+        /// The client's own certificate, in PEM.
+        client_certificate: Option<String> => "clientCert";
+        /// Its key, in PEM.
+        client_key: Option<String> => "clientKey", secret;
+        /// Not built in.
+        entra_id: bool => "useEntraID" | "useAzureAD";
+        /// Not built in.
+        oidc: bool => "useOIDC";
+        /// Whether the servers share the keys.
+        redis_type: RedisType => "redisType", default(RedisType::Node);
+        /// The addresses are those of sentinels.
+        failover: bool => "failover";
+        /// The name under which sentinels know the servers; required where there are sentinels.
+        master_name: Option<String> => "sentinelMasterName";
+        /// The database number; clusters have only 0.
+        database: i64 => "redisDB", default(0);
+        /// How often a request is sent again after the connection failed; below zero for never.
+        max_retries: i64 => "redisMaxRetries" | "maxRetries", default(i64::from(MAX_RETRIES));
+        /// Longest pause before that.
+        max_retry_interval: GoDuration => "redisMaxRetryInterval", default(MAX_RETRY_INTERVAL), unit(MILLISECOND);
+        /// Longest wait for a connection.
+        dial_timeout: GoDuration => "dialTimeout", default(DIAL_TIMEOUT), unit(MILLISECOND);
+        /// Longest wait for an answer.
+        read_timeout: GoDuration => "readTimeout", default(READ_TIMEOUT), unit(MILLISECOND);
+    }
+    ignored {
+        "writeTimeout": Duration,
+        "poolSize": Integer,
+        "poolTimeout": Duration,
+        "maxConnAge": Duration,
+        "minIdleConns": Integer,
+        "idleCheckFrequency": Duration,
+        "idleTimeout": Duration,
+    }
+}
+
+/// How `redisType` says that servers belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisType {
+    /// One server, or those of sentinels.
+    Node,
+    /// Keys are spread over several.
+    Cluster,
+}
+
+impl Value for RedisType {
+    const KIND: Kind = Kind::OneOf(&["node", "cluster"]);
+
+    // Compat: Q-redis-type: every other text means a single server.
+    fn read(text: &str, _: &Field) -> Result<Self, String> {
+        Ok(match text.eq_ignore_ascii_case("cluster") {
+            true => Self::Cluster,
+            false => Self::Node,
+        })
+    }
+
+    fn text(&self) -> Option<String> {
+        let text = match self {
+            Self::Node => "node",
+            Self::Cluster => "cluster",
+        };
+        Some(text.to_owned())
+    }
+}
 
 /// How the servers belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,94 +194,90 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads and checks the metadata; the pause before a retry differs between components where they do not say.
+    /// Reads and checks the metadata; the pause before a retry is declared by each component, for they differ in it.
     ///
     /// # Errors
     /// Names the field.
-    pub fn read(metadata: &Metadata, min_retry_interval: Duration) -> Result<Self> {
-        let host = metadata.required(&["redisHost"])?.to_owned();
-        let port = metadata
-            .parse::<u16>(&["redisPort"])?
-            .filter(|port| *port != 0);
-        let addresses = host
+    pub fn read(metadata: &Metadata, min_retry_interval: GoDuration) -> Result<Self> {
+        let declared = Declared::read(metadata)?;
+        for (field, asked) in [
+            ("useEntraID", declared.entra_id),
+            ("useOIDC", declared.oidc),
+        ] {
+            if asked {
+                let problem = "this way to authenticate is not built in";
+                return Err(Error::invalid_metadata(field, problem));
+            }
+        }
+        let port = declared.port.filter(|port| *port != 0);
+        let addresses = declared
+            .host
             .split(',')
             .map(|part| address(part.trim(), port))
             .collect::<Result<Vec<_>>>()?;
-        for unsupported in ["useEntraID", "useAzureAD", "useOIDC"] {
-            if metadata.boolean(&[unsupported]) == Some(true) {
-                return Err(Error::invalid_metadata(
-                    unsupported,
-                    "this way to authenticate is not built in",
-                ));
-            }
-        }
-        let redis_type = metadata.text("redisType").unwrap_or("node");
-        let topology = match metadata.boolean(&["failover"]) {
-            Some(true) => Topology::Sentinel,
-            _ if redis_type.eq_ignore_ascii_case("cluster") => Topology::Cluster,
-            // Compat: Q-redis-type: every other text means a single server.
-            _ => Topology::Node,
+        let topology = match (declared.failover, declared.redis_type) {
+            (true, _) => Topology::Sentinel,
+            (false, RedisType::Cluster) => Topology::Cluster,
+            (false, RedisType::Node) => Topology::Node,
         };
-        let retries = metadata.parse::<i64>(&["redisMaxRetries", "maxRetries"])?;
-        let min = timeout(metadata, "redisMinRetryInterval", min_retry_interval)?;
-        let max = timeout(metadata, "redisMaxRetryInterval", MAX_RETRY_INTERVAL)?;
+        let tls = tls(&declared)?;
+        let max = limit(declared.max_retry_interval, MAX_RETRY_INTERVAL).unwrap_or_default();
+        let min = limit(min_retry_interval, min_retry_interval).unwrap_or_default();
         Ok(Self {
             addresses,
             topology,
-            master_name: match topology {
-                Topology::Sentinel => metadata.required(&["sentinelMasterName"])?.to_owned(),
-                Topology::Node | Topology::Cluster => String::new(),
+            master_name: match (topology, declared.master_name) {
+                (Topology::Sentinel, None) => {
+                    let problem = "is required";
+                    return Err(Error::invalid_metadata("sentinelMasterName", problem));
+                }
+                (Topology::Sentinel, Some(name)) => name,
+                (Topology::Node | Topology::Cluster, _) => String::new(),
             },
-            credentials: credentials(metadata, "redisUsername", "redisPassword"),
-            sentinel_credentials: credentials(metadata, "sentinelUsername", "sentinelPassword"),
-            database: metadata.parse(&["redisDB"])?.unwrap_or_default(),
-            tls: tls(metadata)?,
-            dial_timeout: timeout(metadata, "dialTimeout", DIAL_TIMEOUT)?,
-            read_timeout: timeout(metadata, "readTimeout", READ_TIMEOUT)?,
-            max_retries: match retries {
-                None | Some(0) => MAX_RETRIES,
-                Some(given) => u32::try_from(given).unwrap_or(0),
+            credentials: Credentials {
+                username: declared.username,
+                password: declared.password,
             },
-            min_retry_interval: min.unwrap_or_default().min(max.unwrap_or_default()),
-            max_retry_interval: max.unwrap_or_default(),
-            host,
+            sentinel_credentials: Credentials {
+                username: declared.sentinel_username,
+                password: declared.sentinel_password,
+            },
+            database: declared.database,
+            tls,
+            dial_timeout: limit(declared.dial_timeout, DIAL_TIMEOUT),
+            read_timeout: limit(declared.read_timeout, READ_TIMEOUT),
+            max_retries: match declared.max_retries {
+                0 => MAX_RETRIES,
+                given => u32::try_from(given).unwrap_or(0),
+            },
+            min_retry_interval: min.min(max),
+            max_retry_interval: max,
+            host: declared.host,
         })
     }
 }
 
-fn credentials(metadata: &Metadata, username: &str, password: &str) -> Credentials {
-    Credentials {
-        username: metadata.text(username).map(str::to_owned),
-        password: metadata.text(password).map(str::to_owned),
-    }
-}
-
-fn tls(metadata: &Metadata) -> Result<Option<Tls>> {
-    if metadata.boolean(&["enableTLS"]) != Some(true) {
+fn tls(declared: &Declared) -> Result<Option<Tls>> {
+    if !declared.tls {
         return Ok(None);
     }
-    let identity = metadata.text("clientCert").zip(metadata.text("clientKey"));
-    if let Some((certificate, key)) = identity {
+    let certificate = declared.client_certificate.clone();
+    let identity = certificate.zip(declared.client_key.clone());
+    if let Some((certificate, key)) = &identity {
         identity::check(certificate, key)?;
     }
     Ok(Some(Tls {
-        insecure: metadata
-            .boolean(&["insecureSkipTLSVerify"])
-            .unwrap_or_default(),
-        identity: identity.map(|(certificate, key)| (certificate.to_owned(), key.to_owned())),
+        insecure: declared.insecure,
+        identity,
     }))
 }
 
-/// A duration where a bare number means milliseconds and everything below zero means none.
-fn timeout(metadata: &Metadata, field: &str, default: Duration) -> Result<Option<Duration>> {
-    let text = metadata.text(field).unwrap_or_default().trim();
-    if text.starts_with('-') {
-        return Ok(None);
+/// Zero means the default, and everything below zero means none.
+fn limit(given: GoDuration, default: GoDuration) -> Option<Duration> {
+    match given {
+        GoDuration::ZERO => default.to_std(),
+        given => given.to_std(),
     }
-    let given = metadata.duration(&[field], Duration::from_millis(1))?;
-    Ok(Some(
-        given.filter(|given| !given.is_zero()).unwrap_or(default),
-    ))
 }
 
 fn address(text: &str, port: Option<u16>) -> Result<Address> {
@@ -239,7 +323,7 @@ mod tests {
 
     fn read(fields: &[(&str, &str)]) -> Result<Settings> {
         let metadata = Metadata::from_iter(fields.iter().copied());
-        Settings::read(&metadata, Duration::from_millis(8))
+        Settings::read(&metadata, GoDuration::from_secs(2))
     }
 
     #[test]
@@ -280,12 +364,14 @@ mod tests {
             ("dialTimeout", "250"),
             ("readTimeout", "-1"),
             ("redisMaxRetries", "-1"),
-            ("redisMinRetryInterval", "2s"),
         ])
         .unwrap();
         assert_eq!(settings.dial_timeout, Some(Duration::from_millis(250)));
         assert_eq!(settings.read_timeout, None);
         assert_eq!(settings.max_retries, 0);
-        assert_eq!(settings.min_retry_interval, MAX_RETRY_INTERVAL);
+        assert_eq!(
+            Some(settings.min_retry_interval),
+            MAX_RETRY_INTERVAL.to_std()
+        );
     }
 }

@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use component::{
-    Component, Error, ErrorKind, Metadata, Open, PubSub, Result, Spawn,
+    Component, Error, ErrorKind, Open, PubSub, Result, Spawn,
+    fields::{Fields, MILLISECOND, SECOND},
     pubsub::{
         Backoff, Capabilities, Deliveries, Ended, PublishRequest, Redelivery, SubscribeRequest,
         deliveries,
@@ -16,18 +17,44 @@ use component::{
 use redis::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use values::GoDuration;
 
 use crate::{
     client::{Client, failure},
-    metadata::Settings,
+    metadata::{Declared, Settings},
 };
 use read::Subscription;
 
-const PROCESSING_TIMEOUT: Duration = Duration::from_secs(60);
-const REDELIVER_INTERVAL: Duration = Duration::from_secs(15);
-const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(8);
+const MIN_RETRY_INTERVAL: GoDuration = GoDuration::from_nanos(8_000_000);
 const QUEUE_DEPTH: usize = 100;
 const CONCURRENCY: usize = 10;
+
+component::metadata! {
+    /// The fields that only the broker has.
+    struct Own {
+        /// Name of the consumer group, and of this consumer in it; the app id unless it is set.
+        consumer: Option<String> => "consumerID";
+        /// How long a message may stay pending before it is delivered again; zero for ever.
+        processing_timeout: Duration => "processingTimeout", default(Duration::from_secs(60)), unit(MILLISECOND);
+        /// How often that is looked at; zero for never.
+        redeliver_interval: Duration => "redeliverInterval", default(Duration::from_secs(15)), unit(MILLISECOND);
+        /// Messages that are asked for at once.
+        queue_depth: usize => "queueDepth", default(QUEUE_DEPTH);
+        /// Messages that are handled at once, over all topics.
+        concurrency: usize => "concurrency", default(CONCURRENCY);
+        /// About how many entries a stream keeps.
+        length: Option<i64> => "maxLenApprox";
+        /// How long a stream keeps its entries, where `maxLenApprox` is not set.
+        age: Option<Duration> => "streamTTL", unit(SECOND);
+        /// Shortest pause before a request is sent again.
+        min_retry_interval: GoDuration => "redisMinRetryInterval", default(MIN_RETRY_INTERVAL), unit(MILLISECOND);
+    }
+}
+
+/// All fields of the broker.
+pub fn fields() -> Fields {
+    Declared::fields().and(Own::fields())
+}
 
 /// Most messages asked for at once, whatever `queueDepth` says.
 const MOST_QUEUED: usize = 10_000;
@@ -68,37 +95,20 @@ enum Trim {
 }
 
 impl Options {
-    fn read(metadata: &Metadata, app_id: &str) -> Result<Self> {
-        let millisecond = Duration::from_millis(1);
-        let after = metadata
-            .duration(&["processingTimeout"], millisecond)?
-            .unwrap_or(PROCESSING_TIMEOUT);
-        let every = metadata
-            .duration(&["redeliverInterval"], millisecond)?
-            .unwrap_or(REDELIVER_INTERVAL);
-        let length = metadata.parse::<i64>(&["maxLenApprox"])?.unwrap_or(0);
-        let age = metadata
-            .duration(&["streamTTL"], Duration::from_secs(1))?
-            .unwrap_or_default();
-        let consumer = metadata.text("consumerID").unwrap_or(app_id);
+    fn new(own: Own, app_id: &str) -> Result<Self> {
+        let (after, every) = (own.processing_timeout, own.redeliver_interval);
+        let consumer = own.consumer.unwrap_or_else(|| app_id.to_owned());
         if consumer.is_empty() {
             return Err(Error::invalid_metadata("consumerID", "is required"));
         }
         Ok(Self {
-            consumer: consumer.to_owned(),
+            consumer,
             redelivery: (!after.is_zero() && !every.is_zero()).then_some(Claims { after, every }),
-            queue_depth: metadata
-                .parse(&["queueDepth"])?
-                .unwrap_or(QUEUE_DEPTH)
-                .clamp(1, MOST_QUEUED),
-            concurrency: metadata
-                .parse(&["concurrency"])?
-                .unwrap_or(CONCURRENCY)
-                .clamp(1, Semaphore::MAX_PERMITS),
-            trim: match u64::try_from(length) {
-                Ok(length) if length > 0 => Some(Trim::Length(length)),
-                _ if !age.is_zero() => Some(Trim::Age(age)),
-                _ => None,
+            queue_depth: own.queue_depth.clamp(1, MOST_QUEUED),
+            concurrency: own.concurrency.clamp(1, Semaphore::MAX_PERMITS),
+            trim: match own.length.and_then(|length| u64::try_from(length).ok()) {
+                Some(length) if length > 0 => Some(Trim::Length(length)),
+                _ => own.age.filter(|age| !age.is_zero()).map(Trim::Age),
             },
         })
     }
@@ -110,8 +120,9 @@ impl Redis {
     /// # Errors
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
-        let settings = Settings::read(&open.metadata, MIN_RETRY_INTERVAL)?;
-        let options = Options::read(&open.metadata, &open.instance.app_id)?;
+        let own = Own::read(&open.metadata)?;
+        let settings = Settings::read(&open.metadata, own.min_retry_interval)?;
+        let options = Options::new(own, &open.instance.app_id)?;
         Ok(Self {
             client: Client::open(settings, &open.name, &open.tasks).await?,
             slots: Arc::new(Semaphore::new(options.concurrency)),
@@ -210,10 +221,13 @@ impl PubSub for Redis {
 
 #[cfg(test)]
 mod tests {
+    use component::Metadata;
+
     use super::*;
 
     fn read(fields: &[(&str, &str)]) -> Result<Options> {
-        Options::read(&Metadata::from_iter(fields.iter().copied()), "app")
+        let metadata = Metadata::from_iter(fields.iter().copied());
+        Options::new(Own::read(&metadata)?, "app")
     }
 
     #[test]
@@ -236,7 +250,8 @@ mod tests {
     fn the_consumer_is_the_app_unless_said_otherwise() {
         assert_eq!(read(&[]).unwrap().consumer, "app");
         assert_eq!(read(&[("consumerid", "c")]).unwrap().consumer, "c");
-        let error = Options::read(&Metadata::default(), "").err().unwrap();
+        let own = Own::read(&Metadata::default()).unwrap();
+        let error = Options::new(own, "").err().unwrap();
         assert!(error.to_string().contains("consumerID"), "{error}");
     }
 }

@@ -224,13 +224,14 @@ async fn cause(error: RedisError, settings: &Settings) -> RedisError {
 #[cfg(test)]
 mod tests {
     use component::Metadata;
+    use values::GoDuration;
 
     use super::*;
 
     #[test]
     fn requests_are_sent_at_once() {
         let metadata = Metadata::from_iter([("redisHost", "localhost")]);
-        let settings = Settings::read(&metadata, Duration::ZERO).unwrap();
+        let settings = Settings::read(&metadata, GoDuration::ZERO).unwrap();
         let target = target(&settings.addresses[0], &settings).unwrap();
         assert!(target.tcp_settings().nodelay());
     }

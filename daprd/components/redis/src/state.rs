@@ -3,20 +3,21 @@
 
 mod glob;
 mod listing;
+pub mod metadata;
 mod script;
-
-use std::{collections::BTreeMap, time::Duration};
+mod several;
 
 use async_trait::async_trait;
 use component::{
     Component, Error, ErrorKind, Open, Result, StateStore,
+    error::all_of,
     state::{
-        Capability, Consistency, DeleteRequest, GetRequest, Item, KeysLikeRequest,
-        KeysLikeResponse, Operation, RequestMetadata, SetRequest,
+        BulkItem, Capabilities, Capability, Consistency, DeleteRequest, GetRequest, Item,
+        KeysLikeRequest, KeysLikeResponse, Operation, RequestMetadata, SetRequest,
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use redis::{RedisError, Script, Value};
+use redis::{Pipeline, RedisError, Script, Value, cluster_routing::Slot};
 
 use crate::{
     client::{Client, Request, failure},
@@ -24,14 +25,25 @@ use crate::{
 };
 use script::Step;
 
-/// Pause before a retry: as a rule more than the longest, which counts then.
-const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(2);
-
 /// Response metadata: when the key expires, RFC 3339.
 const EXPIRY: &str = "ttlExpireTime";
 
+/// What is said of a read that failed.
+const UNREAD: &str = "failed to read a key";
+
+/// What is said of a write that failed.
+const FAILED: &str = "failed to write keys";
+
 /// Longest wait for replicas, in milliseconds.
 const REPLICA_WAIT: u32 = 1000;
+
+/// What it can do.
+pub const CAPABILITIES: [Capability; 4] = [
+    Capability::Etag,
+    Capability::Transactional,
+    Capability::Ttl,
+    Capability::KeysLike,
+];
 
 /// A store on a Redis server.
 pub struct Redis {
@@ -51,16 +63,8 @@ impl Redis {
     /// # Errors
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
-        let settings = Settings::read(&open.metadata, MIN_RETRY_INTERVAL)?;
-        let lifetime = open.metadata.parse(&["ttlInSeconds"])?;
-        // Q-redis-json: values are kept in hashes, also where the server knows JSON.
-        if open.metadata.text("queryIndexes").is_some() {
-            tracing::warn!(
-                target: "dapr.contrib",
-                "component {}: queryIndexes has no effect, the query API is not built into this store",
-                open.name
-            );
-        }
+        let own = metadata::Own::read(&open.metadata)?;
+        let settings = Settings::read(&open.metadata, own.min_retry_interval())?;
         let client = Client::open(settings, &open.name, &open.tasks).await?;
         let info: redis::RedisResult<String> =
             client.query(redis::cmd("INFO").arg("replication")).await;
@@ -69,58 +73,50 @@ impl Redis {
             replicas: info.ok().as_deref().map_or(0, replicas),
             script: Script::new(script::APPLY),
             client,
-            lifetime,
+            lifetime: own.lifetime,
         })
     }
 
-    async fn apply(&self, operations: &[Operation]) -> Result<()> {
-        let steps = operations
-            .iter()
-            .map(|operation| Step::new(operation, self.lifetime))
-            .collect::<Result<Vec<_>>>()?;
-        for steps in self.groups(&steps) {
+    /// All or none, as far as a script reaches.
+    async fn apply(&self, steps: &[Step<'_>], strong: bool) -> Result<()> {
+        for group in self.by_slot(steps.iter().map(Step::key)) {
             let mut invocation = self.script.prepare_invoke();
-            for step in &steps {
-                step.write(&mut invocation);
+            for index in &group {
+                steps[*index].write(&mut invocation);
             }
             let refused: usize = self
                 .client
                 .query(Request::Script(&invocation))
                 .await
-                .map_err(|error| failure("failed to write keys", error))?;
-            if let Some(step) = refused.checked_sub(1).and_then(|index| steps.get(index)) {
-                return Err(Error::new(
-                    ErrorKind::EtagMismatch,
-                    format!(
-                        "possible etag mismatch. error from state store: failed to set key {}",
-                        step.key()
-                    ),
-                ));
+                .map_err(|error| failure(FAILED, error))?;
+            if let Some(index) = refused.checked_sub(1).and_then(|index| group.get(index)) {
+                return Err(lost(steps[*index].key()));
             }
         }
-        self.wait_for_replicas(operations).await
+        self.wait_for_replicas(strong).await
     }
 
+    /// The places of keys that one script or one pipeline reaches.
+    ///
     /// Compat: Q-redis-cluster-transactions: a script reaches only keys of one slot, so a cluster applies a transaction
     /// slot by slot, as upstream does.
-    fn groups<'a>(&self, steps: &'a [Step<'a>]) -> Vec<Vec<&'a Step<'a>>> {
+    fn by_slot<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<Vec<usize>> {
         if self.client.settings().topology != Topology::Cluster {
-            return vec![steps.iter().collect()];
+            return vec![keys.enumerate().map(|(index, _)| index).collect()];
         }
-        let mut groups: Vec<(redis::cluster_routing::Slot, Vec<&Step<'_>>)> = Vec::new();
-        for step in steps {
-            let slot = redis::cluster_routing::Slot::for_key(step.key());
+        let mut groups: Vec<(Slot, Vec<usize>)> = Vec::new();
+        for (index, key) in keys.enumerate() {
+            let slot = Slot::for_key(key);
             match groups.iter_mut().find(|(other, _)| *other == slot) {
-                Some((_, group)) => group.push(step),
-                None => groups.push((slot, vec![step])),
+                Some((_, group)) => group.push(index),
+                None => groups.push((slot, vec![index])),
             }
         }
         groups.into_iter().map(|(_, group)| group).collect()
     }
 
-    async fn wait_for_replicas(&self, operations: &[Operation]) -> Result<()> {
-        let is_strong = |operation: &Operation| matches!(operation, Operation::Upsert(set) if set.consistency == Consistency::Strong);
-        if self.replicas == 0 || !operations.iter().any(is_strong) {
+    async fn wait_for_replicas(&self, strong: bool) -> Result<()> {
+        if self.replicas == 0 || !strong {
             return Ok(());
         }
         let mut wait = redis::cmd("WAIT");
@@ -138,7 +134,7 @@ impl Redis {
             .client
             .query(redis::cmd("GET").arg(key))
             .await
-            .map_err(|error| failure("failed to read a key", error))?;
+            .map_err(|error| failure(UNREAD, error))?;
         Ok(value.map(|value| Item {
             value: value.into(),
             ..Item::default()
@@ -151,6 +147,32 @@ fn replicas(info: &str) -> u32 {
         .find_map(|line| line.trim().strip_prefix("connected_slaves:"))
         .and_then(|count| count.trim().parse().ok())
         .unwrap_or_default()
+}
+
+fn is_strong(set: &SetRequest) -> bool {
+    set.consistency == Consistency::Strong
+}
+
+fn lost(key: &str) -> Error {
+    Error::new(
+        ErrorKind::EtagMismatch,
+        format!("possible etag mismatch. error from state store: failed to set key {key}"),
+    )
+}
+
+/// Asks for a key and how long it lives.
+fn ask(pipeline: &mut Pipeline, key: &str) {
+    pipeline.cmd("HMGET").arg(key).arg("data").arg("version");
+    pipeline.cmd("PTTL").arg(key);
+}
+
+fn item((value, etag): Row, left: i64) -> Option<Item> {
+    let expires = expiry(left).map(|expires| (EXPIRY.to_owned(), expires));
+    value.map(|value| Item {
+        value: value.into(),
+        etag,
+        metadata: expires.into_iter().collect(),
+    })
 }
 
 /// The error of a pipeline holds those of its commands.
@@ -180,55 +202,62 @@ impl Component for Redis {
 
 #[async_trait]
 impl StateStore for Redis {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[
-            Capability::Etag,
-            Capability::Transactional,
-            Capability::Ttl,
-            Capability::KeysLike,
-        ]
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES.into()
     }
 
-    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+    async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         let mut read = redis::pipe();
-        read.cmd("HMGET")
-            .arg(&request.key)
-            .arg("data")
-            .arg("version");
-        read.cmd("PTTL").arg(&request.key);
+        ask(&mut read, &request.key);
         let answer: redis::RedisResult<(Row, i64)> =
             self.client.query(Request::Pipeline(&read)).await;
-        let ((value, etag), left) = match answer {
-            Ok(answer) => answer,
-            Err(error) if is_wrong_type(&error) => return self.plain(&request.key).await,
-            Err(error) => return Err(failure("failed to read a key", error)),
-        };
-        Ok(value.map(|value| Item {
-            value: value.into(),
-            etag,
-            metadata: expiry(left)
-                .map(|expires| (EXPIRY.to_owned(), expires))
-                .into_iter()
-                .collect::<BTreeMap<_, _>>(),
-        }))
-    }
-
-    async fn set(&self, request: SetRequest) -> Result<()> {
-        self.apply(&[Operation::Upsert(request)]).await
-    }
-
-    async fn delete(&self, request: DeleteRequest) -> Result<()> {
-        self.apply(&[Operation::Delete(request)]).await
-    }
-
-    async fn transact(&self, operations: Vec<Operation>, _: RequestMetadata) -> Result<()> {
-        match operations.is_empty() {
-            true => Ok(()),
-            false => self.apply(&operations).await,
+        match answer {
+            Ok((row, left)) => Ok(item(row, left)),
+            Err(error) if is_wrong_type(&error) => self.plain(&request.key).await,
+            Err(error) => Err(failure(UNREAD, error)),
         }
     }
 
-    async fn keys_like(&self, request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+    async fn set(&self, request: &SetRequest) -> Result<()> {
+        let step = Step::set(request, self.lifetime)?;
+        self.apply(&[step], is_strong(request)).await
+    }
+
+    async fn delete(&self, request: &DeleteRequest) -> Result<()> {
+        self.apply(&[Step::delete(request)?], false).await
+    }
+
+    async fn bulk_get(&self, requests: &[GetRequest], _: usize) -> Result<Vec<BulkItem>> {
+        Ok(self.read_several(requests).await)
+    }
+
+    async fn bulk_set(&self, requests: &[SetRequest]) -> Result<()> {
+        let steps = requests.iter().map(|set| Step::set(set, self.lifetime));
+        let mut outcomes = self.write_several(steps.collect()).await;
+        let strong = requests.iter().any(is_strong);
+        outcomes.push(self.wait_for_replicas(strong).await);
+        all_of(outcomes)
+    }
+
+    async fn bulk_delete(&self, requests: &[DeleteRequest]) -> Result<()> {
+        let steps = requests.iter().map(Step::delete).collect();
+        all_of(self.write_several(steps).await)
+    }
+
+    async fn transact(&self, operations: &[Operation], _: &RequestMetadata) -> Result<()> {
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let steps = operations
+            .iter()
+            .map(|operation| Step::new(operation, self.lifetime))
+            .collect::<Result<Vec<_>>>()?;
+        let strong =
+            |operation: &Operation| matches!(operation, Operation::Upsert(set) if is_strong(set));
+        self.apply(&steps, operations.iter().any(strong)).await
+    }
+
+    async fn keys_like(&self, request: &KeysLikeRequest) -> Result<KeysLikeResponse> {
         if request.pattern.is_empty() {
             return Err(Error::invalid_request("the pattern of keys is empty"));
         }
@@ -237,8 +266,8 @@ impl StateStore for Redis {
         // A scan may name a key twice.
         keys.dedup();
         // The token is the last key of the page before, so it needs no memory here.
-        let after = request.continuation.unwrap_or_default();
-        let begin = keys.partition_point(|key| *key <= after);
+        let after = request.continuation.as_deref().unwrap_or_default();
+        let begin = keys.partition_point(|key| key.as_str() <= after);
         let mut keys = keys.split_off(begin);
         let size = request.page_size.filter(|size| *size > 0);
         let mut continuation = None;

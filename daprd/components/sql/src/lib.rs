@@ -7,13 +7,19 @@ pub mod state;
 
 use std::sync::Arc;
 
-use component::{Catalog, StateStore};
+use component::{Catalog, Registration, StateStore, catalog::Taken};
+
+const FAMILY: &str = "sql";
 
 /// Adds all of them.
-pub fn register(catalog: &mut Catalog) {
-    catalog
-        .state
-        .add(&["sqlite", "sqlite3"], "v1", |open| async move {
-            Ok(Arc::new(state::Sqlite::open(open).await?) as Arc<dyn StateStore>)
-        });
+///
+/// # Errors
+/// Where a name is taken already.
+pub fn register(catalog: &mut Catalog) -> Result<(), Taken> {
+    catalog.state.add(
+        Registration::new(FAMILY, "sqlite", metadata::Declared::fields())
+            .alias("sqlite3")
+            .capabilities(state::CAPABILITIES),
+        |open| async move { Ok(Arc::new(state::Sqlite::open(open).await?) as Arc<dyn StateStore>) },
+    )
 }

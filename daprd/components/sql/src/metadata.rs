@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use component::{Error, ErrorKind, Metadata, Result};
+use component::{Error, ErrorKind, Metadata, Result, fields::SECOND};
 use url::form_urlencoded;
+use values::GoDuration;
 
 /// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: GoDuration = GoDuration::from_secs(20);
 
 /// How long a request waits for another process that is writing.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-
-const TABLE: &str = "state";
-const METADATA_TABLE: &str = "metadata";
+const BUSY_TIMEOUT: GoDuration = GoDuration::from_secs(2);
 
 /// Pragmas that have a metadata field of their own, and the field to use instead.
 const RESERVED_PRAGMAS: [(&str, Option<&str>); 3] = [
@@ -20,6 +18,27 @@ const RESERVED_PRAGMAS: [(&str, Option<&str>); 3] = [
     ("journal_mode", Some("disableWAL")),
     ("foreign_keys", None),
 ];
+
+component::metadata! {
+    /// The fields of `state.sqlite`. Durations below zero count as zero.
+    pub struct Declared {
+        /// The database: a path, a `file:` URI, or `:memory:`.
+        connection: String => "connectionString" | "url", absent("missing connection string");
+        /// How long one request may take, at least a second.
+        timeout: GoDuration => "timeout" | "timeoutInSeconds", default(TIMEOUT), unit(SECOND);
+        /// How long a request waits for another process that is writing; zero for not at all.
+        busy_timeout: GoDuration => "busyTimeout", default(BUSY_TIMEOUT), unit(SECOND);
+        /// Keeps the journal beside the file instead of writing ahead.
+        disable_wal: bool => "disableWAL";
+        /// The table of the keys.
+        table: String => "tableName", default("state".to_owned());
+        /// The table of the migration level and the last cleanup.
+        metadata_table: String => "metadataTableName", default("metadata".to_owned());
+        /// How often expired rows are deleted; zero for never.
+        cleanup_interval: GoDuration => "cleanupInterval" | "cleanupIntervalInSeconds",
+            default(GoDuration::ZERO), unit(SECOND);
+    }
+}
 
 /// What a store is opened with.
 #[derive(Clone, Debug)]
@@ -50,24 +69,17 @@ impl Settings {
     /// # Errors
     /// Names the field.
     pub fn read(metadata: &Metadata) -> Result<Self> {
-        let Some(connection) = metadata.first(&["connectionString", "url"]) else {
-            return Err(Error::new(
-                ErrorKind::InvalidMetadata,
-                "missing connection string",
-            ));
-        };
-        let timeout = duration(metadata, &["timeout", "timeoutInSeconds"])?.unwrap_or(TIMEOUT);
-        if timeout < Duration::from_secs(1) {
+        let declared = Declared::read(metadata)?;
+        if declared.timeout < GoDuration::from(SECOND) {
             return Err(Error::new(
                 ErrorKind::InvalidMetadata,
                 "invalid value for 'timeout': must be greater than 1s",
             ));
         }
-        let cleanup = ["cleanupInterval", "cleanupIntervalInSeconds"];
-        let connection = Connection::parse(connection)?;
-        let wal = !metadata.boolean(&["disableWAL"]).unwrap_or_default();
+        let connection = Connection::parse(&declared.connection)?;
+        let plain = connection.read_only || declared.disable_wal;
         Ok(Self {
-            journal_mode: match (connection.in_memory, connection.read_only || !wal) {
+            journal_mode: match (connection.in_memory, plain) {
                 (true, _) => "MEMORY",
                 (false, true) => "DELETE",
                 (false, false) => "WAL",
@@ -75,31 +87,20 @@ impl Settings {
             uri: connection.uri,
             pragmas: connection.pragmas,
             in_memory: connection.in_memory,
-            timeout,
-            busy_timeout: duration(metadata, &["busyTimeout"])?.unwrap_or(BUSY_TIMEOUT),
-            table: identifier(metadata, "tableName", TABLE)?,
-            metadata_table: identifier(metadata, "metadataTableName", METADATA_TABLE)?,
-            cleanup_interval: duration(metadata, &cleanup)?.filter(|every| !every.is_zero()),
+            timeout: declared.timeout.saturating_std(),
+            busy_timeout: declared.busy_timeout.saturating_std(),
+            table: identifier(declared.table, "tableName")?,
+            metadata_table: identifier(declared.metadata_table, "metadataTableName")?,
+            cleanup_interval: Some(declared.cleanup_interval.saturating_std())
+                .filter(|every| !every.is_zero()),
         })
     }
 }
 
-/// A duration where a bare number means seconds and everything below zero means zero.
-fn duration(metadata: &Metadata, fields: &[&str]) -> Result<Option<Duration>> {
-    if metadata
-        .first(fields)
-        .is_some_and(|value| value.trim().starts_with('-'))
-    {
-        return Ok(Some(Duration::ZERO));
-    }
-    metadata.duration(fields, Duration::from_secs(1))
-}
-
 /// Table names cannot be bound as parameters, so only plain ones are taken.
-fn identifier(metadata: &Metadata, field: &str, default: &str) -> Result<String> {
-    let name = metadata.text(field).unwrap_or(default);
+fn identifier(name: String, field: &str) -> Result<String> {
     if name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
-        return Ok(name.to_owned());
+        return Ok(name);
     }
     Err(Error::new(
         ErrorKind::InvalidMetadata,

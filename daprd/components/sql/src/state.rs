@@ -6,14 +6,14 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use component::{
-    Component, Error, Open, Result, StateStore,
+    Component, Error, Open, Result, Scope, StateStore,
+    error::all_of,
     state::{
-        BulkItem, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse,
-        Operation, RequestMetadata, SetRequest,
+        BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest,
+        KeysLikeResponse, Operation, RequestMetadata, SetRequest,
     },
 };
 use rusqlite::TransactionBehavior;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, failure},
@@ -24,11 +24,19 @@ use rows::{Change, Statements};
 /// Two sidecars on one file must not both clean up; this much early still counts as due.
 const CLEANUP_SLACK: Duration = Duration::from_millis(100);
 
+/// What it can do.
+pub const CAPABILITIES: [Capability; 4] = [
+    Capability::Etag,
+    Capability::Transactional,
+    Capability::Ttl,
+    Capability::KeysLike,
+];
+
 /// A store in a SQLite file.
 pub struct Sqlite {
     client: Client,
     statements: Arc<Statements>,
-    closed: CancellationToken,
+    scope: Scope,
 }
 
 impl Sqlite {
@@ -41,20 +49,16 @@ impl Sqlite {
         let store = Self {
             statements: Arc::new(Statements::new(&settings.table)),
             client: Client::open(settings).await?,
-            closed: CancellationToken::new(),
+            scope: open.scope,
         };
         if let Some(every) = store.client.settings().cleanup_interval {
-            let cleanup = cleanup(store.client.clone(), every, store.closed.clone());
-            open.tasks.spawn(&open.name, Box::pin(cleanup));
+            store.scope.spawn(cleanup(store.client.clone(), every));
         }
         Ok(store)
     }
 
-    async fn apply(&self, operations: Vec<Operation>) -> Result<()> {
-        let changes = operations
-            .into_iter()
-            .map(Change::try_from)
-            .collect::<Result<Vec<_>>>()?;
+    /// All or none.
+    async fn apply(&self, changes: Vec<Change>) -> Result<()> {
         let statements = Arc::clone(&self.statements);
         self.client
             .write(move |connection| {
@@ -76,18 +80,32 @@ impl Sqlite {
     }
 }
 
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        self.closed.cancel();
+impl Sqlite {
+    /// Each on its own, in one visit to the file: one transaction is written back once. A change that loses changes nothing,
+    /// so it keeps nothing from being written.
+    async fn each(&self, changes: Vec<Result<Change>>) -> Result<()> {
+        let statements = Arc::clone(&self.statements);
+        self.client
+            .write(move |connection| {
+                let transaction = connection
+                    .transaction_with_behavior(TransactionBehavior::Immediate)
+                    .map_err(|error| failure("failed to begin a transaction", error))?;
+                let outcomes: Vec<Result<()>> = changes
+                    .into_iter()
+                    .map(|change| change?.apply(&transaction, &statements))
+                    .collect();
+                transaction
+                    .commit()
+                    .map_err(|error| failure("failed to commit a transaction", error))?;
+                all_of(outcomes)
+            })
+            .await
     }
 }
 
-async fn cleanup(client: Client, every: Duration, closed: CancellationToken) {
+async fn cleanup(client: Client, every: Duration) {
     loop {
-        tokio::select! {
-            () = closed.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
+        tokio::time::sleep(every).await;
         match delete_expired(&client, every).await {
             Ok(0) => {}
             Ok(deleted) => {
@@ -143,65 +161,75 @@ impl Component for Sqlite {
     }
 
     async fn close(&self) {
-        self.closed.cancel();
+        self.scope.end();
         self.client.close().await;
     }
 }
 
 #[async_trait]
 impl StateStore for Sqlite {
-    fn capabilities(&self) -> &'static [Capability] {
-        &[
-            Capability::Etag,
-            Capability::Transactional,
-            Capability::Ttl,
-            Capability::KeysLike,
-        ]
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES.into()
     }
 
-    async fn get(&self, request: GetRequest) -> Result<Option<Item>> {
+    async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         rows::check_key(&request.key)?;
         let statements = Arc::clone(&self.statements);
+        let key = request.key.clone();
         self.client
-            .read(move |connection| statements.read(connection, &request.key))
+            .read(move |connection| statements.read(connection, &key))
             .await
     }
 
-    async fn set(&self, request: SetRequest) -> Result<()> {
-        self.apply(vec![Operation::Upsert(request)]).await
+    async fn set(&self, request: &SetRequest) -> Result<()> {
+        self.apply(vec![Change::put(request)?]).await
     }
 
-    async fn delete(&self, request: DeleteRequest) -> Result<()> {
-        self.apply(vec![Operation::Delete(request)]).await
+    async fn delete(&self, request: &DeleteRequest) -> Result<()> {
+        self.apply(vec![Change::remove(request)?]).await
     }
 
     /// One visit to the file for all keys: parallel reads would only compete for it.
-    async fn bulk_get(&self, requests: Vec<GetRequest>, _: usize) -> Result<Vec<BulkItem>> {
+    async fn bulk_get(&self, requests: &[GetRequest], _: usize) -> Result<Vec<BulkItem>> {
         let statements = Arc::clone(&self.statements);
+        let keys: Vec<String> = requests.iter().map(|one| one.key.clone()).collect();
         self.client
             .read(move |connection| {
-                let read = |request: GetRequest| BulkItem {
-                    result: rows::check_key(&request.key)
-                        .and_then(|()| statements.read(connection, &request.key)),
-                    key: request.key,
+                let read = |key: String| BulkItem {
+                    result: rows::check_key(&key).and_then(|()| statements.read(connection, &key)),
+                    key,
                 };
-                Ok(requests.into_iter().map(read).collect())
+                Ok(keys.into_iter().map(read).collect())
             })
             .await
     }
 
-    async fn transact(&self, operations: Vec<Operation>, _: RequestMetadata) -> Result<()> {
+    async fn bulk_set(&self, requests: &[SetRequest]) -> Result<()> {
+        self.each(requests.iter().map(Change::put).collect()).await
+    }
+
+    async fn bulk_delete(&self, requests: &[DeleteRequest]) -> Result<()> {
+        self.each(requests.iter().map(Change::remove).collect())
+            .await
+    }
+
+    async fn transact(&self, operations: &[Operation], _: &RequestMetadata) -> Result<()> {
+        let changes = operations.iter().map(|operation| match operation {
+            Operation::Upsert(request) => Change::put(request),
+            Operation::Delete(request) => Change::remove(request),
+        });
         match operations.is_empty() {
             true => Ok(()),
-            false => self.apply(operations).await,
+            false => self.apply(changes.collect::<Result<_>>()?).await,
         }
     }
 
-    async fn keys_like(&self, request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+    async fn keys_like(&self, request: &KeysLikeRequest) -> Result<KeysLikeResponse> {
         if request.pattern.is_empty() {
             return Err(Error::invalid_request("the pattern of keys is empty"));
         }
         let statements = Arc::clone(&self.statements);
+        let request = request.clone();
         self.client
             .read(move |connection| statements.list(connection, &request))
             .await

@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use super::{Engine, Inner};
 use crate::{
-    brokers::{Broker, NAMESPACED},
+    brokers::Broker,
     delivery::Mode,
     scopes::Scopes,
 };
@@ -49,9 +49,9 @@ impl Owner for Engine {
                 .open(&component_type, &declared.version, declared.open());
         let component = declared.within_limit(opening).await?;
         let capabilities = component.capabilities().names();
-        let prefix = match declared.metadata.boolean(&[NAMESPACED]) {
-            Some(true) => options.namespace.clone(),
-            _ => String::new(),
+        let prefix = match declared.names_namespace {
+            true => options.namespace.clone(),
+            false => String::new(),
         };
         let broker = Broker::new(
             declared.listed(capabilities.collect()),

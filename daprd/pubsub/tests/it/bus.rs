@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use component::{
-    Catalog, Component, PubSub, Result,
+    Catalog, Component, Fields, PubSub, Registration, Result,
     pubsub::{
         Ack, Acknowledge, Backoff, Capabilities, Deliveries, Delivery, DeliverySender, Message,
         Outcome, PublishRequest, Redelivery, SubscribeRequest, deliveries,
@@ -54,13 +54,15 @@ impl Default for Bus {
 impl Bus {
     pub fn register(&self, catalog: &mut Catalog) {
         let bus = self.clone();
-        catalog.pubsub.add(&["scripted"], "v1", move |_| {
+        let scripted = Registration::new("test", "scripted", Fields::default());
+        let added = catalog.pubsub.add(scripted, move |_| {
             let bus = bus.clone();
             async move { Ok(Arc::new(bus) as Arc<dyn PubSub>) }
         });
-        catalog
-            .pubsub
-            .add(&["hangs"], "v1", |_| std::future::pending());
+        added.unwrap();
+        let hangs = Registration::new("test", "hangs", Fields::default());
+        let added = catalog.pubsub.add(hangs, |_| std::future::pending());
+        added.unwrap();
     }
 
     /// Hands a message to the subscription of a topic.

@@ -15,7 +15,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use app_channel::{AppChannel, Protocol};
 use arc_swap::ArcSwap;
 use blocks::{Declared, Owner};
-use component::{Catalog, Instance, Metadata, Spawn};
+use component::{Catalog, Instance, Lent, Metadata, Spawn};
 use pubsub::{Engine, Options};
 use resiliency::Policies;
 use telemetry::{
@@ -52,7 +52,7 @@ impl World {
         let bus = Bus::default();
         let mut catalog = Catalog::default();
         bus.register(&mut catalog);
-        component_builtin::register(&mut catalog);
+        component_builtin::register(&mut catalog).unwrap();
         let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
         let (channel, probe) = AppChannel::new(app_channel::Options {
             app_id: "app".into(),
@@ -113,9 +113,13 @@ fn declared(name: &str, component_type: &str, metadata: &[(&str, &str)]) -> Decl
         component_type: component_type.into(),
         version: "v1".into(),
         metadata: metadata.iter().copied().collect::<Metadata>(),
+        names_namespace: metadata
+            .iter()
+            .any(|(_, value)| values::template::names_namespace(value)),
         init_timeout: Duration::from_secs(5),
         instance: Arc::new(Instance::default()),
         tasks: Arc::new(Detached),
+        lent: Lent::default(),
     }
 }
 

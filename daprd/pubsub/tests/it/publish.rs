@@ -1,6 +1,6 @@
 //! What reaches the broker.
 
-use pubsub::{BulkEntry, BulkPublish, Error, NAMESPACED, Publish};
+use pubsub::{BulkEntry, BulkPublish, Error, Publish};
 use serde_json::Value;
 
 use crate::World;
@@ -16,7 +16,7 @@ fn event(pubsub: &str, topic: &str) -> Publish {
 
 #[tokio::test]
 async fn an_event_is_enclosed_and_its_topic_carries_the_namespace() {
-    let world = World::with("[]", &[(NAMESPACED, "true")], &[]).await;
+    let world = World::with("[]", &[("anything", "{namespace}")], &[]).await;
     let mut publish = event("bus", "t");
     publish.metadata.insert("ttlInSeconds".into(), "60".into());
     world.engine.publish(publish).await.unwrap();

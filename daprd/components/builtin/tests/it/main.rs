@@ -1,12 +1,17 @@
 //! The components of this crate against the suites that every family runs.
 
 use component::{Catalog, StateStore};
-use component_conformance::{open, pubsub, secrets, state, table};
+use component_conformance::{fields, open, pubsub, secrets, state, table};
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_builtin::register(&mut catalog);
+    component_builtin::register(&mut catalog).unwrap();
     catalog
+}
+
+#[test]
+fn fields_are_declared_as_the_reference_lists_them() {
+    fields::suite(&catalog());
 }
 
 #[tokio::test]

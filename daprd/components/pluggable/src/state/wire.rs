@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use component::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind,
+    query::Query,
     state::{
         BulkItem, Concurrency, Consistency, DeleteRequest, GetRequest, Item, Operation,
         QueryRequest, QueryResponse, SetRequest,
@@ -16,38 +17,40 @@ use proto::components::v1::{
     state_options::{StateConcurrency, StateConsistency},
     transactional_state_operation::Request as Step,
 };
-use serde::Deserialize;
-use serde_json::Value;
 
-pub fn get(request: GetRequest) -> pb::GetRequest {
+pub fn get(request: &GetRequest) -> pb::GetRequest {
     pb::GetRequest {
-        key: request.key,
-        metadata: request.metadata,
+        key: request.key.clone(),
+        metadata: request.metadata.clone(),
         consistency: consistency(request.consistency).into(),
     }
 }
 
-pub fn set(request: SetRequest) -> pb::SetRequest {
+pub fn set(request: &SetRequest) -> pb::SetRequest {
     pb::SetRequest {
-        key: request.key,
-        value: request.value,
-        etag: request.etag.map(|value| pb::Etag { value }),
-        metadata: request.metadata,
+        key: request.key.clone(),
+        value: request.value.clone(),
+        etag: etag(request.etag.as_ref()),
+        metadata: request.metadata.clone(),
         options: options(request.concurrency, request.consistency),
-        content_type: request.content_type.unwrap_or_default(),
+        content_type: request.content_type.clone().unwrap_or_default(),
     }
 }
 
-pub fn delete(request: DeleteRequest) -> pb::DeleteRequest {
+pub fn delete(request: &DeleteRequest) -> pb::DeleteRequest {
     pb::DeleteRequest {
-        key: request.key,
-        etag: request.etag.map(|value| pb::Etag { value }),
-        metadata: request.metadata,
+        key: request.key.clone(),
+        etag: etag(request.etag.as_ref()),
+        metadata: request.metadata.clone(),
         options: options(request.concurrency, request.consistency),
     }
 }
 
-pub fn operation(operation: Operation) -> pb::TransactionalStateOperation {
+fn etag(etag: Option<&String>) -> Option<pb::Etag> {
+    etag.cloned().map(|value| pb::Etag { value })
+}
+
+pub fn operation(operation: &Operation) -> pb::TransactionalStateOperation {
     let request = match operation {
         Operation::Upsert(request) => Step::Set(set(request)),
         Operation::Delete(request) => Step::Delete(delete(request)),
@@ -115,63 +118,38 @@ pub fn rows(keys: Vec<String>, found: Vec<pb::BulkStateItem>) -> Vec<BulkItem> {
     keys.into_iter().map(row).collect()
 }
 
-/// The parts of a query that the protocol knows; each filter goes as its JSON text.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Query {
-    filter: BTreeMap<String, Value>,
-    sort: Vec<Sort>,
-    page: Page,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Sort {
-    key: String,
-    order: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Page {
-    limit: i64,
-    token: String,
-}
-
-/// # Errors
-/// For a query of another shape.
-pub fn query(request: QueryRequest) -> Result<pb::QueryRequest> {
-    let query: Query = serde_json::from_value(request.query)
-        .map_err(|error| Error::invalid_request(format!("the query: {error}")))?;
-    let filter = query.filter.into_iter().map(|(name, value)| {
-        let filter = Any {
+/// A filter goes as the JSON text of its operand, below the name of its operator.
+pub fn query(request: &QueryRequest) -> pb::QueryRequest {
+    let Query { filter, sort, page } = &request.query;
+    let filter = filter.iter().map(|filter| {
+        let (operator, operand) = filter.to_json();
+        let operand = Any {
             type_url: String::new(),
-            value: value.to_string().into_bytes(),
+            value: operand.to_string().into_bytes(),
         };
-        (name, filter)
+        (operator.to_owned(), operand)
     });
-    let sort = query.sort.into_iter().map(|sort| {
-        let order = if sort.order.eq_ignore_ascii_case("DESC") {
-            sorting::Order::Desc
-        } else {
-            sorting::Order::Asc
+    let sort = sort.iter().map(|sort| {
+        let order = match sort.descending {
+            true => sorting::Order::Desc,
+            false => sorting::Order::Asc,
         };
         pb::Sorting {
-            key: sort.key,
+            key: sort.key.clone(),
             order: order.into(),
         }
     });
-    Ok(pb::QueryRequest {
+    pb::QueryRequest {
         query: Some(pb::Query {
             filter: filter.collect(),
             sort: sort.collect(),
             pagination: Some(pb::Pagination {
-                limit: query.page.limit,
-                token: query.page.token,
+                limit: page.limit.unwrap_or_default().into(),
+                token: page.token.clone().unwrap_or_default(),
             }),
         }),
-        metadata: request.metadata,
-    })
+        metadata: request.metadata.clone(),
+    }
 }
 
 pub fn answer(answer: pb::QueryResponse) -> QueryResponse {
@@ -207,19 +185,14 @@ mod tests {
             "page": {"limit": 2, "token": "t"},
         });
         let request = QueryRequest {
-            query: text,
+            query: text.to_string().parse().unwrap(),
             ..QueryRequest::default()
         };
-        let sent = query(request).unwrap().query.unwrap();
+        let sent = query(&request).query.unwrap();
         assert_eq!(sent.filter["EQ"].value, br#"{"a":1}"#);
         assert_eq!(sent.sort[0].order(), sorting::Order::Desc);
         assert_eq!(sent.sort[1].order(), sorting::Order::Asc);
         assert_eq!(sent.pagination.unwrap().limit, 2);
-        let wrong = QueryRequest {
-            query: json!({"sort": 1}),
-            ..QueryRequest::default()
-        };
-        assert_eq!(query(wrong).unwrap_err().kind(), ErrorKind::InvalidRequest);
     }
 
     #[test]

@@ -7,12 +7,13 @@ mod server;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use component::{
-    Catalog, ErrorKind, Instance, Metadata, Open, Spawn, StateStore,
+    Catalog, Error, ErrorKind, Fields, Instance, Lent, Metadata, Open, Registration, Spawn,
+    StateStore,
+    catalog::Entry,
     state::{
         Capability, DeleteRequest, GetRequest, Operation, QueryRequest, RequestMetadata, SetRequest,
     },
 };
-use serde_json::json;
 use server::{Served, serve};
 
 struct NoTasks;
@@ -24,12 +25,13 @@ impl Spawn for NoTasks {
 }
 
 fn open(name: &str) -> Open {
-    Open {
-        name: name.to_owned(),
-        metadata: Metadata::from_iter([("redisHost", "there")]),
-        instance: Arc::new(Instance::default()),
-        tasks: Arc::new(NoTasks),
-    }
+    let metadata = Metadata::from_iter([("redisHost", "there")]);
+    let instance = Arc::new(Instance::default());
+    Open::new(name, metadata, instance, Arc::new(NoTasks), Lent::default())
+}
+
+fn types(catalog: &Catalog) -> Vec<String> {
+    catalog.entries().map(Entry::full_type).collect()
 }
 
 async fn catalog(served: &Served) -> Catalog {
@@ -73,7 +75,7 @@ async fn the_socket_names_the_type_and_the_component_the_instance() {
     let store = store(&served).await;
     assert_eq!(
         store.capabilities(),
-        [Capability::Etag, Capability::QueryApi]
+        [Capability::Etag, Capability::QueryApi].into()
     );
     let seen = served.seen.lock().unwrap().clone();
     assert_eq!(seen.properties["redisHost"], "there");
@@ -84,15 +86,15 @@ async fn the_socket_names_the_type_and_the_component_the_instance() {
 async fn values_and_entity_tags() {
     let served = serve(&["ETAG"]).await;
     let store = store(&served).await;
-    assert_eq!(store.get(read("a")).await.unwrap(), None);
-    store.set(set("a", "1", None)).await.unwrap();
-    let item = store.get(read("a")).await.unwrap().unwrap();
+    assert_eq!(store.get(&read("a")).await.unwrap(), None);
+    store.set(&set("a", "1", None)).await.unwrap();
+    let item = store.get(&read("a")).await.unwrap().unwrap();
     assert_eq!((&*item.value, item.etag.as_deref()), (&b"1"[..], Some("1")));
-    store.set(set("a", "2", Some("1"))).await.unwrap();
-    let error = store.set(set("a", "3", Some("1"))).await.unwrap_err();
+    store.set(&set("a", "2", Some("1"))).await.unwrap();
+    let error = store.set(&set("a", "3", Some("1"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EtagMismatch);
-    store.delete(delete("a")).await.unwrap();
-    assert_eq!(store.get(read("a")).await.unwrap(), None);
+    store.delete(&delete("a")).await.unwrap();
+    assert_eq!(store.get(&read("a")).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -100,11 +102,11 @@ async fn several_keys_at_once() {
     let served = serve(&[]).await;
     let store = store(&served).await;
     store
-        .bulk_set(vec![set("a", "1", None), set("b", "2", None)])
+        .bulk_set(&[set("a", "1", None), set("b", "2", None)])
         .await
         .unwrap();
-    let keys = ["b", "absent", "a"].map(read).to_vec();
-    let rows = store.bulk_get(keys, 0).await.unwrap();
+    let keys = ["b", "absent", "a"].map(read);
+    let rows = store.bulk_get(&keys, 0).await.unwrap();
     let values: Vec<_> = rows
         .into_iter()
         .map(|row| (row.key, row.result.unwrap().map(|item| item.value)))
@@ -118,10 +120,10 @@ async fn several_keys_at_once() {
         ]
     );
     store
-        .bulk_delete(vec![delete("a"), delete("b")])
+        .bulk_delete(&[delete("a"), delete("b")])
         .await
         .unwrap();
-    assert_eq!(store.get(read("a")).await.unwrap(), None);
+    assert_eq!(store.get(&read("a")).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -138,10 +140,10 @@ async fn transactions_and_their_size() {
         Operation::Delete(delete("b")),
     ];
     store
-        .transact(steps, RequestMetadata::default())
+        .transact(&steps, &RequestMetadata::default())
         .await
         .unwrap();
-    let item = store.get(read("a")).await.unwrap().unwrap();
+    let item = store.get(&read("a")).await.unwrap().unwrap();
     assert_eq!(item.value, "1");
 }
 
@@ -156,7 +158,7 @@ async fn a_store_that_declares_no_transactions_is_not_asked_for_their_size() {
 async fn errors_are_shown_as_the_component_wants() {
     let served = serve(&[]).await;
     let store = store(&served).await;
-    let error = store.get(read("broken")).await.unwrap_err();
+    let error = store.get(&read("broken")).await.unwrap_err();
     let presented = error.presented().unwrap();
     assert_eq!((presented.http, &*presented.tag), (506, "get-tag"));
     assert_eq!(
@@ -164,11 +166,7 @@ async fn errors_are_shown_as_the_component_wants() {
         "api error: code = DataLoss desc = get-error"
     );
     // The server does not serve queries: they are passed on all the same.
-    let query = QueryRequest {
-        query: json!({}),
-        ..QueryRequest::default()
-    };
-    let error = store.query(query).await.unwrap_err();
+    let error = store.query(&QueryRequest::default()).await.unwrap_err();
     assert_eq!(error.presented(), None);
     let text = error.to_string();
     assert!(
@@ -184,12 +182,12 @@ async fn what_is_no_component_is_left_out() {
     let dead = served.folder.path().join("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(dead).unwrap());
     let catalog = catalog(&served).await;
-    assert_eq!(catalog.state.types().collect::<Vec<_>>(), ["memory/v1"]);
+    assert_eq!(types(&catalog), ["state.memory"]);
 
     let mut empty = Catalog::default();
     let absent = served.folder.path().join("absent");
     component_pluggable::discover(&absent, &mut empty).await;
-    assert_eq!(empty.state.types().count(), 0);
+    assert_eq!(empty.entries().count(), 0);
 }
 
 /// Waits for the limit itself: paused time would not wait for the socket.
@@ -200,5 +198,21 @@ async fn a_socket_that_says_nothing_is_left_out() {
     let _listening = std::os::unix::net::UnixListener::bind(silent).unwrap();
     let mut catalog = Catalog::default();
     component_pluggable::discover(folder.path(), &mut catalog).await;
-    assert_eq!(catalog.state.types().count(), 0);
+    assert_eq!(catalog.entries().count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_built_in_stays() {
+    let served = serve(&[]).await;
+    let mut catalog = Catalog::default();
+    let own = Registration::new("own", "Memory", Fields::default());
+    let added = catalog
+        .state
+        .add(own, |_| async { Err(Error::unsupported("being opened")) });
+    added.unwrap();
+    component_pluggable::discover(served.folder.path(), &mut catalog).await;
+    let families: Vec<_> = catalog.entries().map(|entry| entry.family).collect();
+    assert_eq!(families, ["own"]);
+    let error = catalog.state.open("memory", "v1", open("mystore")).await;
+    assert_eq!(error.err().unwrap().kind(), ErrorKind::Unsupported);
 }

@@ -3,9 +3,9 @@
 
 use component::{
     Error, ErrorKind, Result,
-    state::{Concurrency, Operation, RequestMetadata},
+    state::{Concurrency, DeleteRequest, Operation, RequestMetadata, SetRequest},
 };
-use redis::ScriptInvocation;
+use redis::{Pipeline, ScriptInvocation};
 
 /// Request metadata: seconds until the key expires; -1 for never.
 const TTL: &str = "ttlInSeconds";
@@ -73,42 +73,49 @@ pub struct Step<'a> {
 impl<'a> Step<'a> {
     /// Checks an operation; `lifetime` is for keys whose request has none.
     pub fn new(operation: &'a Operation, lifetime: Option<i64>) -> Result<Self> {
-        if operation.key().is_empty() {
-            return Err(Error::invalid_request("the key is empty"));
-        }
         match operation {
-            Operation::Upsert(set) => {
-                let first_write = set.concurrency == Concurrency::FirstWrite;
-                let want = match (set.etag.as_deref(), set.concurrency) {
-                    // Compat: Q-redis-last-write: whoever asks for the last write to win need not know the version.
-                    (_, Concurrency::LastWrite) => ANY.to_owned(),
-                    (Some(etag), _) if !etag.is_empty() => version(etag)?,
-                    // Whether the key is there decides, not how it was written before. Q-redis-first-write
-                    (_, Concurrency::FirstWrite) => ABSENT.to_owned(),
-                    _ => ANY.to_owned(),
-                };
-                let lifetime = own_lifetime(&set.key, &set.metadata)?.or(lifetime);
-                Ok(Self {
-                    key: &set.key,
-                    kind: "set",
-                    want,
-                    value: &set.value,
-                    first_write,
-                    lifetime: lifetime.map_or_else(String::new, |seconds| seconds.to_string()),
-                })
-            }
-            Operation::Delete(delete) => Ok(Self {
-                key: &delete.key,
-                kind: "delete",
-                want: match delete.etag.as_deref() {
-                    Some(etag) if !etag.is_empty() => version(etag)?,
-                    _ => ANY.to_owned(),
-                },
-                value: &[],
-                first_write: false,
-                lifetime: String::new(),
-            }),
+            Operation::Upsert(set) => Self::set(set, lifetime),
+            Operation::Delete(delete) => Self::delete(delete),
         }
+    }
+
+    /// Checks a write.
+    pub fn set(set: &'a SetRequest, lifetime: Option<i64>) -> Result<Self> {
+        check_key(&set.key)?;
+        let first_write = set.concurrency == Concurrency::FirstWrite;
+        let want = match (set.etag.as_deref(), set.concurrency) {
+            // Compat: Q-redis-last-write: whoever asks for the last write to win need not know the version.
+            (_, Concurrency::LastWrite) => ANY.to_owned(),
+            (Some(etag), _) if !etag.is_empty() => version(etag)?,
+            // Whether the key is there decides, not how it was written before. Q-redis-first-write
+            (_, Concurrency::FirstWrite) => ABSENT.to_owned(),
+            _ => ANY.to_owned(),
+        };
+        let lifetime = own_lifetime(&set.key, &set.metadata)?.or(lifetime);
+        Ok(Self {
+            key: &set.key,
+            kind: "set",
+            want,
+            value: &set.value,
+            first_write,
+            lifetime: lifetime.map_or_else(String::new, |seconds| seconds.to_string()),
+        })
+    }
+
+    /// Checks a removal.
+    pub fn delete(delete: &'a DeleteRequest) -> Result<Self> {
+        check_key(&delete.key)?;
+        Ok(Self {
+            key: &delete.key,
+            kind: "delete",
+            want: match delete.etag.as_deref() {
+                Some(etag) if !etag.is_empty() => version(etag)?,
+                _ => ANY.to_owned(),
+            },
+            value: &[],
+            first_write: false,
+            lifetime: String::new(),
+        })
     }
 
     /// The key it touches.
@@ -118,13 +125,41 @@ impl<'a> Step<'a> {
 
     /// Adds it to a call of [`APPLY`].
     pub fn write(&self, invocation: &mut ScriptInvocation<'_>) {
-        invocation
-            .key(self.key)
-            .arg(self.kind)
-            .arg(&self.want)
-            .arg(self.value)
-            .arg(u8::from(self.first_write))
-            .arg(&self.lifetime);
+        invocation.key(self.key);
+        for argument in self.arguments() {
+            invocation.arg(argument);
+        }
+    }
+
+    /// Calls [`APPLY`] for it alone, by its text, which the server then keeps, or by the hash of what it keeps.
+    pub fn call(&self, pipeline: &mut Pipeline, hash: Option<&str>) {
+        let call = match hash {
+            Some(hash) => pipeline.cmd("EVALSHA").arg(hash),
+            None => pipeline.cmd("EVAL").arg(APPLY),
+        };
+        call.arg(1).arg(self.key);
+        for argument in self.arguments() {
+            call.arg(argument);
+        }
+    }
+
+    fn arguments(&self) -> [&[u8]; 5] {
+        let first_write: &[u8] = if self.first_write { b"1" } else { b"0" };
+        let lifetime = self.lifetime.as_bytes();
+        [
+            self.kind.as_bytes(),
+            self.want.as_bytes(),
+            self.value,
+            first_write,
+            lifetime,
+        ]
+    }
+}
+
+fn check_key(key: &str) -> Result<()> {
+    match key.is_empty() {
+        true => Err(Error::invalid_request("the key is empty")),
+        false => Ok(()),
     }
 }
 
@@ -157,7 +192,6 @@ fn own_lifetime(key: &str, metadata: &RequestMetadata) -> Result<Option<i64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use component::state::SetRequest;
 
     fn set(etag: Option<&str>, concurrency: Concurrency, ttl: &str) -> Operation {
         Operation::Upsert(SetRequest {

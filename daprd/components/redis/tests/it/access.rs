@@ -59,7 +59,7 @@ async fn databases_are_kept_apart() {
     let reach = [("redisHost", server.address.as_str()), PASSWORD];
     let store = async |database| store(&[&reach[..], &[("redisDB", database)]].concat()).await;
     let (one, two) = (store("1").await.unwrap(), store("2").await.unwrap());
-    one.set(set("k", b"v")).await.unwrap();
+    one.set(&set("k", b"v")).await.unwrap();
     assert!(item(&*two, "k").await.is_none());
 }
 
@@ -82,7 +82,7 @@ async fn what_a_user_must_not_do_is_told() {
     ];
     let store = store(&fields).await.unwrap();
     assert!(item(&*store, "k").await.is_none());
-    let error = store.set(set("k", b"v")).await.unwrap_err();
+    let error = store.set(&set("k", b"v")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     let broker = broker(&fields).await.unwrap();
     let error = publish(&*broker, "t", b"m").await.unwrap_err();

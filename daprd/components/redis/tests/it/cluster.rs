@@ -91,14 +91,14 @@ async fn keys_of_every_server_are_reached() {
     let store = store(&cluster.fields()).await.unwrap();
     saves_and_deletes(&*store).await;
     let all = KEYS.map(|key| set(key, b"1")).to_vec();
-    store.bulk_set(all).await.unwrap();
+    store.bulk_set(&all).await.unwrap();
     assert_eq!(cluster.sizes().await, ["1", "1", "1"]);
-    for row in store.bulk_get(KEYS.map(read).into(), 2).await.unwrap() {
+    for row in store.bulk_get(&KEYS.map(read), 2).await.unwrap() {
         assert_eq!(&row.result.unwrap().unwrap().value[..], b"1", "{}", row.key);
     }
 
     let writes = KEYS.map(|key| upsert(key, "1")).to_vec();
-    store.transact(writes, BTreeMap::new()).await.unwrap();
+    store.transact(&writes, &BTreeMap::new()).await.unwrap();
     for key in KEYS {
         let item = item(&*store, key).await.unwrap();
         assert_eq!(
@@ -107,7 +107,7 @@ async fn keys_of_every_server_are_reached() {
         );
     }
     let writes = vec![upsert("a", "1"), upsert("{a}2", "")];
-    let error = store.transact(writes, BTreeMap::new()).await.unwrap_err();
+    let error = store.transact(&writes, &BTreeMap::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EtagMismatch);
     assert!(item(&*store, "{a}2").await.is_none(), "one slot, one unit");
 
@@ -124,11 +124,11 @@ async fn keys_of_every_server_are_reached() {
         page_size: Some(2),
         continuation: None,
     };
-    let first = store.keys_like(request.clone()).await.unwrap();
+    let first = store.keys_like(&request).await.unwrap();
     assert_eq!(first.keys, ["a", "b"]);
     let continuation = first.continuation;
     let last = store
-        .keys_like(KeysLikeRequest {
+        .keys_like(&KeysLikeRequest {
             continuation,
             ..request
         })
@@ -139,7 +139,7 @@ async fn keys_of_every_server_are_reached() {
         key: key.into(),
         ..Default::default()
     });
-    store.bulk_delete(gone.to_vec()).await.unwrap();
+    store.bulk_delete(&gone).await.unwrap();
     for key in KEYS {
         assert!(item(&*store, key).await.is_none());
     }
@@ -172,7 +172,7 @@ async fn broken_connections_and_moved_slots_are_followed() {
         server.disconnect_all().await;
     }
     for key in KEYS {
-        store.set(set(key, b"v")).await.unwrap();
+        store.set(&set(key, b"v")).await.unwrap();
     }
     publish(&*broker, "topic", b"m").await.unwrap();
     assert_eq!(receive(&mut deliveries).await, &b"m"[..]);
@@ -192,7 +192,7 @@ async fn broken_connections_and_moved_slots_are_followed() {
             .ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &id])
             .await;
     }
-    store.set(set("moved", b"v")).await.unwrap();
+    store.set(&set("moved", b"v")).await.unwrap();
     assert_eq!(target.ask(&["HGET", "moved", "data"]).await, "v");
 }
 

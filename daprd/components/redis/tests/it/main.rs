@@ -7,8 +7,10 @@ mod cluster;
 mod one_slot;
 mod outage;
 mod proxy;
+mod quiet;
 mod sentinel;
 mod server;
+mod several;
 mod takeover;
 mod tls;
 mod usage;
@@ -25,14 +27,14 @@ use component::{
     pubsub::{Deliveries, Outcome, PublishRequest, SubscribeRequest},
     state::{Concurrency, GetRequest, SetRequest},
 };
-use component_conformance::{open, pubsub, state, table};
+use component_conformance::{fields, open, pubsub, state, table};
 use redis::AsyncCommands;
 use server::Server;
 use usage::{QUICK, TRAITS};
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_redis::register(&mut catalog);
+    component_redis::register(&mut catalog).unwrap();
     catalog
 }
 
@@ -63,7 +65,7 @@ async fn item(store: &dyn StateStore, key: &str) -> Option<component::state::Ite
         key: key.to_owned(),
         ..GetRequest::default()
     };
-    store.get(request).await.expect("a key is read")
+    store.get(&request).await.expect("a key is read")
 }
 
 async fn subscribe(broker: &dyn PubSub, topic: &str) -> Deliveries {
@@ -101,6 +103,11 @@ fn refused<T>(opened: component::Result<T>, kind: ErrorKind, server: &str) -> St
     text
 }
 
+#[test]
+fn fields_are_declared_as_the_reference_lists_them() {
+    fields::suite(&catalog());
+}
+
 #[tokio::test]
 async fn state_conforms() {
     let server = Server::start(&[]).await;
@@ -131,7 +138,7 @@ async fn hashes_are_laid_out_as_other_sidecars_know_them() {
     let store = store(&[("redisHost", &server.address)]).await.unwrap();
     let mut first = set("new", b"\x00\xff");
     first.concurrency = Concurrency::FirstWrite;
-    store.set(first).await.unwrap();
+    store.set(&first).await.unwrap();
     let fields: HashMap<String, Vec<u8>> = other.hgetall("new").await.unwrap();
     assert_eq!(fields["data"], b"\x00\xff");
     assert_eq!(fields["version"], b"1");
@@ -147,7 +154,7 @@ async fn hashes_are_laid_out_as_other_sidecars_know_them() {
     );
     let mut update = set("old", b"w");
     update.etag = Some("41".into());
-    store.set(update).await.unwrap();
+    store.set(&update).await.unwrap();
     assert_eq!(
         item(&*store, "old").await.unwrap().etag.as_deref(),
         Some("42")
@@ -156,7 +163,7 @@ async fn hashes_are_laid_out_as_other_sidecars_know_them() {
     let () = other.set("plain", "text").await.unwrap();
     let plain = item(&*store, "plain").await.unwrap();
     assert_eq!((&plain.value[..], plain.etag), (&b"text"[..], None));
-    store.set(set("plain", b"hash")).await.unwrap();
+    store.set(&set("plain", b"hash")).await.unwrap();
     assert_eq!(&item(&*store, "plain").await.unwrap().value[..], b"hash");
 }
 
@@ -168,7 +175,7 @@ async fn keys_live_as_long_as_the_store_says() {
         ("ttlInSeconds", "100"),
     ];
     let store = store(&fields).await.unwrap();
-    store.set(set("k", b"v")).await.unwrap();
+    store.set(&set("k", b"v")).await.unwrap();
     let item = item(&*store, "k").await.unwrap();
     assert!(item.metadata.contains_key("ttlExpireTime"));
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use component::{
     Component, Result, StateStore,
     state::{
-        Capability, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse, Operation,
-        RequestMetadata, SetRequest,
+        Capabilities, DeleteRequest, GetRequest, Item, KeysLikeRequest, KeysLikeResponse,
+        Operation, RequestMetadata, SetRequest,
     },
 };
 
@@ -35,43 +35,44 @@ impl Component for OneSlot {
 
 #[async_trait]
 impl StateStore for OneSlot {
-    fn capabilities(&self) -> &'static [Capability] {
+    fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
     }
 
-    async fn get(&self, mut request: GetRequest) -> Result<Option<Item>> {
+    async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
+        let mut request = request.clone();
         tag(&mut request.key);
-        self.0.get(request).await
+        self.0.get(&request).await
     }
 
-    async fn set(&self, mut request: SetRequest) -> Result<()> {
+    async fn set(&self, request: &SetRequest) -> Result<()> {
+        let mut request = request.clone();
         tag(&mut request.key);
-        self.0.set(request).await
+        self.0.set(&request).await
     }
 
-    async fn delete(&self, mut request: DeleteRequest) -> Result<()> {
+    async fn delete(&self, request: &DeleteRequest) -> Result<()> {
+        let mut request = request.clone();
         tag(&mut request.key);
-        self.0.delete(request).await
+        self.0.delete(&request).await
     }
 
-    async fn transact(
-        &self,
-        mut operations: Vec<Operation>,
-        metadata: RequestMetadata,
-    ) -> Result<()> {
+    async fn transact(&self, operations: &[Operation], metadata: &RequestMetadata) -> Result<()> {
+        let mut operations = operations.to_vec();
         for operation in &mut operations {
             match operation {
                 Operation::Upsert(request) => tag(&mut request.key),
                 Operation::Delete(request) => tag(&mut request.key),
             }
         }
-        self.0.transact(operations, metadata).await
+        self.0.transact(&operations, metadata).await
     }
 
-    async fn keys_like(&self, mut request: KeysLikeRequest) -> Result<KeysLikeResponse> {
+    async fn keys_like(&self, request: &KeysLikeRequest) -> Result<KeysLikeResponse> {
+        let mut request = request.clone();
         tag(&mut request.pattern);
         request.continuation.iter_mut().for_each(tag);
-        let page = self.0.keys_like(request).await?;
+        let page = self.0.keys_like(&request).await?;
         Ok(KeysLikeResponse {
             keys: page.keys.into_iter().map(untag).collect(),
             continuation: page.continuation.map(untag),

@@ -25,7 +25,7 @@ async fn a_connection_that_broke_is_replaced() {
     let server = Server::start(&[]).await;
     let fields = [("redisHost", server.address.as_str())];
     let store = store(&fields).await.unwrap();
-    store.set(set("k", b"v")).await.unwrap();
+    store.set(&set("k", b"v")).await.unwrap();
     server.disconnect_all().await;
     assert!(item(&*store, "k").await.is_some());
 }
@@ -43,9 +43,9 @@ async fn a_connection_that_fell_silent_is_left() {
     let mut deliveries = subscribe(&*broker, "t").await;
     proxy.fall_silent();
     // It may have been carried out, so it is not sent again.
-    let error = store.set(set("k", b"v")).await.unwrap_err();
+    let error = store.set(&set("k", b"v")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    store.set(set("k", b"v")).await.unwrap();
+    store.set(&set("k", b"v")).await.unwrap();
     until("the broker is back", async || {
         publish(&*broker, "t", b"m").await.is_ok()
     })
@@ -60,12 +60,12 @@ async fn a_name_that_leads_elsewhere_is_followed() {
     let fields = [("redisHost", proxy.address.as_str())];
     let store = store(&fields).await.unwrap();
     let broker = broker(&fields).await.unwrap();
-    store.set(set("before", b"v")).await.unwrap();
+    store.set(&set("before", b"v")).await.unwrap();
     proxy.lead_to(&new.address);
     old.ask(&["REPLICAOF", "127.0.0.1", &new.port.to_string()])
         .await;
     // The old server keeps the connection, and refuses what comes over it.
-    store.set(set("after", b"v")).await.unwrap();
+    store.set(&set("after", b"v")).await.unwrap();
     publish(&*broker, "t", b"m").await.unwrap();
     assert_eq!(new.ask(&["HGET", "after", "data"]).await, "v");
     assert_eq!(new.ask(&["XLEN", "t"]).await, "1");

@@ -62,7 +62,7 @@ async fn state_and_pubsub_conform() {
     let store = store(&watched.fields()).await.unwrap();
     let mut strong = set("strong", b"v");
     strong.consistency = Consistency::Strong;
-    store.set(strong).await.unwrap();
+    store.set(&strong).await.unwrap();
     assert_eq!(watched.replica.ask(&["HGET", "strong", "data"]).await, "v");
     conform(&*store, &watched.fields()).await;
 }
@@ -79,7 +79,7 @@ async fn a_planned_change_is_followed() {
     // What a replica has not got yet is lost when it takes over, unless a caller asked to wait for it.
     let mut before = set("before", b"v");
     before.consistency = Consistency::Strong;
-    store.set(before).await.unwrap();
+    store.set(&before).await.unwrap();
     publish(&*broker, "t", b"before").await.unwrap();
     assert_eq!(receive(&mut deliveries).await, &b"before"[..]);
     until("the replica has the event", async || {
@@ -94,7 +94,7 @@ async fn a_planned_change_is_followed() {
     .await;
     // The old one goes on taking writes, which nobody sees any more.
     until("the store follows", async || {
-        store.set(set("after", b"v")).await.unwrap();
+        store.set(&set("after", b"v")).await.unwrap();
         watched.replica.ask(&["HGET", "after", "data"]).await == "v"
     })
     .await;

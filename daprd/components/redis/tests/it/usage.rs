@@ -34,7 +34,7 @@ pub async fn conform(store: &dyn StateStore, fields: &[(&str, &str)]) {
 
 /// What most programs do with a store.
 pub async fn saves_and_deletes(store: &dyn StateStore) {
-    store.set(set("k", b"v")).await.expect("a key is written");
+    store.set(&set("k", b"v")).await.expect("a key is written");
     assert_eq!(
         &item(store, "k").await.expect("it is there").value[..],
         b"v"
@@ -43,7 +43,7 @@ pub async fn saves_and_deletes(store: &dyn StateStore) {
         key: "k".into(),
         ..DeleteRequest::default()
     };
-    store.delete(request).await.expect("a key is deleted");
+    store.delete(&request).await.expect("a key is deleted");
     assert!(item(store, "k").await.is_none());
 }
 
@@ -98,7 +98,7 @@ impl InUse {
     /// Writes and messages go to the server that is in charge now.
     pub async fn goes_on_at(&mut self, server: &Server, key: &str) {
         until("the store follows", async || {
-            self.store.set(set(key, b"v")).await.is_ok()
+            self.store.set(&set(key, b"v")).await.is_ok()
         })
         .await;
         until("the broker follows", async || {

@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use component::{
     Error, ErrorKind, Result,
     state::{
-        Concurrency, Item, KeysLikeRequest, KeysLikeResponse, Operation, RequestMetadata,
+        Concurrency, DeleteRequest, Item, KeysLikeRequest, KeysLikeResponse, RequestMetadata,
         SetRequest,
     },
 };
@@ -167,39 +167,40 @@ pub enum Condition {
     Current(String),
 }
 
-impl TryFrom<Operation> for Change {
-    type Error = Error;
+impl Change {
+    /// # Errors
+    /// For a key that no row can have, or a wrong lifetime.
+    pub fn put(request: &SetRequest) -> Result<Self> {
+        check_key(&request.key)?;
+        let lifetime = lifetime(&request.key, &request.metadata)?;
+        let (value, is_binary) = encode(request);
+        let condition = match current(request.etag.as_ref()) {
+            Some(etag) => Condition::Current(etag),
+            None if request.concurrency == Concurrency::FirstWrite => Condition::Absent,
+            None => Condition::Always,
+        };
+        Ok(Self::Put {
+            key: request.key.clone(),
+            value,
+            is_binary,
+            lifetime: lifetime.map(|seconds| format!("+{seconds} seconds")),
+            condition,
+        })
+    }
 
-    fn try_from(operation: Operation) -> Result<Self> {
-        match operation {
-            Operation::Upsert(request) => put(request),
-            Operation::Delete(request) => {
-                check_key(&request.key)?;
-                Ok(Self::Remove {
-                    key: request.key,
-                    etag: request.etag.filter(|etag| !etag.is_empty()),
-                })
-            }
-        }
+    /// # Errors
+    /// For a key that no row can have.
+    pub fn remove(request: &DeleteRequest) -> Result<Self> {
+        check_key(&request.key)?;
+        Ok(Self::Remove {
+            key: request.key.clone(),
+            etag: current(request.etag.as_ref()),
+        })
     }
 }
 
-fn put(request: SetRequest) -> Result<Change> {
-    check_key(&request.key)?;
-    let lifetime = lifetime(&request.key, &request.metadata)?;
-    let (value, is_binary) = encode(&request);
-    let condition = match request.etag.filter(|etag| !etag.is_empty()) {
-        Some(etag) => Condition::Current(etag),
-        None if request.concurrency == Concurrency::FirstWrite => Condition::Absent,
-        None => Condition::Always,
-    };
-    Ok(Change::Put {
-        key: request.key,
-        value,
-        is_binary,
-        lifetime: lifetime.map(|seconds| format!("+{seconds} seconds")),
-        condition,
-    })
+fn current(etag: Option<&String>) -> Option<String> {
+    etag.filter(|etag| !etag.is_empty()).cloned()
 }
 
 /// A key that no row can have.

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use component::{
-    Catalog, ErrorKind, StateStore,
+    Catalog, Component, ErrorKind, StateStore,
     state::{GetRequest, Operation, SetRequest},
 };
-use component_conformance::{open, state, table};
+use component_conformance::{fields, open, state, table};
 use rusqlite::Connection;
 
-async fn store(fields: &[(&str, &str)]) -> component::Result<Arc<dyn StateStore>> {
+fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_sql::register(&mut catalog);
+    component_sql::register(&mut catalog).unwrap();
     catalog
+}
+
+async fn store(fields: &[(&str, &str)]) -> component::Result<Arc<dyn StateStore>> {
+    catalog()
         .state
         .open("sqlite", "v1", open("store", fields))
         .await
@@ -35,13 +39,18 @@ fn read(key: &str) -> GetRequest {
     }
 }
 
+#[test]
+fn fields_are_declared_as_the_reference_lists_them() {
+    fields::suite(&catalog());
+}
+
 #[tokio::test]
 async fn a_file_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let path = format!("file:{}", folder.path().join("a.db").display());
     let store = store(&[("connectionString", &path)]).await.unwrap();
     state::suite(&*store, table::row(table::STATE, "sqlite")).await;
-    let error = store.get(read("k")).await.unwrap_err();
+    let error = store.get(&read("k")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "closed");
 }
 
@@ -99,13 +108,13 @@ async fn the_layout_is_the_one_that_other_programs_know() {
         ("blob", Some(b"ab")),
         ("gone", None),
     ] {
-        let item = store.get(read(key)).await.unwrap();
+        let item = store.get(&read(key)).await.unwrap();
         assert_eq!(item.map(|item| item.value).as_deref(), expected, "{key}");
     }
-    assert!(store.get(read("broken")).await.is_err());
-    store.set(set("new", b"\x01", None)).await.unwrap();
+    assert!(store.get(&read("broken")).await.is_err());
+    store.set(&set("new", b"\x01", None)).await.unwrap();
     store
-        .set(set("doc", b"[1]", Some("application/json; charset=utf-8")))
+        .set(&set("doc", b"[1]", Some("application/json; charset=utf-8")))
         .await
         .unwrap();
     for (key, expected) in [("new", ("AQ==", true)), ("doc", ("[1]", false))] {
@@ -136,10 +145,10 @@ async fn sidecars_on_one_file_take_turns() {
                 Operation::Upsert(set("shared", b"2", None)),
             ];
             store
-                .transact(operations, Default::default())
+                .transact(&operations, &Default::default())
                 .await
                 .unwrap();
-            assert!(store.get(read(&key)).await.unwrap().is_some());
+            assert!(store.get(&read(&key)).await.unwrap().is_some());
         }
     });
     futures::future::join_all(writes).await;
@@ -158,13 +167,12 @@ async fn a_caller_that_goes_away_blocks_nobody() {
     let lock = other
         .transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive)
         .unwrap();
-    let given_up = tokio::time::timeout(
-        std::time::Duration::from_millis(50),
-        store.set(set("a", b"1", None)),
-    );
+    let write = set("a", b"1", None);
+    let write = store.set(&write);
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(50), write);
     assert!(given_up.await.is_err());
     lock.commit().unwrap();
-    store.set(set("b", b"1", None)).await.unwrap();
+    store.set(&set("b", b"1", None)).await.unwrap();
 }
 
 #[tokio::test]
@@ -175,8 +183,7 @@ async fn expired_rows_are_deleted() {
         ("connectionString", path.to_str().unwrap()),
         ("cleanupInterval", "200ms"),
     ];
-    let open = open("store", &fields);
-    let store = component_sql::state::Sqlite::open(open.clone())
+    let store = component_sql::state::Sqlite::open(open("store", &fields))
         .await
         .unwrap();
     let other = Connection::open(&path).unwrap();

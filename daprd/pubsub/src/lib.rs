@@ -12,7 +12,6 @@ mod delivery;
 mod engine;
 mod error;
 mod intake;
-mod json;
 mod metrics;
 mod outcome;
 mod publish;
@@ -20,6 +19,8 @@ mod request;
 mod scopes;
 mod stream;
 mod subscription;
+
+use values::json;
 
 pub use brokers::NAMESPACED;
 pub use engine::{Engine, Options, Run, Settings};

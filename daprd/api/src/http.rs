@@ -2,8 +2,6 @@
 
 pub mod health;
 pub mod invoke;
-pub(crate) mod json;
-mod leftover;
 pub mod metadata;
 pub mod pubsub;
 mod routes;
@@ -81,6 +79,13 @@ impl Call {
     pub async fn bytes(&mut self) -> Result<Bytes, ApiError> {
         let body = std::mem::replace(&mut self.body, body::empty());
         read(body, self.max_body).await
+    }
+
+    /// Reads the whole body as text; what is no UTF-8 is replaced, as Go's JSON decoder does it.
+    pub async fn text(&mut self) -> Result<String, ApiError> {
+        let bytes = Vec::from(self.bytes().await?);
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 }
 

@@ -225,12 +225,19 @@ impl Stores {
         for request in &mut requests {
             request.key = found.beside.prefix.apply(store, &request.key)?;
         }
-        self.0
-            .registry
-            .call(&found, "bulk_delete", || {
-                found.bulk_delete(requests.clone())
-            })
-            .await?;
+        let registry = &self.0.registry;
+        // One item is the single call, here as in `save`: stores are written against that.
+        if let [request] = requests.as_slice() {
+            registry
+                .call(&found, "bulk_delete", || found.delete(request.clone()))
+                .await?;
+        } else {
+            registry
+                .call(&found, "bulk_delete", || {
+                    found.bulk_delete(requests.clone())
+                })
+                .await?;
+        }
         Ok(())
     }
 

@@ -130,6 +130,40 @@ async fn the_version_has_a_known_form() {
 }
 
 #[tokio::test]
+async fn only_reading_health_needs_no_token() {
+    let app = App::builder()
+        .respond("/v1.0/healthz", |_| async { e2e::app::Answer::status(200) })
+        .respond("/v1.0/healthz/outbound", |_| async {
+            e2e::app::Answer::status(200)
+        })
+        .start()
+        .await;
+    let daprd = Daprd::builder("app")
+        .app(&app)
+        .env("DAPR_API_TOKEN", "secret")
+        .start()
+        .await;
+    let http = daprd.http();
+    for path in ["/v1.0/healthz", "/v1.0/healthz/outbound"] {
+        http.get(path).await.expect_status(204);
+        for method in ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "X-ANY"] {
+            for spelled in [path.to_owned(), format!("/{path}"), format!("{path}/")] {
+                for (name, value) in [
+                    ("dapr-app-id", "app"),
+                    ("authorization", "Basic ZGFwci1hcHAtaWQ6YXBw"),
+                ] {
+                    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+                    let call = http.request(method, &spelled).header(name, value);
+                    call.send().await.expect_status(401);
+                }
+            }
+        }
+        assert!(app.calls(path).is_empty(), "the app was called");
+    }
+    daprd.stop().await;
+}
+
+#[tokio::test]
 async fn the_public_port_shows_health_and_metadata_only() {
     let daprd = Daprd::builder("app")
         .resources(STATE)

@@ -1,13 +1,14 @@
 //! The HTTP front end: routes, decoding, encoding. It decides nothing.
 
+pub mod actors;
 pub mod health;
 pub mod invoke;
 pub mod metadata;
+mod proto_json;
 pub mod pubsub;
 mod routes;
 pub mod secrets;
 mod server;
-pub mod shutdown;
 pub mod state;
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -18,10 +19,11 @@ use component::{
     body::{self, ReadError},
 };
 use futures::future::BoxFuture;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 
 use crate::{Api, ApiError, CallContext, reason::general};
 
+pub use proto_json::{by_path, by_proto};
 pub use routes::{Matched, Routes};
 pub use server::{Options, Server};
 
@@ -35,7 +37,6 @@ pub struct Call {
     pub params: Vec<(String, String)>,
     /// Query pairs, decoded, in order.
     pub query: Vec<(String, String)>,
-    pub headers: HeaderMap,
     pub body: Body,
     /// Largest body in bytes; 0 has no limit.
     pub max_body: usize,
@@ -68,11 +69,6 @@ impl Call {
                 Some((key.to_owned(), value.clone()))
             })
             .collect()
-    }
-
-    /// A header as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
     }
 
     /// Reads the whole body, up to the limit.
@@ -171,6 +167,8 @@ pub fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -186,13 +184,13 @@ mod tests {
         let query = parse_query(Some("metadata.ttl=1&x=2&metadata.a=b%20c&bad=%"));
         assert_eq!(query.len(), 3);
         let call = Call {
-            context: CallContext {
-                transport: crate::Transport::Http,
-                trace: None,
-            },
+            context: CallContext::new(
+                crate::Transport::Http,
+                HeaderMap::new(),
+                &http::Extensions::new(),
+            ),
             params: Vec::new(),
             query,
-            headers: HeaderMap::new(),
             body: body::empty(),
             max_body: 0,
         };

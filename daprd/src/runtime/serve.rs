@@ -5,16 +5,16 @@ use std::sync::Arc;
 use ::invoke::Invoker;
 use anyhow::Result;
 use api::{Api, grpc, http, layers::ApiToken};
-use telemetry::{ErrorCodes, GrpcMetrics, HttpMetrics, grpc_metrics};
+use telemetry::{GrpcMetrics, HttpMetrics, grpc_metrics};
 use tower::Layer;
 
 use super::{Runtime, ground::Ground, parts::MAX_PEER_HEADERS};
 use crate::{middleware::Middleware, servers};
 
-/// RPCs that stream, whose messages the size metrics leave out.
-const STREAMS: &[&str] = &[
-    "/dapr.proto.runtime.v1.Dapr/SubscribeTopicEventsAlpha1",
+/// RPCs between sidecars that stream, whose messages the size metrics leave out.
+const INTERNAL_STREAMS: [&str; 2] = [
     "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream",
+    "/dapr.proto.internals.v1.ServiceInvocation/CallActorStream",
 ];
 
 impl Runtime<'_> {
@@ -33,7 +33,7 @@ impl Runtime<'_> {
                 let answer = handler.clone().handle(request);
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
-            let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
+            let layer = metrics.server_layer(grpc_metrics::unary_but(INTERNAL_STREAMS));
             let service = layer.layer(service);
             self.servers
                 .spawn("internal gRPC server", listener, options, service);
@@ -61,7 +61,6 @@ impl Runtime<'_> {
                 pipeline: middleware.api(),
                 origins: values::list::owned(&settings.allowed_origins),
                 max_body: settings.max_body_size.unwrap_or_default(),
-                errors: ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
                 tracer: ground.tracer.clone(),
                 public,
             })
@@ -112,7 +111,7 @@ impl Runtime<'_> {
                 let answer = handler.clone().handle(request);
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
-            let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
+            let layer = metrics.server_layer(grpc_metrics::unary_but(api::operations::streams()));
             let service = layer.layer(service);
             self.servers
                 .spawn("gRPC server", listener, options, service);

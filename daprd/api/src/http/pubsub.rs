@@ -23,7 +23,11 @@ pub async fn publish(api: &Api, mut call: Call) -> Result<Response<Body>, ApiErr
     api.check_pubsub(&call.context, &pubsub_name, &topic, &metadata)?;
     let request = PublishEventRequest {
         data: call.bytes().await?,
-        data_content_type: call.header("content-type").unwrap_or_default().to_owned(),
+        data_content_type: call
+            .context
+            .header("content-type")
+            .unwrap_or_default()
+            .to_owned(),
         pubsub_name,
         topic,
         metadata,

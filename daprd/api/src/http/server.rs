@@ -33,7 +33,6 @@ pub struct Options {
     pub origins: Vec<String>,
     /// Largest request body in bytes; 0 has no limit.
     pub max_body: usize,
-    pub errors: telemetry::ErrorCodes,
     pub tracer: telemetry::trace::Tracer,
     /// The public port serves health and metadata, without token, CORS and pipeline.
     pub public: bool,
@@ -83,12 +82,11 @@ impl Server {
         let began = Instant::now();
         let inner = &self.0;
         let mut request = request.map(body::streamed);
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
-        let user_agent = text(&request, header::USER_AGENT);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let user_agent = request.headers().get(header::USER_AGENT).cloned();
         let parent = TraceContext::from_headers(request.headers());
         let tracer = &inner.options.tracer;
-        let mut span = tracer.start(path.clone(), Kind::Server, parent.as_ref());
+        let mut span = tracer.start(uri.path().to_owned(), Kind::Server, parent.as_ref());
         if let Some(context) = span.context() {
             request.extensions_mut().insert(context.clone());
         }
@@ -105,13 +103,13 @@ impl Server {
         }
         span.set_status(Status::from_http(response.status()));
         if let Some(Recorded { code, category }) = response.extensions().get() {
-            inner.options.errors.record(code, category);
+            inner.options.api.options.errors.record(code, category);
         }
         let Served { name, health_check } = response.extensions_mut().remove().unwrap_or_default();
         inner.options.log.http(&Line {
-            method: &format!("{method} {path}"),
+            method: format_args!("{method} {}", uri.path()),
             name: &name,
-            user_agent: &user_agent,
+            user_agent: user_agent.as_ref(),
             code: response.status().as_u16(),
             duration: began.elapsed(),
             health_check,
@@ -218,13 +216,9 @@ impl Inner {
             params.push((name.to_owned(), value));
         }
         let call = Call {
-            context: CallContext {
-                transport: Transport::Http,
-                trace: parts.extensions.get::<TraceContext>().cloned(),
-            },
+            context: CallContext::new(Transport::Http, parts.headers, &parts.extensions),
             params,
             query: parse_query(parts.uri.query()),
-            headers: parts.headers,
             body,
             max_body: self.options.max_body,
         };

@@ -101,7 +101,7 @@ pub async fn delete(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
     let request = DeleteStateRequest {
         store_name: call.param("store").to_owned(),
         key: call.param("key").to_owned(),
-        etag: call.header("if-match").map(|value| Etag {
+        etag: call.context.header("if-match").map(|value| Etag {
             value: value.to_owned(),
         }),
         options: Some(options),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::pubsub::SubscriptionKind;
 use blocks::Listed;
 use parking_lot::Mutex;
 use proto::runtime::v1::{
@@ -46,26 +47,6 @@ const MOST_EXTENDED: usize = 1_000;
 #[derive(Default)]
 pub struct Extended(Mutex<BTreeMap<String, String>>);
 
-/// A subscription as the metadata API lists it.
-#[derive(Clone, Debug)]
-pub struct ListedSubscription {
-    pub pubsub: String,
-    pub topic: String,
-    pub metadata: BTreeMap<String, String>,
-    /// CEL expression and path, in order.
-    pub rules: Vec<(String, String)>,
-    pub dead_letter_topic: String,
-    pub kind: SubscriptionKind,
-}
-
-/// Where a subscription came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubscriptionKind {
-    Declarative,
-    Programmatic,
-    Streaming,
-}
-
 /// How the app is connected.
 #[derive(Clone, Debug)]
 pub struct AppConnection {
@@ -94,7 +75,7 @@ pub trait Inventory: Send + Sync {
     fn runtime_version(&self) -> String;
     fn enabled_features(&self) -> Vec<String>;
     fn components(&self) -> Vec<Listed>;
-    fn subscriptions(&self) -> Vec<ListedSubscription>;
+    fn subscriptions(&self) -> Vec<::pubsub::Listed>;
     fn http_endpoints(&self) -> Vec<String>;
     fn resiliencies(&self) -> Vec<String>;
     fn app_connection(&self) -> Option<AppConnection>;
@@ -169,7 +150,7 @@ fn component(listed: Listed) -> RegisteredComponents {
     }
 }
 
-fn subscription(listed: ListedSubscription) -> PubsubSubscription {
+fn subscription(listed: ::pubsub::Listed) -> PubsubSubscription {
     let kind = match listed.kind {
         SubscriptionKind::Declarative => PubsubSubscriptionType::Declarative,
         SubscriptionKind::Programmatic => PubsubSubscriptionType::Programmatic,

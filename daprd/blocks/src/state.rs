@@ -379,3 +379,6 @@ fn listed_capabilities(capabilities: &[Capability]) -> Vec<&'static str> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests;

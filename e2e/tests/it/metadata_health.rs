@@ -130,6 +130,56 @@ async fn the_version_has_a_known_form() {
 }
 
 #[tokio::test]
+async fn error_codes_are_counted_on_both_apis() {
+    let config = "
+apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata:
+  name: counting
+spec:
+  metrics:
+    recordErrorCodes: true
+";
+    let daprd = Daprd::builder("app").config(config).start().await;
+    let counted = async || {
+        let text = daprd.metrics().get("/metrics").await.text();
+        let series = r#"dapr_error_code_total{app_id="app",category="actor",error_code="ERR_ACTOR_NO_PLACEMENT"} "#;
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or("0").to_owned()
+    };
+    let reply = daprd
+        .http()
+        .post("/v1.0/actors/kind/1/method/m", &json!({}))
+        .await;
+    let reply = reply.expect_error(400, "ERR_ACTOR_NO_PLACEMENT");
+    assert_eq!(
+        reply.json()["message"],
+        "placement service is not configured"
+    );
+    assert_eq!(counted().await, "1");
+    let call = proto::runtime::v1::InvokeActorRequest {
+        actor_type: "kind".into(),
+        actor_id: "1".into(),
+        method: "m".into(),
+        ..Default::default()
+    };
+    let status = daprd
+        .grpc()
+        .invoke_actor(call)
+        .await
+        .expect_err("no actors");
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    assert_eq!(status.message(), "placement service is not configured");
+    assert_eq!(counted().await, "2");
+    let timer = daprd.http().delete("/v1.0/actors/kind/1/timers/t").await;
+    timer.expect_error(400, "ERR_ACTOR_NO_PLACEMENT");
+    let reserved = "/v1.0/actors/dapr.internal.kind/1/timers/t";
+    let timer = daprd.http().delete(reserved).await;
+    timer.expect_error(403, "ERR_ACTOR_TYPE_RESERVED");
+    daprd.stop().await;
+}
+
+#[tokio::test]
 async fn only_reading_health_needs_no_token() {
     let app = App::builder()
         .respond("/v1.0/healthz", |_| async { e2e::app::Answer::status(200) })

@@ -1,6 +1,7 @@
 //! The gRPC front end: the `Dapr` service from the operations table, reflection, and everything unknown proxied to another
 //! app. It decides nothing.
 
+mod internal;
 mod server;
 mod service;
 
@@ -11,6 +12,7 @@ use futures::future::BoxFuture;
 
 use crate::Api;
 
+pub use internal::{ActorCalls, Internal, NoActors};
 pub use server::{Options, Server};
 pub use service::{Incoming, Outgoing, Serving, bidirectional, server_stream, unary};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::invoke::Invoker;
 use anyhow::Result;
 use api::{Api, grpc, http, layers::ApiToken};
-use telemetry::{GrpcMetrics, HttpMetrics, grpc_metrics};
+use telemetry::{ErrorCodes, GrpcMetrics, HttpMetrics, grpc_metrics};
 use tower::Layer;
 
 use super::{Runtime, ground::Ground, parts::MAX_PEER_HEADERS};
@@ -21,7 +21,12 @@ impl Runtime<'_> {
     /// Serves other sidecars, from before the components are loaded.
     pub(super) fn serve_internal(&self, ground: &mut Ground, invoker: &Invoker) {
         let ready = self.daemon.health().target("grpc-internal-server");
-        let internal = invoker.internal();
+        let serving = grpc::Serving {
+            max_message: self.max_message(),
+            errors: ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
+        };
+        let actors = Arc::new(grpc::NoActors);
+        let internal = grpc::Internal::new(invoker.internal(), actors, serving);
         let metrics = GrpcMetrics::new(&ground.meter);
         for listener in std::mem::take(&mut ground.internal) {
             let mut options = servers::options(self.settings);

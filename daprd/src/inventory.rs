@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use api::operations::metadata::{
-    AppConnection, AppHealth, Inventory as Asked, ListedSubscription, SubscriptionKind,
-};
+use api::operations::metadata::{AppConnection, AppHealth, Inventory as Asked};
 use blocks::Listed;
 use pubsub::Engine;
 use settings::Resolved;
@@ -39,22 +37,8 @@ impl Asked for Inventory {
         self.loader.failed()
     }
 
-    fn subscriptions(&self) -> Vec<ListedSubscription> {
-        let listed = self.pubsub.subscriptions().into_iter();
-        listed
-            .map(|one| ListedSubscription {
-                pubsub: one.pubsub,
-                topic: one.topic,
-                metadata: one.metadata,
-                rules: one.rules,
-                dead_letter_topic: one.dead_letter_topic,
-                kind: match one.kind {
-                    pubsub::SubscriptionKind::Declarative => SubscriptionKind::Declarative,
-                    pubsub::SubscriptionKind::Programmatic => SubscriptionKind::Programmatic,
-                    pubsub::SubscriptionKind::Streaming => SubscriptionKind::Streaming,
-                },
-            })
-            .collect()
+    fn subscriptions(&self) -> Vec<pubsub::Listed> {
+        self.pubsub.subscriptions()
     }
 
     fn http_endpoints(&self) -> Vec<String> {

@@ -176,6 +176,7 @@ impl<'s> Runtime<'s> {
             health: Arc::new(self.readiness.clone()),
             shutdown: self.ending.trigger(),
             max_message: self.max_message(),
+            errors: telemetry::ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
         }));
         self.serve_api(&ground, &api, &invoker, &middleware).await?;
         self.readiness.set_outbound();

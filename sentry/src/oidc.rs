@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -18,7 +17,7 @@ use rustls::sign::CertifiedKey;
 use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use transport::{Listener, ServerOptions};
+use transport::{Listener, RequestBody, ServerOptions};
 
 use crate::keeper::Keeper;
 use crate::settings::Oidc;
@@ -81,7 +80,7 @@ impl Server {
             ..ServerOptions::default()
         };
         let documents = self.0.clone();
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let service = tower::service_fn(move |request: Request<RequestBody>| {
             let answer = documents.answer(request.method(), request.uri(), request.headers());
             std::future::ready(Ok::<_, Infallible>(answer))
         });

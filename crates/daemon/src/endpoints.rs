@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use prometheus::{Encoder as _, TextEncoder};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +23,7 @@ pub(crate) fn metrics(
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
     let listener = bind(&options.host, options.port, "metrics")?;
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<transport::RequestBody>| {
         let registries = registries.clone();
         async move { Ok::<_, Infallible>(scrape(request.method(), &registries)) }
     });
@@ -41,7 +40,7 @@ pub(crate) fn health(
     shutdown: CancellationToken,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + use<>> {
     let listener = bind(&options.host, options.port, "healthz")?;
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<transport::RequestBody>| {
         let health = health.clone();
         async move { Ok::<_, Infallible>(healthz(request.uri().path(), &health).await) }
     });

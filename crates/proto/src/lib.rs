@@ -20,6 +20,9 @@ pub mod durabletask {
     pub use crate::schema::*;
 }
 
+/// Domain of every `google.rpc.ErrorInfo` of Dapr's.
+pub const ERROR_DOMAIN: &str = "dapr.io";
+
 /// The encoded `google.protobuf.FileDescriptorSet` of every file of this crate and of the well-known
 /// types, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,5 +1,6 @@
 //! Metrics of gRPC calls, in the shape that OpenCensus gave them (contract 10.8, `grpc.io/...`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,9 +147,10 @@ impl GrpcMetrics {
 
 /// The usual classification of a server: everything is unary but the given methods.
 #[must_use]
-pub fn unary_but(streams: &'static [&'static str]) -> Classify {
+pub fn unary_but(streams: impl IntoIterator<Item = &'static str>) -> Classify {
+    let streams: HashSet<&'static str> = streams.into_iter().collect();
     Arc::new(move |path, _| {
-        if streams.contains(&path) {
+        if streams.contains(path) {
             Call::Stream
         } else {
             Call::Unary

@@ -17,10 +17,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::{Peer, Stream};
+use crate::request_body::{Unread, received};
+use crate::{Peer, RequestBody, Stream};
 
 /// What the watchdog of a connection should do now.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(crate) struct Activity {
     idle_since: AtomicU64,
     head_since: AtomicU64,
     http2: AtomicBool,
+    /// Whether the last HTTP/1 request was answered, or given up, before its body was read to the end.
+    pub(crate) unread: AtomicBool,
 }
 
 /// `head_since` while no request head is under way.
@@ -61,6 +65,7 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NO_HEAD),
             http2: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
         }
     }
 
@@ -138,10 +143,10 @@ type Answer = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
 type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What can be served: a tower service of hyper's requests that always answers. Every service that fits is one.
+/// What can be served: a tower service that always answers. Every service that fits is one.
 pub trait Serve:
     tower::Service<
-        Request<Incoming>,
+        Request<RequestBody>,
         Response = Response<Self::Body>,
         Error = Infallible,
         Future: Send + 'static,
@@ -157,7 +162,7 @@ pub trait Serve:
 impl<S, B> Serve for S
 where
     S: tower::Service<
-            Request<Incoming>,
+            Request<RequestBody>,
             Response = Response<B>,
             Error = Infallible,
             Future: Send + 'static,
@@ -172,7 +177,7 @@ where
 
 /// A program's service, called once per request.
 #[derive(Clone)]
-pub(crate) struct Service(Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>);
+pub(crate) struct Service(Arc<dyn Fn(Request<RequestBody>) -> Answer + Send + Sync>);
 
 impl Service {
     pub(crate) fn new(service: impl Serve) -> Self {
@@ -201,16 +206,22 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer.clone());
+        let in_flight = Some(InFlight::new(self.activity.clone()));
+        let (request, unread) = received(request, &self.activity);
         Respond {
-            in_flight: Some(InFlight::new(self.activity.clone())),
+            in_flight,
             answer: (self.service.0)(request),
+            response: None,
+            unread,
         }
     }
 }
 
-/// The service's future; hands its guard over to the response body.
+/// The service's future, and after it the end of the request's body; hands its guard over to the response body.
 pub(crate) struct Respond {
     answer: Answer,
+    response: Option<Response<AnswerBody>>,
+    unread: Option<Unread>,
     in_flight: Option<InFlight>,
 }
 
@@ -218,8 +229,18 @@ impl Future for Respond {
     type Output = Result<Response<Counted>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.answer.as_mut().poll(cx));
-        let in_flight = self.in_flight.take();
+        let this = &mut *self;
+        let mut response = match this.response.take() {
+            Some(response) => response,
+            None => ready!(this.answer.as_mut().poll(cx)),
+        };
+        if let Some(unread) = &mut this.unread
+            && unread.poll_settle(cx, &mut response).is_pending()
+        {
+            this.response = Some(response);
+            return Poll::Pending;
+        }
+        let in_flight = this.in_flight.take();
         Poll::Ready(Ok(response.map(|body| Counted {
             body,
             _in_flight: in_flight,
@@ -256,12 +277,44 @@ impl Body for Counted {
     }
 }
 
-/// The stream as hyper reads it: tells the watchdog about request heads.
+/// The stream as hyper reads it: tells the watchdog about request heads, and is handed back when hyper lets go of it.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    pub(crate) stream: Stream,
-    pub(crate) activity: Arc<Activity>,
-    pub(crate) first: bool,
+    /// There until this is dropped.
+    stream: Option<Stream>,
+    activity: Arc<Activity>,
+    first: bool,
+    back: Option<oneshot::Sender<Stream>>,
+}
+
+impl Watched {
+    /// The stream, and where it comes back.
+    pub(crate) fn new(
+        stream: Stream,
+        activity: Arc<Activity>,
+    ) -> (Self, oneshot::Receiver<Stream>) {
+        let (back, returned) = oneshot::channel();
+        let watched = Self {
+            stream: Some(stream),
+            activity,
+            first: true,
+            back: Some(back),
+        };
+        (watched, returned)
+    }
+
+    fn stream(&mut self) -> Pin<&mut Stream> {
+        Pin::new(self.stream.as_mut().expect("it goes back on drop only"))
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let (Some(stream), Some(back)) = (self.stream.take(), self.back.take()) {
+            // Nobody waits for it where the connection was cut.
+            let _ = back.send(stream);
+        }
+    }
 }
 
 impl AsyncRead for Watched {
@@ -273,7 +326,7 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        ready!(this.stream().poll_read(cx, buf))?;
         if buf.filled().len() > before {
             this.activity
                 .read(&buf.filled()[before..], this.first, Activity::now);
@@ -290,7 +343,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.get_mut().stream().poll_write(cx, buf)
     }
 
     #[inline]
@@ -299,22 +352,22 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        self.get_mut().stream().poll_write_vectored(cx, bufs)
     }
 
     #[inline]
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(Stream::is_write_vectored)
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        self.get_mut().stream().poll_flush(cx)
     }
 
     #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.get_mut().stream().poll_shutdown(cx)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Listeners, connectors and the accept loop of every program.
 //!
 //! One place sets `TCP_NODELAY`, limits, keep-alive and drain, does TLS handshakes off the accept path and puts
-//! the caller's identity on each request, for HTTP and gRPC alike. A tower service of `hyper` requests is enough to
+//! the caller's identity on each request, for HTTP and gRPC alike. A tower service is enough to
 //! be served: an `axum::Router`, tonic `Routes` and a generated tonic server all fit without an adapter.
 #![deny(missing_docs)]
 
@@ -11,6 +11,7 @@ mod connector;
 mod listener;
 mod multiplexed;
 mod peer;
+mod request_body;
 mod server;
 mod stream;
 
@@ -23,6 +24,7 @@ pub use connector::{Connecting, Connector, Dialled};
 pub use listener::Listener;
 pub use multiplexed::{Answer, Answering, CALLS_PER_CONNECTION, MOST_CONNECTIONS, Multiplexed};
 pub use peer::{Peer, PeerIdentity};
+pub use request_body::RequestBody;
 pub use server::{ServerOptions, serve};
 pub use stream::Stream;
 

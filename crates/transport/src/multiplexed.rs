@@ -241,7 +241,7 @@ mod tests {
             };
             let (gate, arrived) = (Arc::clone(&server.gate), Arc::clone(&server.arrived));
             let connections = Arc::clone(&server.connections);
-            let service = tower::service_fn(move |request: Request<Incoming>| {
+            let service = tower::service_fn(move |request: Request<crate::RequestBody>| {
                 let peer = request.extensions().get::<Peer>().unwrap();
                 connections.lock().unwrap().insert(peer.address);
                 arrived.add_permits(1);

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -197,6 +199,32 @@ where
     }
 }
 
+/// Reads for nothing what a client still sends after its answer, so that the answer is not lost by a reset; until the client
+/// closes, is quiet, or has had enough time or bytes.
+async fn linger(mut stream: Stream) {
+    // The client learns that nothing follows the answer.
+    let _ = stream.shutdown().await;
+    let deadline = Instant::now() + LINGER_TIME;
+    let mut scratch = vec![0; LINGER_BUFFER];
+    let mut read = 0;
+    while read < LINGER_BYTES {
+        let quiet = deadline.min(Instant::now() + LINGER_QUIET);
+        match timeout_at(quiet, stream.read(&mut scratch)).await {
+            Ok(Ok(length)) if length > 0 => read += length,
+            _ => return,
+        }
+    }
+}
+
+/// After an early answer, a client that goes on sending is read for this long,
+const LINGER_TIME: Duration = Duration::from_secs(10);
+/// one that sends nothing for this long,
+const LINGER_QUIET: Duration = Duration::from_secs(2);
+/// and either for no more than this many bytes,
+const LINGER_BYTES: usize = 64 << 20;
+/// of which so many are read at once.
+const LINGER_BUFFER: usize = 16 << 10;
+
 /// What all connections of one listener share.
 struct Server {
     http: auto::Builder<Streams>,
@@ -206,6 +234,8 @@ struct Server {
 }
 
 impl Server {
+    /// Serves a connection to its end. Where a request was answered before the client had sent it whole, the end waits until
+    /// the client has seen the answer.
     async fn connection(&self, stream: Stream, address: Option<SocketAddr>, service: Service) {
         // A token of its own: polling the shared one takes a lock that all connections would fight over.
         let shutdown = self.shutdown.child_token();
@@ -218,12 +248,25 @@ impl Server {
             peer: Peer { address, identity },
             activity: activity.clone(),
         };
-        let watched = Watched {
-            stream,
-            activity: activity.clone(),
-            first: true,
-        };
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(watched), dispatch));
+        let (watched, returned) = Watched::new(stream, activity.clone());
+        self.requests(watched, dispatch, &activity, &shutdown).await;
+        if activity.unread.load(Ordering::Relaxed)
+            && let Ok(stream) = returned.await
+        {
+            linger(stream).await;
+        }
+    }
+
+    /// Serves the requests of a connection.
+    async fn requests(
+        &self,
+        stream: Watched,
+        dispatch: Dispatch,
+        activity: &Activity,
+        shutdown: &CancellationToken,
+    ) {
+        let address = dispatch.peer.address;
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), dispatch));
         let mut watchdog = pin!(sleep(self.quiet.header));
         let mut draining = false;
         loop {
@@ -287,5 +330,39 @@ impl Server {
             },
         };
         Some((Stream::Tls(Box::new(stream.into())), identity))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lingering_has_an_end() {
+        let pair = || tokio::net::UnixStream::pair().unwrap();
+        let (ours, _silent) = pair();
+        let began = Instant::now();
+        linger(Stream::Unix(ours)).await;
+        assert_eq!(began.elapsed(), LINGER_QUIET);
+
+        let (ours, mut slow) = pair();
+        let began = Instant::now();
+        let trickle = async {
+            loop {
+                sleep(LINGER_QUIET / 2).await;
+                let _ = slow.write_all(b"x").await;
+            }
+        };
+        tokio::select! {
+            () = linger(Stream::Unix(ours)) => {}
+            () = trickle => {}
+        }
+        assert_eq!(began.elapsed(), LINGER_TIME);
+
+        let (ours, closed) = pair();
+        drop(closed);
+        let began = Instant::now();
+        linger(Stream::Unix(ours)).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

@@ -1,5 +1,6 @@
 //! Small value types that Dapr's contracts are written in: durations, calendar periods, quantities, truthy
-//! strings, lists, cron schedules, metadata templates, and the clock. Everything here is pure: text in, value out.
+//! strings, lists, cron schedules, metadata templates, JSON as Go has it, and the clock. Everything here is pure:
+//! text in, value out.
 
 #![deny(missing_docs)]
 
@@ -7,6 +8,7 @@ pub mod clock;
 pub mod cron;
 pub mod duration;
 pub mod environment;
+pub mod json;
 pub mod list;
 pub mod period;
 pub mod quantity;

@@ -7,13 +7,13 @@ use std::{
 
 use component::{Body, body, error::Presented};
 use http::{Response, StatusCode, header};
-use invoke::DOMAIN;
+use proto::ERROR_DOMAIN as DOMAIN;
 use serde_json::{Value, json};
 use tonic_types::{
     BadRequest, ErrorDetail, ErrorDetails, ErrorInfo, Help, ResourceInfo, StatusExt,
 };
 
-use crate::Reason;
+use crate::{Reason, reason::general};
 
 /// Label of the error code metric where a component chose the error code.
 const COMPONENT_CATEGORY: &str = "pluggable-component";
@@ -80,6 +80,11 @@ impl ApiError {
         error
     }
 
+    /// A status that stands for itself: what an app answered, or what broke a stream. It is no failure of ours to count.
+    pub fn of_status(status: tonic::Status) -> Self {
+        Self::new(&general::UNKNOWN, status.message()).passing(status)
+    }
+
     /// A status that another app answered with: gRPC callers get it as it is.
     pub fn passing(mut self, status: tonic::Status) -> Self {
         self.0.passed = Some(status);
@@ -133,8 +138,8 @@ impl ApiError {
     /// The HTTP response: `errorCode`, `message` and, for rich reasons, `details` (contract 2.1).
     pub fn into_response(self) -> Response<Body> {
         let status = self.http_status();
-        let recorded = self.recorded(status);
-        let mut value = json!({ "errorCode": recorded.code, "message": self.0.message });
+        let shown = self.shown();
+        let mut value = json!({ "errorCode": shown.code, "message": self.0.message });
         let details = self.http_details();
         if !details.is_empty() {
             value["details"] = Value::Array(details);
@@ -146,7 +151,9 @@ impl ApiError {
             header::CONTENT_TYPE,
             header::HeaderValue::from_static("application/json"),
         );
-        response.extensions_mut().insert(recorded);
+        if self.is_counted() {
+            response.extensions_mut().insert(shown);
+        }
         response
     }
 
@@ -159,7 +166,17 @@ impl ApiError {
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    fn recorded(&self, status: StatusCode) -> Recorded {
+    /// What the metric of error codes counts; none for a status that stands for itself.
+    pub(crate) fn recorded(&self) -> Option<Recorded> {
+        self.is_counted().then(|| self.shown())
+    }
+
+    fn is_counted(&self) -> bool {
+        self.0.passed.is_none() || self.0.presented.is_some()
+    }
+
+    /// The code that callers see.
+    fn shown(&self) -> Recorded {
         let Some(presented) = self.replaced() else {
             return Recorded {
                 code: Cow::Borrowed(self.0.reason.name()),
@@ -170,7 +187,7 @@ impl ApiError {
         let code = named
             .map(String::as_str)
             .find(|name| !name.is_empty())
-            .or_else(|| status.canonical_reason());
+            .or_else(|| self.http_status().canonical_reason());
         Recorded {
             code: Cow::Owned(code.unwrap_or_default().to_owned()),
             category: COMPONENT_CATEGORY,

@@ -1,15 +1,14 @@
 //! The HTTP front end: routes, decoding, encoding. It decides nothing.
 
+pub mod actors;
 pub mod health;
 pub mod invoke;
-pub(crate) mod json;
-mod leftover;
 pub mod metadata;
+mod proto_json;
 pub mod pubsub;
 mod routes;
 pub mod secrets;
 mod server;
-pub mod shutdown;
 pub mod state;
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -20,10 +19,11 @@ use component::{
     body::{self, ReadError},
 };
 use futures::future::BoxFuture;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 
 use crate::{Api, ApiError, CallContext, reason::general};
 
+pub use proto_json::{by_path, by_proto};
 pub use routes::{Matched, Routes};
 pub use server::{Options, Server};
 
@@ -37,7 +37,6 @@ pub struct Call {
     pub params: Vec<(String, String)>,
     /// Query pairs, decoded, in order.
     pub query: Vec<(String, String)>,
-    pub headers: HeaderMap,
     pub body: Body,
     /// Largest body in bytes; 0 has no limit.
     pub max_body: usize,
@@ -72,15 +71,17 @@ impl Call {
             .collect()
     }
 
-    /// A header as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
     /// Reads the whole body, up to the limit.
     pub async fn bytes(&mut self) -> Result<Bytes, ApiError> {
         let body = std::mem::replace(&mut self.body, body::empty());
         read(body, self.max_body).await
+    }
+
+    /// Reads the whole body as text; what is no UTF-8 is replaced, as Go's JSON decoder does it.
+    pub async fn text(&mut self) -> Result<String, ApiError> {
+        let bytes = Vec::from(self.bytes().await?);
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 }
 
@@ -166,6 +167,8 @@ pub fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     #[test]
@@ -181,13 +184,13 @@ mod tests {
         let query = parse_query(Some("metadata.ttl=1&x=2&metadata.a=b%20c&bad=%"));
         assert_eq!(query.len(), 3);
         let call = Call {
-            context: CallContext {
-                transport: crate::Transport::Http,
-                trace: None,
-            },
+            context: CallContext::new(
+                crate::Transport::Http,
+                HeaderMap::new(),
+                &http::Extensions::new(),
+            ),
             params: Vec::new(),
             query,
-            headers: HeaderMap::new(),
             body: body::empty(),
             max_body: 0,
         };

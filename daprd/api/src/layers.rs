@@ -1,4 +1,4 @@
-//! What stands around every call, for both servers alike: access rules, the API token, logging, error counting.
+//! What stands around every call, for both servers alike: access rules, CORS, the API token, logging.
 
 pub mod access;
 pub mod cors;

@@ -8,8 +8,10 @@ pub mod http;
 pub mod layers;
 pub mod operations;
 pub mod reason;
+pub mod reply;
 
 pub use context::{CallContext, Transport};
 pub use error::ApiError;
 pub use operations::{Api, Options};
 pub use reason::Reason;
+pub use reply::Reply;

@@ -1,6 +1,7 @@
 //! The operations of the API: the table that drives routing, access lists, metric names, logs and documentation, and the
 //! `Api` whose methods they are. The rows of a block stand beside its operations.
 
+pub mod actors;
 pub mod health;
 pub mod invoke;
 pub mod metadata;
@@ -8,10 +9,13 @@ pub mod pubsub;
 pub mod secrets;
 pub mod shutdown;
 pub mod state;
+pub mod subscribe;
 
 use std::sync::Arc;
 
-use crate::http::Codec;
+use telemetry::ErrorCodes;
+
+use crate::{grpc::Serving, http::Codec};
 
 /// What the API is made of: the blocks and engines it calls.
 pub struct Options {
@@ -26,6 +30,8 @@ pub struct Options {
     pub shutdown: shutdown::Trigger,
     /// Largest gRPC message in bytes, either way.
     pub max_message: usize,
+    /// Counts the failures that both front ends answer.
+    pub errors: ErrorCodes,
 }
 
 /// The operations of the sidecar.
@@ -42,8 +48,11 @@ impl Api {
         }
     }
 
-    pub(crate) fn max_message(&self) -> usize {
-        self.options.max_message
+    pub(crate) fn serving(&self) -> Serving {
+        Serving {
+            max_message: self.options.max_message,
+            errors: self.options.errors.clone(),
+        }
     }
 }
 
@@ -67,23 +76,46 @@ pub struct Operation {
 pub struct Rpc {
     /// Its name in the `Dapr` service.
     pub name: &'static str,
+    /// Its path on the wire.
+    pub path: &'static str,
     /// The version that access rules name.
     pub version: &'static str,
+    pub shape: Shape,
     /// Decodes the request, calls the operation, encodes the reply.
     pub codec: crate::grpc::Codec,
 }
 
-/// The row of a unary RPC.
+/// Which sides of an RPC stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Unary,
+    ServerStream,
+    Bidirectional,
+}
+
+/// The row of an RPC, of the shape that stands before its name; unary without one. The operation takes the context of the call
+/// and the message, or the stream of messages; it answers a message, a [`crate::Reply`], or a stream of messages.
 macro_rules! rpc {
+    (server_stream $name:literal, $version:literal, $operation:ident) => {
+        $crate::operations::rpc!(@ ServerStream server_stream $name, $version, $operation)
+    };
+    (bidirectional $name:literal, $version:literal, $operation:ident) => {
+        $crate::operations::rpc!(@ Bidirectional bidirectional $name, $version, $operation)
+    };
     ($name:literal, $version:literal, $operation:ident) => {
+        $crate::operations::rpc!(@ Unary unary $name, $version, $operation)
+    };
+    (@ $shape:ident $serve:ident $name:literal, $version:literal, $operation:ident) => {
         $crate::operations::Rpc {
             name: $name,
+            path: concat!("/dapr.proto.runtime.v1.Dapr/", $name),
             version: $version,
+            shape: $crate::operations::Shape::$shape,
             codec: |api, request| {
-                Box::pin($crate::grpc::unary(
-                    api,
+                Box::pin($crate::grpc::$serve(
+                    api.serving(),
                     request,
-                    |api, call, message| async move { api.$operation(&call, message).await },
+                    move |call, message| async move { api.$operation(&call, message).await },
                 ))
             },
         }
@@ -135,8 +167,10 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
     [
         state::ROWS,
         pubsub::ROWS,
+        subscribe::ROWS,
         secrets::ROWS,
         invoke::ROWS,
+        actors::ROWS,
         metadata::ROWS,
         health::ROWS,
         shutdown::ROWS,
@@ -145,19 +179,17 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
     .flatten()
 }
 
-/// The operation behind an RPC of the `Dapr` service.
-pub fn by_rpc(name: &str) -> Option<(&'static Operation, &'static Rpc)> {
-    all().find_map(|operation| {
-        let rpc = operation.rpcs.iter().find(|rpc| rpc.name == name)?;
-        Some((operation, rpc))
-    })
+/// Paths of the RPCs that stream, on either side.
+pub fn streams() -> impl Iterator<Item = &'static str> {
+    let rpcs = all().flat_map(|operation| operation.rpcs);
+    rpcs.filter(|rpc| rpc.shape != Shape::Unary)
+        .map(|rpc| rpc.path)
 }
 
 /// RPCs of the `Dapr` service whose block is not built yet: they answer Unimplemented.
 pub static PLANNED: &[&str] = &[
     "InvokeBinding",
     "RegisterActorTimer",
-    "UnregisterActorTimer",
     "RegisterActorReminder",
     "UnregisterActorReminder",
     "UnregisterActorRemindersByType",
@@ -165,7 +197,6 @@ pub static PLANNED: &[&str] = &[
     "GetActorState",
     "GetActorReminder",
     "ExecuteActorStateTransaction",
-    "InvokeActor",
     "SubscribeActorEventsAlpha1",
     "GetConfigurationAlpha1",
     "GetConfiguration",
@@ -233,6 +264,17 @@ mod tests {
         let unique: BTreeSet<String> = rows.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(unique.len(), rows.len(), "an RPC stands in two rows");
         assert_eq!(unique, wire);
+        for rpc in all().flat_map(|operation| operation.rpcs) {
+            let method = service.methods().find(|method| method.name() == rpc.name);
+            let method = method.unwrap();
+            let shape = match (method.is_client_streaming(), method.is_server_streaming()) {
+                (false, false) => Shape::Unary,
+                (false, true) => Shape::ServerStream,
+                _ => Shape::Bidirectional,
+            };
+            assert_eq!(rpc.shape, shape, "{}", rpc.name);
+            assert_eq!(rpc.path, format!("/{}/{}", service.full_name(), rpc.name));
+        }
     }
 
     #[test]

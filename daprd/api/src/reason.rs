@@ -1,5 +1,6 @@
 //! Error reasons: one row per way an operation can fail. The rows of a block stand in its file; they are joined here.
 
+pub mod actors;
 pub mod general;
 pub mod health;
 pub mod invoke;
@@ -78,6 +79,7 @@ impl Reason {
 /// Every reason, for the documentation.
 pub fn all() -> impl Iterator<Item = &'static Reason> {
     [
+        actors::ALL,
         general::ALL,
         health::ALL,
         invoke::ALL,

@@ -6,6 +6,7 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use serde::Deserialize;
 use tonic::Code;
+use values::json;
 
 use crate::{AppChannel, Error};
 
@@ -147,13 +148,12 @@ impl AppChannel {
 }
 
 fn parse(body: &[u8]) -> Result<Vec<ProgrammaticSubscription>, Error> {
-    let list: Option<Vec<Wire>> =
-        serde_json::from_slice(body).map_err(|error| Error::Malformed {
+    let list: Vec<Wire> =
+        json::read(&String::from_utf8_lossy(body)).map_err(|error| Error::Malformed {
             what: "subscriptions of the app",
             problem: error.to_string(),
         })?;
     Ok(list
-        .unwrap_or_default()
         .into_iter()
         .map(|wire| {
             let routes = wire.routes.unwrap_or_default();
@@ -216,6 +216,14 @@ mod tests {
         assert_eq!(list[1].rules[1].path, "/b");
         assert_eq!(list[1].bulk.unwrap().max_messages, 5);
         assert_eq!(list[1].dead_letter_topic, "d");
+    }
+
+    #[test]
+    fn fields_have_any_case() {
+        let list = parse(br#"[{"pubsubName": "p", "Topic": "a", "Routes": {"Default": "/a"}}]"#);
+        let list = list.unwrap();
+        assert_eq!((&*list[0].pubsub, &*list[0].topic), ("p", "a"));
+        assert_eq!(list[0].rules[0].path, "/a");
     }
 
     #[test]

@@ -15,7 +15,6 @@ mod delivery;
 mod dispatch;
 mod engine;
 mod error;
-mod json;
 mod metrics;
 mod outcome;
 mod publish;
@@ -23,6 +22,8 @@ mod request;
 mod scopes;
 mod stream;
 mod subscription;
+
+use values::json;
 
 pub use core::{Options, Settings};
 pub use engine::{Engine, Run};

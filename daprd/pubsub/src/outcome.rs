@@ -69,14 +69,13 @@ pub fn of_http(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
 
 /// The status in the body of an HTTP answer; a body that cannot be read counts as success.
 fn app_status(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
     struct Answer {
-        #[serde(default, alias = "Status", alias = "STATUS")]
         status: Option<String>,
     }
     let text = std::str::from_utf8(body).ok()?;
-    let value = json::first_value(text).ok()?;
-    serde_json::from_str::<Answer>(value.get()).ok()?.status
+    json::read_first::<Answer>(text).ok()?.status
 }
 
 /// The status of a gRPC answer, or of an acknowledgement on a stream.
@@ -114,17 +113,15 @@ pub fn of_bulk_http(
     status: StatusCode,
     body: &[u8],
 ) -> Result<BTreeMap<String, Result<Verdict, Failure>>, Failure> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
     struct Answer {
-        #[serde(default)]
-        statuses: Option<Vec<Entry>>,
+        statuses: Vec<Entry>,
     }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
     struct Entry {
-        #[serde(default)]
         entry_id: String,
-        #[serde(default)]
         status: String,
     }
     if !status.is_success() {
@@ -135,8 +132,7 @@ pub fn of_bulk_http(
     }
     let answer: Answer = std::str::from_utf8(body)
         .map_err(|error| error.to_string())
-        .and_then(json::first_value)
-        .and_then(|value| serde_json::from_str(value.get()).map_err(|error| error.to_string()))
+        .and_then(|text| json::read_first(text).map_err(|error| error.to_string()))
         .map_err(|error| {
             Failure::new(format!(
                 "failed unmarshalling app response for bulk subscribe: {error}"
@@ -152,7 +148,6 @@ pub fn of_bulk_http(
     };
     Ok(answer
         .statuses
-        .unwrap_or_default()
         .into_iter()
         .map(|entry| (entry.entry_id, verdict(&entry.status)))
         .collect())
@@ -229,6 +224,9 @@ mod tests {
         assert_eq!(answers["a"], Ok(Verdict::Success));
         assert_eq!(answers["b"], Ok(Verdict::Drop(Dropped::ByApp)));
         assert!(answers["c"].is_err() && answers["d"].is_err());
+        let other = br#"{"Statuses": [{"entryID": "a", "STATUS": "SUCCESS"}]}"#;
+        let other = of_bulk_http(StatusCode::OK, other).unwrap();
+        assert_eq!(other["a"], Ok(Verdict::Success));
         assert!(of_bulk_http(StatusCode::OK, b"").is_err());
         assert!(of_bulk_http(StatusCode::OK, b"{}").unwrap().is_empty());
         let error = of_bulk_http(StatusCode::BAD_GATEWAY, b"").unwrap_err();

@@ -11,17 +11,22 @@ use tower::Layer;
 use super::{Runtime, ground::Ground, parts::MAX_PEER_HEADERS};
 use crate::{middleware::Middleware, servers};
 
-/// RPCs that stream, whose messages the size metrics leave out.
-const STREAMS: &[&str] = &[
-    "/dapr.proto.runtime.v1.Dapr/SubscribeTopicEventsAlpha1",
+/// RPCs between sidecars that stream, whose messages the size metrics leave out.
+const INTERNAL_STREAMS: [&str; 2] = [
     "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream",
+    "/dapr.proto.internals.v1.ServiceInvocation/CallActorStream",
 ];
 
 impl Runtime<'_> {
     /// Serves other sidecars, from before the components are loaded.
     pub(super) fn serve_internal(&self, ground: &mut Ground, invoker: &Invoker) {
         let ready = self.daemon.health().target("grpc-internal-server");
-        let internal = invoker.internal();
+        let serving = grpc::Serving {
+            max_message: self.max_message(),
+            errors: ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
+        };
+        let actors = Arc::new(grpc::NoActors);
+        let internal = grpc::Internal::new(invoker.internal(), actors, serving);
         let metrics = GrpcMetrics::new(&ground.meter);
         for listener in std::mem::take(&mut ground.internal) {
             let mut options = servers::options(self.settings);
@@ -33,7 +38,7 @@ impl Runtime<'_> {
                 let answer = handler.clone().handle(request);
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
-            let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
+            let layer = metrics.server_layer(grpc_metrics::unary_but(INTERNAL_STREAMS));
             let service = layer.layer(service);
             self.servers
                 .spawn("internal gRPC server", listener, options, service);
@@ -61,7 +66,6 @@ impl Runtime<'_> {
                 pipeline: middleware.api(),
                 origins: values::list::owned(&settings.allowed_origins),
                 max_body: settings.max_body_size.unwrap_or_default(),
-                errors: ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
                 tracer: ground.tracer.clone(),
                 public,
             })
@@ -112,7 +116,7 @@ impl Runtime<'_> {
                 let answer = handler.clone().handle(request);
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
-            let layer = metrics.server_layer(grpc_metrics::unary_but(STREAMS));
+            let layer = metrics.server_layer(grpc_metrics::unary_but(api::operations::streams()));
             let service = layer.layer(service);
             self.servers
                 .spawn("gRPC server", listener, options, service);

@@ -3,6 +3,7 @@
 
 mod app_start;
 mod bad_input;
+mod early;
 mod invoke;
 mod metadata_health;
 mod metrics;

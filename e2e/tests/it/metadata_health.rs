@@ -130,6 +130,90 @@ async fn the_version_has_a_known_form() {
 }
 
 #[tokio::test]
+async fn error_codes_are_counted_on_both_apis() {
+    let config = "
+apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata:
+  name: counting
+spec:
+  metrics:
+    recordErrorCodes: true
+";
+    let daprd = Daprd::builder("app").config(config).start().await;
+    let counted = async || {
+        let text = daprd.metrics().get("/metrics").await.text();
+        let series = r#"dapr_error_code_total{app_id="app",category="actor",error_code="ERR_ACTOR_NO_PLACEMENT"} "#;
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or("0").to_owned()
+    };
+    let reply = daprd
+        .http()
+        .post("/v1.0/actors/kind/1/method/m", &json!({}))
+        .await;
+    let reply = reply.expect_error(400, "ERR_ACTOR_NO_PLACEMENT");
+    assert_eq!(
+        reply.json()["message"],
+        "placement service is not configured"
+    );
+    assert_eq!(counted().await, "1");
+    let call = proto::runtime::v1::InvokeActorRequest {
+        actor_type: "kind".into(),
+        actor_id: "1".into(),
+        method: "m".into(),
+        ..Default::default()
+    };
+    let status = daprd
+        .grpc()
+        .invoke_actor(call)
+        .await
+        .expect_err("no actors");
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    assert_eq!(status.message(), "placement service is not configured");
+    assert_eq!(counted().await, "2");
+    let timer = daprd.http().delete("/v1.0/actors/kind/1/timers/t").await;
+    timer.expect_error(400, "ERR_ACTOR_NO_PLACEMENT");
+    let reserved = "/v1.0/actors/dapr.internal.kind/1/timers/t";
+    let timer = daprd.http().delete(reserved).await;
+    timer.expect_error(403, "ERR_ACTOR_TYPE_RESERVED");
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn only_reading_health_needs_no_token() {
+    let app = App::builder()
+        .respond("/v1.0/healthz", |_| async { e2e::app::Answer::status(200) })
+        .respond("/v1.0/healthz/outbound", |_| async {
+            e2e::app::Answer::status(200)
+        })
+        .start()
+        .await;
+    let daprd = Daprd::builder("app")
+        .app(&app)
+        .env("DAPR_API_TOKEN", "secret")
+        .start()
+        .await;
+    let http = daprd.http();
+    for path in ["/v1.0/healthz", "/v1.0/healthz/outbound"] {
+        http.get(path).await.expect_status(204);
+        for method in ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "X-ANY"] {
+            for spelled in [path.to_owned(), format!("/{path}"), format!("{path}/")] {
+                for (name, value) in [
+                    ("dapr-app-id", "app"),
+                    ("authorization", "Basic ZGFwci1hcHAtaWQ6YXBw"),
+                ] {
+                    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+                    let call = http.request(method, &spelled).header(name, value);
+                    call.send().await.expect_status(401);
+                }
+            }
+        }
+        assert!(app.calls(path).is_empty(), "the app was called");
+    }
+    daprd.stop().await;
+}
+
+#[tokio::test]
 async fn the_public_port_shows_health_and_metadata_only() {
     let daprd = Daprd::builder("app")
         .resources(STATE)

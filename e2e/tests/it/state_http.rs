@@ -384,3 +384,42 @@ async fn the_sqlite_store_survives_a_restart() {
     );
     daprd.stop().await;
 }
+
+#[tokio::test]
+async fn keys_may_be_called_as_operations_are() {
+    let daprd = Daprd::builder("app").resources(STATE).start().await;
+    let http = daprd.http();
+    for key in ["bulk", "transaction"] {
+        let item = json!([{"key": key, "value": key}]);
+        let save = http.post("/v1.0/state/statestore", &item).await;
+        save.expect_status(204);
+        let path = format!("/v1.0/state/statestore/{key}");
+        let read = http.get(&path).await.expect_status(200);
+        assert_eq!(read.text(), format!("\"{key}\""));
+        http.delete(&path).await.expect_status(204);
+        http.get(&path).await.expect_status(204);
+    }
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn numbers_keep_their_digits() {
+    let daprd = Daprd::builder("app").resources(STATE).start().await;
+    let http = daprd.http();
+    let numbers = "[31.245270191439438,123456789012345678901234567890,1.0,1E400]";
+    let save = format!(r#"[{{"key": "saved", "value": {numbers}}}]"#);
+    let transaction = format!(
+        r#"{{"operations": [{{"operation": "upsert", "request": {{"key": "applied", "value": {numbers}}}}}]}}"#
+    );
+    http.put("/v1.0/state/statestore", save)
+        .await
+        .expect_status(204);
+    http.put("/v1.0/state/statestore/transaction", transaction)
+        .await
+        .expect_status(204);
+    for key in ["saved", "applied"] {
+        let read = http.get(&format!("/v1.0/state/statestore/{key}")).await;
+        assert_eq!(read.expect_status(200).text(), numbers, "{key}");
+    }
+    daprd.stop().await;
+}

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use security::{Expect, KeyKind, Security, SpiffeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use transport::{Connector, Listener, ServerOptions};
+use transport::{Connector, Listener, RequestBody, ServerOptions};
 
 use authority::{Authority, Source};
 
@@ -58,7 +57,7 @@ fn serve(tls: Option<Arc<rustls::ServerConfig>>) -> (http::Uri, AbortOnDropHandl
     let uri = format!("https://{}", listener.local_addr().unwrap())
         .parse()
         .unwrap();
-    let service = tower::service_fn(|request: http::Request<Incoming>| async move {
+    let service = tower::service_fn(|request: http::Request<RequestBody>| async move {
         let peer = request.extensions().get::<transport::Peer>().unwrap();
         let text = security::peer_id(peer)
             .unwrap()

@@ -44,7 +44,7 @@ async fn unary_with_trailers() {
         .body(Full::from("123456"))
         .unwrap();
     let response = metrics
-        .server_layer(unary_but(&[]))
+        .server_layer(unary_but([]))
         .layer(service)
         .oneshot(request)
         .await
@@ -82,7 +82,7 @@ async fn status_in_headers_cancelled_and_ignored() {
             .body(Full::default())
             .unwrap()
     };
-    let layer = metrics.client_layer(unary_but(&["/s/Stream"]));
+    let layer = metrics.client_layer(unary_but(["/s/Stream"]));
     layer
         .layer(refuse)
         .oneshot(request("/s/Refused"))

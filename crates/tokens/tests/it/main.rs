@@ -8,7 +8,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ use tokens::{Check, Error, Jwks, Options};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use transport::{Listener, ServerOptions};
+use transport::{Listener, RequestBody, ServerOptions};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -59,7 +58,7 @@ async fn keys_are_fetched_with_a_private_ca_and_again_for_an_unknown_key() {
     let (second, other) = pair("two");
     let body = Arc::new(Mutex::new(first));
     let served = body.clone();
-    let service = tower::service_fn(move |_: http::Request<Incoming>| {
+    let service = tower::service_fn(move |_: http::Request<RequestBody>| {
         let text = served.lock().unwrap().to_string();
         async move { Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from(text)))) }
     });

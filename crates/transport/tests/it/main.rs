@@ -1,6 +1,8 @@
 //! The accept loop and the connectors against each other, on loopback sockets.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod early;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use transport::{
-    ClientOptions, Connector, KeepAlive, Listener, Peer, ServerOptions, client, serve,
+    ClientOptions, Connector, KeepAlive, Listener, Peer, RequestBody, ServerOptions, client, serve,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -26,14 +27,14 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn echo(
     gate: Arc<Gate>,
 ) -> impl tower::Service<
-    Request<Incoming>,
+    Request<RequestBody>,
     Response = Response<Full<Bytes>>,
     Error = Infallible,
     Future: Send,
 > + Clone
 + Send
 + 'static {
-    tower::service_fn(move |request: Request<Incoming>| {
+    tower::service_fn(move |request: Request<RequestBody>| {
         let gate = gate.clone();
         async move {
             if request.uri().path() == "/slow" {

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use proto::common::v1::{InvokeRequest, InvokeResponse};
 use proto::runtime::v1::app_callback_server::{AppCallback, AppCallbackServer};
 use proto::runtime::v1::{
@@ -17,7 +16,7 @@ use proto::runtime::v1::{
     TopicEventBulkResponse, TopicEventRequest, TopicEventResponse,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use transport::{Listener, ServerOptions};
+use transport::{Listener, RequestBody, ServerOptions};
 
 /// A running app; it stops when dropped.
 pub(super) struct Echo {
@@ -85,7 +84,7 @@ async fn serve(protocol: Protocol, listener: Listener, shutdown: CancellationTok
     }
 }
 
-async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn echo(request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let status = if request.method() == Method::POST {
         StatusCode::OK
     } else {

@@ -1,18 +1,21 @@
 //! Serves gRPC requests of one listener.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use component::{Body, body};
 use invoke::Invoker;
 use telemetry::trace::{Kind, TraceContext};
 use tonic::{Code, Status};
 
-use super::{DAPR_SERVICE, Response};
+use super::{Codec, Response};
 use crate::{
     Api, Transport,
     layers::{Access, ApiLog, ApiToken, log::Line},
     operations,
 };
+
+/// Path prefix of the `Dapr` service.
+const DAPR_SERVICE: &str = "/dapr.proto.runtime.v1.Dapr/";
 
 /// What the gRPC server is made of.
 pub struct Options {
@@ -26,11 +29,23 @@ pub struct Options {
 
 /// The gRPC API. Clones share it.
 #[derive(Clone)]
-pub struct Server(Arc<Options>);
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    /// By path; what access rules deny is not there.
+    rpcs: HashMap<&'static str, Codec>,
+}
 
 impl Server {
     pub fn new(options: Options) -> Self {
-        Self(Arc::new(options))
+        let access = &options.access;
+        let rpcs = operations::all()
+            .flat_map(|operation| operation.rpcs.iter().map(move |rpc| (operation.group, rpc)))
+            .filter(|(group, rpc)| access.allows(Transport::Grpc, group, rpc.version, ""))
+            .map(|(_, rpc)| (rpc.path, rpc.codec))
+            .collect();
+        Self(Arc::new(Inner { options, rpcs }))
     }
 
     /// Answers one request; failures are gRPC statuses.
@@ -41,27 +56,27 @@ impl Server {
     {
         let began = Instant::now();
         let mut request = request.map(body::streamed);
-        let path = request.uri().path().to_owned();
-        let user_agent = header(&request, http::header::USER_AGENT);
-        let admitted = self.0.token.admit(request.headers_mut());
+        let options = &self.0.options;
+        let uri = request.uri().clone();
+        let path = uri.path();
+        let user_agent = request.headers().get(http::header::USER_AGENT).cloned();
+        let admitted = options.token.admit(request.headers_mut());
         let parent = TraceContext::from_grpc(request.headers());
-        let span = self
-            .0
-            .tracer
-            .start(path.clone(), Kind::Server, parent.as_ref());
+        let tracer = &options.tracer;
+        let span = tracer.start(path.to_owned(), Kind::Server, parent.as_ref());
         if let Some(context) = span.context() {
             request.extensions_mut().insert(context.clone());
         }
         let response = if admitted {
-            self.route(&path, request).await
+            self.route(path, request).await
         } else {
             Status::unauthenticated("missing or invalid api token").into_http()
         };
         let code = status_of(&response);
-        self.0.log.grpc(&Line {
-            method: &path,
+        options.log.grpc(&Line {
+            method: format_args!("{path}"),
             name: path.rsplit('/').next().unwrap_or_default(),
-            user_agent: &user_agent,
+            user_agent: user_agent.as_ref(),
             code: code as u16,
             duration: began.elapsed(),
             health_check: false,
@@ -70,38 +85,22 @@ impl Server {
     }
 
     async fn route(&self, path: &str, request: http::Request<Body>) -> Response {
+        let options = &self.0.options;
+        if let Some(codec) = self.0.rpcs.get(path) {
+            return codec(Arc::clone(&options.api), request).await;
+        }
         if let Some(rpc) = path.strip_prefix(DAPR_SERVICE) {
-            return self.dapr(rpc, request).await;
+            return Status::unimplemented(format!("unknown method {rpc}")).into_http();
         }
         // Q-reflection: whatever `dapr-app-id` says; an app's own reflection is not reached through its sidecar.
         if path.starts_with("/grpc.reflection.") {
             return ::invoke::reflection(request).await;
         }
-        self.0.invoker.proxy(request).await
-    }
-
-    async fn dapr(&self, rpc: &str, request: http::Request<Body>) -> Response {
-        let allowed = operations::by_rpc(rpc).filter(|(operation, rpc)| {
-            self.0
-                .access
-                .allows(Transport::Grpc, operation.group, rpc.version, "")
-        });
-        match allowed {
-            Some((_, rpc)) => (rpc.codec)(Arc::clone(&self.0.api), request).await,
-            None => Status::unimplemented(format!("unknown method {rpc}")).into_http(),
-        }
+        options.invoker.proxy(request).await
     }
 }
 
 /// The status as far as it is known with the head: streams end with theirs in the trailers.
 fn status_of(response: &Response) -> Code {
     Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
-}
-
-fn header(request: &http::Request<Body>, name: http::HeaderName) -> String {
-    let value = request.headers().get(name);
-    value
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_owned()
 }

@@ -1,11 +1,9 @@
 //! Secrets over HTTP: the maps stand bare, without the proto's wrapper.
 
-use std::collections::BTreeMap;
-
 use component::Body;
 use http::Response;
 use proto::runtime::v1::{GetBulkSecretRequest, GetSecretRequest};
-use serde_json::json;
+use values::json;
 
 use super::{Call, json_reply as respond, no_content};
 use crate::{Api, ApiError};
@@ -21,7 +19,7 @@ pub async fn get(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
     if reply.data.is_empty() {
         return Ok(no_content());
     }
-    Ok(respond(json!(reply.data).to_string()))
+    Ok(respond(json::string_map(&reply.data)))
 }
 
 /// GET `/v1.0/secrets/{store}/bulk`
@@ -34,10 +32,16 @@ pub async fn bulk_get(api: &Api, call: Call) -> Result<Response<Body>, ApiError>
     if reply.data.is_empty() {
         return Ok(no_content());
     }
-    let maps: BTreeMap<_, _> = reply
+    let maps: Vec<String> = reply
         .data
-        .into_iter()
-        .map(|(name, secret)| (name, secret.secrets))
+        .iter()
+        .map(|(name, secret)| {
+            format!(
+                "{}:{}",
+                json::quote(name),
+                json::string_map(&secret.secrets)
+            )
+        })
         .collect();
-    Ok(respond(json!(maps).to_string()))
+    Ok(respond(format!("{{{}}}", maps.join(","))))
 }

@@ -9,10 +9,10 @@ use component::{
     Body, HttpMiddleware, body,
     middleware::{Endpoint, Next},
 };
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use telemetry::trace::{Baggage, Kind, Status, TraceContext};
 
-use super::{Call, Matched, Routes, invoke, leftover, parse_query, status, unescape};
+use super::{Call, Matched, Routes, invoke, parse_query, status, unescape};
 use crate::{
     Api, ApiError, CallContext, Transport,
     error::Recorded,
@@ -33,7 +33,6 @@ pub struct Options {
     pub origins: Vec<String>,
     /// Largest request body in bytes; 0 has no limit.
     pub max_body: usize,
-    pub errors: telemetry::ErrorCodes,
     pub tracer: telemetry::trace::Tracer,
     /// The public port serves health and metadata, without token, CORS and pipeline.
     pub public: bool,
@@ -83,17 +82,16 @@ impl Server {
         let began = Instant::now();
         let inner = &self.0;
         let mut request = request.map(body::streamed);
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
-        let user_agent = text(&request, header::USER_AGENT);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let user_agent = request.headers().get(header::USER_AGENT).cloned();
         let parent = TraceContext::from_headers(request.headers());
         let tracer = &inner.options.tracer;
-        let mut span = tracer.start(path.clone(), Kind::Server, parent.as_ref());
+        let mut span = tracer.start(uri.path().to_owned(), Kind::Server, parent.as_ref());
         if let Some(context) = span.context() {
             request.extensions_mut().insert(context.clone());
         }
         let mut response = match Baggage::from_headers(request.headers()) {
-            Ok(_) => inner.answer(request).await,
+            Ok(_) => inner.admit(request).await,
             Err(problem) => ApiError::new(
                 &general::MALFORMED_REQUEST,
                 format!("invalid baggage header: {problem}"),
@@ -105,13 +103,13 @@ impl Server {
         }
         span.set_status(Status::from_http(response.status()));
         if let Some(Recorded { code, category }) = response.extensions().get() {
-            inner.options.errors.record(code, category);
+            inner.options.api.options.errors.record(code, category);
         }
         let Served { name, health_check } = response.extensions_mut().remove().unwrap_or_default();
         inner.options.log.http(&Line {
-            method: &format!("{method} {path}"),
+            method: format_args!("{method} {}", uri.path()),
             name: &name,
-            user_agent: &user_agent,
+            user_agent: user_agent.as_ref(),
             code: response.status().as_u16(),
             duration: began.elapsed(),
             health_check,
@@ -121,19 +119,6 @@ impl Server {
 }
 
 impl Inner {
-    /// Answers, and then reads what is left of a body that nobody wanted: a connection with unread bytes could not be used
-    /// again, and its client would see it break.
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        if http_body::Body::is_end_stream(request.body()) {
-            return self.admit(request).await;
-        }
-        let (parts, body) = request.into_parts();
-        let (body, leftover) = leftover::share(body);
-        let response = self.admit(Request::from_parts(parts, body)).await;
-        leftover.drain().await;
-        response
-    }
-
     /// CORS and the token, then the pipeline.
     async fn admit(&self, mut request: Request<Body>) -> Response<Body> {
         if self.options.public {
@@ -145,10 +130,14 @@ impl Inner {
         if cors.is_on() && is_preflight(&request) {
             return cors.preflight(&request, &origin);
         }
-        let open = is_health_check(request.uri().path());
-        let mut response = if self.options.token.admit(request.headers_mut()) || open {
+        let proven = self.options.token.admit(request.headers_mut());
+        let mut response = if proven || self.is_health_check(&request) {
             let links = self.options.pipeline.load_full();
-            Next::new(&links, self).run(request).await
+            let end = Dispatch {
+                server: self,
+                proven,
+            };
+            Next::new(&links, &end).run(request).await
         } else {
             unauthorized()
         };
@@ -158,12 +147,26 @@ impl Inner {
         response
     }
 
+    /// The operation that a request goes to; none where it is service invocation.
+    fn operation<'p>(&'p self, method: &Method, path: &'p Path<'_>) -> Option<Matched<'p>> {
+        if invoke::named(path.raw).is_some() {
+            return None;
+        }
+        self.routes.find(method.as_str(), &path.clean)
+    }
+
+    /// Whether a request goes to a health check: those need no token, because probes have none.
+    fn is_health_check(&self, request: &Request<Body>) -> bool {
+        let path = Path::new(request.uri().path());
+        self.operation(request.method(), &path)
+            .is_some_and(|matched| matched.operation.health_check)
+    }
+
     /// Finds the operation and answers by it; what has no route is service invocation.
     async fn call(&self, request: Request<Body>) -> Response<Body> {
-        let raw = request.uri().path().to_owned();
-        let path = clean(&raw);
-        let invoked = invoke::named(&raw).is_some();
-        if !invoked && let Some(matched) = self.routes.find(request.method().as_str(), &path) {
+        let uri = request.uri().clone();
+        let path = Path::new(uri.path());
+        if let Some(matched) = self.operation(request.method(), &path) {
             let served = Served {
                 name: matched.operation.name.into(),
                 health_check: matched.operation.health_check,
@@ -174,8 +177,8 @@ impl Inner {
         if self.options.public {
             return status(StatusCode::NOT_FOUND);
         }
-        let Some(target) = invoke::target(&request).filter(|_| self.invocation_allowed(&raw))
-        else {
+        let allowed = self.invocation_allowed(path.raw);
+        let Some(target) = invoke::target(&request).filter(|_| allowed) else {
             return finished(Err(invoke::no_target()), Served::default());
         };
         let served = Served {
@@ -213,13 +216,9 @@ impl Inner {
             params.push((name.to_owned(), value));
         }
         let call = Call {
-            context: CallContext {
-                transport: Transport::Http,
-                trace: parts.extensions.get::<TraceContext>().cloned(),
-            },
+            context: CallContext::new(Transport::Http, parts.headers, &parts.extensions),
             params,
             query: parse_query(parts.uri.query()),
-            headers: parts.headers,
             body,
             max_body: self.options.max_body,
         };
@@ -228,10 +227,21 @@ impl Inner {
 }
 
 /// The end of the pipeline.
+struct Dispatch<'s> {
+    server: &'s Inner,
+    /// Whether the request came with the token.
+    proven: bool,
+}
+
 #[async_trait]
-impl Endpoint for Inner {
+impl Endpoint for Dispatch<'_> {
     async fn call(&self, request: Request<Body>) -> Response<Body> {
-        Inner::call(self, request).await
+        // A middleware may have made another request of the one that was let in.
+        if self.proven || self.server.is_health_check(&request) {
+            self.server.call(request).await
+        } else {
+            unauthorized()
+        }
     }
 }
 
@@ -241,9 +251,19 @@ fn finished(result: Result<Response<Body>, ApiError>, served: Served) -> Respons
     response
 }
 
-/// Health needs no token: probes have none.
-fn is_health_check(path: &str) -> bool {
-    matches!(&*clean(path), "/v1.0/healthz" | "/v1.0/healthz/outbound")
+/// A path as it came, and as it is routed.
+struct Path<'p> {
+    raw: &'p str,
+    clean: Cow<'p, str>,
+}
+
+impl<'p> Path<'p> {
+    fn new(raw: &'p str) -> Self {
+        Self {
+            raw,
+            clean: clean(raw),
+        }
+    }
 }
 
 /// Slashes in a row count once, and one at the end does not count.
@@ -285,11 +305,5 @@ mod tests {
         assert_eq!(clean("/v1.0/state"), "/v1.0/state");
         assert_eq!(clean("//v1.0///state/"), "/v1.0/state");
         assert_eq!(clean("/"), "/");
-    }
-
-    #[test]
-    fn health_is_recognised_however_it_is_spelled() {
-        assert!(is_health_check("/v1.0//healthz/"));
-        assert!(!is_health_check("/v1.0/healthzz"));
     }
 }

@@ -11,9 +11,11 @@ use proto::{
         QueryStateRequest, SaveStateRequest, TransactionalStateOperation,
     },
 };
-use serde_json::{Map, Value, json, value::RawValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use values::json;
 
-use super::{Call, add_metadata, json as go_json, json_reply as respond, no_content};
+use super::{Call, add_metadata, json_reply as respond, no_content};
 use crate::{
     Api, ApiError,
     reason::{general, state as reason},
@@ -41,36 +43,47 @@ pub async fn get(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
     Ok(response)
 }
 
+/// An item of a save, or the request of a transaction's step.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Item<'a> {
+    key: String,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+    etag: Option<String>,
+    metadata: BTreeMap<String, String>,
+    options: Option<Options>,
+}
+
+/// What an item says of concurrency and consistency.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Options {
+    concurrency: String,
+    consistency: String,
+}
+
 /// POST `/v1.0/state/{store}`
 pub async fn save(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError> {
     let store_name = call.param("store").to_owned();
     api.check_state_store(&call.context, &store_name)?;
-    let body = call.bytes().await?;
-    let items = match go_json::first_value(&body).map_err(malformed)? {
-        Value::Null => Vec::new(),
-        Value::Array(items) => items,
-        other => {
-            return Err(malformed(format!(
-                "an array of items is expected, not {}",
-                go_json::kind(&other)
-            )));
-        }
-    };
-    let metadata = call.metadata();
-    let states: Vec<StateItem> = items
-        .iter()
-        .map(|item| state_item(item, &metadata).map_err(malformed))
-        .collect::<Result<_, _>>()?;
+    let body = call.text().await?;
+    let items: Vec<Item<'_>> =
+        json::read_first(&body).map_err(|error| malformed(error.to_string()))?;
     // Items without a key are refused first: what else they say does not matter.
-    if states.iter().all(|item| !item.key.is_empty())
-        && let Err(problem) = items.iter().try_for_each(check_options)
+    if items.iter().all(|item| !item.key.is_empty())
+        && let Err(problem) = items.iter().try_for_each(Item::check_options)
     {
         return Err(ApiError::new(
             &reason::SAVE,
             format!("failed saving state in state store {store_name}: {problem}"),
         ));
     }
-    let request = SaveStateRequest { store_name, states };
+    let query = call.metadata();
+    let request = SaveStateRequest {
+        store_name,
+        states: items.into_iter().map(|item| item.decode(&query)).collect(),
+    };
     api.save_state(&call.context, request).await?;
     Ok(no_content())
 }
@@ -88,7 +101,7 @@ pub async fn delete(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
     let request = DeleteStateRequest {
         store_name: call.param("store").to_owned(),
         key: call.param("key").to_owned(),
-        etag: call.header("if-match").map(|value| Etag {
+        etag: call.context.header("if-match").map(|value| Etag {
             value: value.to_owned(),
         }),
         options: Some(options),
@@ -98,30 +111,25 @@ pub async fn delete(api: &Api, call: Call) -> Result<Response<Body>, ApiError> {
     Ok(no_content())
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BulkGet {
+    keys: Vec<String>,
+    parallelism: i64,
+    metadata: BTreeMap<String, String>,
+}
+
 /// POST `/v1.0/state/{store}/bulk`
 pub async fn bulk_get(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError> {
     let store_name = call.param("store").to_owned();
     api.check_state_store(&call.context, &store_name)?;
-    let body = call.bytes().await?;
-    let value = go_json::first_value(&body).map_err(undecodable)?;
-    check_object(&value)?;
-    let keys = match go_json::member(&value, "keys") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(keys)) => keys
-            .iter()
-            .map(|key| key.as_str().map(str::to_owned))
-            .collect::<Option<_>>()
-            .ok_or_else(|| undecodable("field keys must hold strings".to_owned()))?,
-        Some(_) => return Err(undecodable("field keys must be an array".to_owned())),
-    };
-    let parallelism = go_json::member(&value, "parallelism").and_then(Value::as_i64);
+    let body = call.text().await?;
+    let asked: BulkGet = json::read_first(&body).map_err(undecodable)?;
     let request = GetBulkStateRequest {
         store_name,
-        keys,
-        parallelism: parallelism
-            .and_then(|number| i32::try_from(number).ok())
-            .unwrap_or_default(),
-        metadata: merged(&value, &call.metadata()).map_err(undecodable)?,
+        keys: asked.keys,
+        parallelism: i32::try_from(asked.parallelism).unwrap_or_default(),
+        metadata: merged(asked.metadata, &call.metadata()),
     };
     let reply = api.get_bulk_state(&call.context, request).await?;
     let rows: Vec<_> = reply
@@ -131,9 +139,7 @@ pub async fn bulk_get(api: &Api, mut call: Call) -> Result<Response<Body>, ApiEr
             let mut row = vec![member("key", &item.key)];
             row.extend(raw("data", &item.data));
             row.extend(filled("etag", &item.etag));
-            if !item.metadata.is_empty() {
-                row.push(member("metadata", &item.metadata));
-            }
+            row.extend(filled_map("metadata", &item.metadata));
             row.extend(filled("error", &item.error));
             object(row)
         })
@@ -141,40 +147,47 @@ pub async fn bulk_get(api: &Api, mut call: Call) -> Result<Response<Body>, ApiEr
     Ok(respond(format!("[{}]", rows.join(","))))
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Transaction<'a> {
+    #[serde(borrow)]
+    operations: Vec<Step<'a>>,
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Step<'a> {
+    operation: String,
+    #[serde(borrow)]
+    request: Item<'a>,
+}
+
 /// POST `/v1.0/state/{store}/transaction`
 pub async fn transact(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError> {
     let store_name = call.param("store").to_owned();
     api.check_transactions(&call.context, &store_name)?;
-    let body = call.bytes().await?;
-    let value = go_json::first_value(&body).map_err(undecodable)?;
-    check_object(&value)?;
-    let empty = Vec::new();
-    let steps = match go_json::member(&value, "operations") {
-        None | Some(Value::Null) => &empty,
-        Some(Value::Array(steps)) => steps,
-        Some(_) => return Err(undecodable("field operations must be an array".to_owned())),
-    };
-    if steps.is_empty() {
+    let body = call.text().await?;
+    let asked: Transaction<'_> = json::read_first(&body).map_err(undecodable)?;
+    if asked.operations.is_empty() {
         return Ok(no_content());
     }
     let query = call.metadata();
-    let mut operations = Vec::with_capacity(steps.len());
-    for step in steps {
-        let operation_type = go_json::text(step, "operation").map_err(undecodable)?;
-        let item = go_json::member(step, "request").unwrap_or(&Value::Null);
-        check_options(item).map_err(|problem| {
+    let mut operations = Vec::with_capacity(asked.operations.len());
+    for step in asked.operations {
+        step.request.check_options().map_err(|problem| {
             let message = format!("error while executing state transaction: {problem}");
             ApiError::new(&reason::TRANSACTION, message)
         })?;
         operations.push(TransactionalStateOperation {
-            operation_type: operation_type.unwrap_or_default(),
-            request: Some(state_item(item, &query).map_err(undecodable)?),
+            operation_type: step.operation,
+            request: Some(step.request.decode(&query)),
         });
     }
     let request = ExecuteStateTransactionRequest {
         store_name,
         operations,
-        metadata: merged(&value, &query).map_err(undecodable)?,
+        metadata: merged(asked.metadata, &query),
     };
     api.execute_state_transaction(&call.context, request)
         .await?;
@@ -206,76 +219,42 @@ pub async fn query(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError
         .collect();
     let mut answer = vec![format!("\"results\":[{}]", rows.join(","))];
     answer.extend(filled("token", &reply.token));
-    if !reply.metadata.is_empty() {
-        answer.push(member("metadata", &reply.metadata));
-    }
+    answer.extend(filled_map("metadata", &reply.metadata));
     Ok(respond(object(answer)))
 }
 
-/// An item of a save or a transaction; query metadata wins over the item's own.
-fn state_item(item: &Value, query: &BTreeMap<String, String>) -> Result<StateItem, String> {
-    if !item.is_object() && !item.is_null() {
-        return Err(format!(
-            "an item must be an object, not {}",
-            go_json::kind(item)
-        ));
-    }
-    let key = match go_json::member(item, "key") {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(key)) => key.clone(),
-        Some(other) => {
-            return Err(format!(
-                "field key must be a string, not {}",
-                go_json::kind(other)
-            ));
+impl Item<'_> {
+    /// The item of the gRPC API; metadata of the query win over its own.
+    fn decode(self, query: &BTreeMap<String, String>) -> StateItem {
+        let options = self.options.map(|said| {
+            let (concurrency, consistency) = (&*said.concurrency, &*said.consistency);
+            options(Some(concurrency), Some(consistency))
+        });
+        StateItem {
+            key: self.key,
+            value: json::canonical(self.value.unwrap_or(RawValue::NULL)).into(),
+            etag: self.etag.map(|value| Etag { value }),
+            metadata: merged(self.metadata, query),
+            options,
         }
-    };
-    let value = go_json::member(item, "value").unwrap_or(&Value::Null);
-    let options = go_json::member(item, "options").map(|_| {
-        let (concurrency, consistency) = words(item);
-        options(concurrency, consistency)
-    });
-    Ok(StateItem {
-        key,
-        value: go_json::to_bytes(value).into(),
-        etag: go_json::text(item, "etag")?.map(|value| Etag { value }),
-        metadata: merged(item, query)?,
-        options,
-    })
-}
-
-/// The `metadata` member of an object, with the query's metadata over it.
-fn merged(
-    object: &Value,
-    query: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, String> {
-    let mut metadata = BTreeMap::new();
-    let empty = Map::new();
-    let own = match go_json::member(object, "metadata") {
-        None | Some(Value::Null) => &empty,
-        Some(Value::Object(own)) => own,
-        Some(_) => return Err("field metadata must be an object".to_owned()),
-    };
-    for (key, value) in own {
-        let Value::String(text) = value else {
-            return Err(format!("field metadata.{key} must be a string"));
-        };
-        metadata.insert(key.clone(), text.clone());
     }
-    metadata.extend(query.clone());
-    Ok(metadata)
+
+    fn check_options(&self) -> Result<(), String> {
+        let said = self.options.as_ref();
+        check_words(
+            said.map(|said| said.concurrency.as_str()),
+            said.map(|said| said.consistency.as_str()),
+        )
+    }
 }
 
-/// What an item says of concurrency and consistency.
-fn words(item: &Value) -> (Option<&str>, Option<&str>) {
-    let options = go_json::member(item, "options").unwrap_or(&Value::Null);
-    let word = |name| go_json::member(options, name).and_then(Value::as_str);
-    (word("concurrency"), word("consistency"))
-}
-
-fn check_options(item: &Value) -> Result<(), String> {
-    let (concurrency, consistency) = words(item);
-    check_words(concurrency, consistency)
+/// Metadata of a body, with the query's over it.
+fn merged(
+    mut own: BTreeMap<String, String>,
+    query: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    own.extend(query.clone());
+    own
 }
 
 /// The messages of the gRPC API have no place for words that nobody knows; here they are refused.
@@ -322,12 +301,16 @@ fn object(members: Vec<String>) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-fn member(name: &str, value: &impl serde::Serialize) -> String {
-    format!("\"{name}\":{}", json!(value))
+fn member(name: &str, text: &str) -> String {
+    format!("\"{name}\":{}", json::quote(text))
 }
 
-fn filled(name: &str, value: &str) -> Option<String> {
-    (!value.is_empty()).then(|| member(name, &value))
+fn filled(name: &str, text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| member(name, text))
+}
+
+fn filled_map(name: &str, map: &BTreeMap<String, String>) -> Option<String> {
+    (!map.is_empty()).then(|| format!("\"{name}\":{}", json::string_map(map)))
 }
 
 /// A stored value inside a reply: as it is where it is JSON, as text where it is not, left out where it is empty.
@@ -346,19 +329,8 @@ fn malformed(problem: String) -> ApiError {
     ApiError::new(&general::MALFORMED_REQUEST, problem)
 }
 
-/// Null counts as an object without members.
-fn check_object(value: &Value) -> Result<(), ApiError> {
-    if value.is_object() || value.is_null() {
-        return Ok(());
-    }
-    Err(undecodable(format!(
-        "an object is expected, not {}",
-        go_json::kind(value)
-    )))
-}
-
-fn undecodable(problem: String) -> ApiError {
-    malformed(format!("failed deserializing HTTP body: {problem}"))
+fn undecodable(error: json::Error) -> ApiError {
+    malformed(format!("failed deserializing HTTP body: {error}"))
 }
 
 #[cfg(test)]
@@ -366,10 +338,9 @@ mod tests {
     use super::*;
 
     fn item(text: &str) -> Result<StateItem, String> {
-        state_item(
-            &go_json::first_value(text.as_bytes()).unwrap(),
-            &BTreeMap::from([("ttlInSeconds".to_owned(), "9".to_owned())]),
-        )
+        let query = BTreeMap::from([("ttlInSeconds".to_owned(), "9".to_owned())]);
+        let item: Item<'_> = json::read_first(text).map_err(|error| error.to_string())?;
+        Ok(item.decode(&query))
     }
 
     #[test]
@@ -405,7 +376,10 @@ mod tests {
     fn unknown_words_are_refused() {
         assert_eq!(check_words(Some("first-write"), Some("strong")), Ok(()));
         assert_eq!(check_words(None, Some("")), Ok(()));
-        let problem = |text: &str| check_options(&serde_json::from_str(text).unwrap()).unwrap_err();
+        let problem = |text: &str| {
+            let item: Item<'_> = json::read_first(text).unwrap();
+            item.check_options().unwrap_err()
+        };
         assert_eq!(
             problem(r#"{"options": {"concurrency": "bad"}}"#),
             "unrecognized concurrency model 'bad'"
@@ -417,10 +391,12 @@ mod tests {
     }
 
     #[test]
-    fn only_an_object_has_members() {
-        assert!(check_object(&json!({})).is_ok());
-        assert!(check_object(&Value::Null).is_ok());
-        assert_eq!(check_object(&json!([])).unwrap_err().reason().http, 400);
+    fn fields_have_any_case_and_numbers_all_their_digits() {
+        let item =
+            item(r#"{"Key": "k", "VALUE": [31.245270191439438, 1.0], "ETag": "1"}"#).unwrap();
+        assert_eq!(item.key, "k");
+        assert_eq!(item.value, "[31.245270191439438,1.0]");
+        assert_eq!(item.etag.unwrap().value, "1");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The API log: one line a call, when it is switched on (contract 10.9).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use http::HeaderValue;
 
 /// What the API log shows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,10 +17,10 @@ pub struct ApiLog {
 /// A call that has ended.
 pub struct Line<'a> {
     /// `GET /v1.0/...`, or the gRPC method.
-    pub method: &'a str,
+    pub method: fmt::Arguments<'a>,
     /// The operation's name, shown where URLs are not.
     pub name: &'a str,
-    pub user_agent: &'a str,
+    pub user_agent: Option<&'a HeaderValue>,
     /// HTTP status or gRPC code.
     pub code: u16,
     pub duration: Duration,
@@ -32,7 +34,7 @@ impl ApiLog {
             tracing::info!(
                 target: "dapr.runtime.http-info",
                 method,
-                useragent = line.user_agent,
+                useragent = line.user_agent(),
                 code = line.code,
                 duration = line.duration.as_millis() as u64,
                 "HTTP API Called"
@@ -46,7 +48,7 @@ impl ApiLog {
             tracing::info!(
                 target: "dapr.runtime.grpc.api-info",
                 method,
-                useragent = line.user_agent,
+                useragent = line.user_agent(),
                 code = line.code,
                 duration = line.duration.as_millis() as u64,
                 "gRPC API Called"
@@ -54,15 +56,22 @@ impl ApiLog {
         }
     }
 
-    fn shown<'a>(&self, line: &Line<'a>) -> Option<&'a str> {
+    fn shown(&self, line: &Line<'_>) -> Option<String> {
         let hidden = line.health_check && self.omit_health_checks;
         if !self.enabled || hidden {
             return None;
         }
         Some(if self.obfuscate_urls {
-            line.name
+            line.name.to_owned()
         } else {
-            line.method
+            line.method.to_string()
         })
+    }
+}
+
+impl Line<'_> {
+    fn user_agent(&self) -> &str {
+        let text = self.user_agent.and_then(|value| value.to_str().ok());
+        text.unwrap_or_default()
     }
 }

@@ -1,13 +1,14 @@
 //! Service invocation operations.
 
 use component::Body;
-use http::{HeaderMap, Request, Response};
-use invoke::{Error, Reply};
-use proto::runtime::v1::InvokeServiceRequest;
+use http::{Request, Response};
+use invoke::Error;
+use proto::{common::v1::InvokeResponse, runtime::v1::InvokeServiceRequest};
+use tonic::metadata::MetadataMap;
 
-use super::{Api, Operation, Rpc};
+use super::{Api, Operation, rpc};
 use crate::{
-    ApiError, CallContext,
+    ApiError, CallContext, Reply,
     reason::{general, invoke as reason},
 };
 
@@ -15,30 +16,37 @@ use crate::{
 pub static ROWS: &[Operation] = &[Operation::new(
     "InvokeService",
     "invoke",
-    &[Rpc {
-        name: "InvokeService",
-        version: "v1",
-        codec: |api, request| Box::pin(crate::grpc::invoke::serve(api, request)),
-    }],
+    &[rpc!("InvokeService", "v1", invoke_service)],
     &[],
 )];
 
 impl Api {
-    /// Calls another app over gRPC, by message. `metadata` is that of the caller's call. The app's own error is a reply.
+    /// Calls another app over gRPC, by message. Metadata of the caller go to the app, and those of its answer back, of an error
+    /// too.
     pub async fn invoke_service(
         &self,
         call: &CallContext,
         request: InvokeServiceRequest,
-        mut metadata: HeaderMap,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<Reply<InvokeResponse>, ApiError> {
         let id = request.id;
         let message = request.message.unwrap_or_default();
+        let mut metadata = call.headers.clone();
         if let Some(trace) = &call.trace {
             trace.inject_grpc(&mut metadata);
         }
         let invoker = &self.options.invoker;
         let reply = invoker.message(&id, message, metadata).await;
-        reply.map_err(|error| invoke_error(&id, &error))
+        let reply = reply.map_err(|error| invoke_error(&id, &error))?;
+        match reply.result {
+            Ok(message) => Ok(Reply {
+                message,
+                metadata: reply.metadata,
+            }),
+            Err(mut status) => {
+                *status.metadata_mut() = MetadataMap::from_headers(reply.metadata);
+                Err(ApiError::of_status(status))
+            }
+        }
     }
 
     /// Calls another app over HTTP; both bodies are streamed.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::pubsub::SubscriptionKind;
 use blocks::Listed;
 use parking_lot::Mutex;
 use proto::runtime::v1::{
@@ -49,26 +50,6 @@ pub const FAILED_COMPONENTS: &str = "daprFailedComponents";
 #[derive(Default)]
 pub struct Extended(Mutex<BTreeMap<String, String>>);
 
-/// A subscription as the metadata API lists it.
-#[derive(Clone, Debug)]
-pub struct ListedSubscription {
-    pub pubsub: String,
-    pub topic: String,
-    pub metadata: BTreeMap<String, String>,
-    /// CEL expression and path, in order.
-    pub rules: Vec<(String, String)>,
-    pub dead_letter_topic: String,
-    pub kind: SubscriptionKind,
-}
-
-/// Where a subscription came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubscriptionKind {
-    Declarative,
-    Programmatic,
-    Streaming,
-}
-
 /// How the app is connected.
 #[derive(Clone, Debug)]
 pub struct AppConnection {
@@ -99,7 +80,7 @@ pub trait Inventory: Send + Sync {
     fn components(&self) -> Vec<Listed>;
     /// What should run and could not be opened, as `name (type/version)`.
     fn failed_components(&self) -> Vec<String>;
-    fn subscriptions(&self) -> Vec<ListedSubscription>;
+    fn subscriptions(&self) -> Vec<::pubsub::Listed>;
     fn http_endpoints(&self) -> Vec<String>;
     fn resiliencies(&self) -> Vec<String>;
     fn app_connection(&self) -> Option<AppConnection>;
@@ -179,7 +160,7 @@ fn component(listed: Listed) -> RegisteredComponents {
     }
 }
 
-fn subscription(listed: ListedSubscription) -> PubsubSubscription {
+fn subscription(listed: ::pubsub::Listed) -> PubsubSubscription {
     let kind = match listed.kind {
         SubscriptionKind::Declarative => PubsubSubscriptionType::Declarative,
         SubscriptionKind::Programmatic => PubsubSubscriptionType::Programmatic,

@@ -7,7 +7,7 @@ use proto::runtime::v1::{
     BulkPublishRequest, BulkPublishResponse, BulkPublishResponseFailedEntry, PublishEventRequest,
 };
 
-use super::{Api, Operation, Route, Rpc, rpc};
+use super::{Api, Operation, Route, rpc};
 use crate::{
     ApiError, CallContext, Reason, Transport, http::pubsub as codec, reason::pubsub as reason,
 };
@@ -42,16 +42,6 @@ pub static ROWS: &[Operation] = &[
                 codec: |api, call| Box::pin(codec::bulk_publish(api, call)),
             },
         ],
-    ),
-    Operation::new(
-        "SubscribeTopicEventsAlpha1",
-        "subscribe",
-        &[Rpc {
-            name: "SubscribeTopicEventsAlpha1",
-            version: "v1alpha1",
-            codec: |api, request| Box::pin(crate::grpc::subscribe::serve(api, request)),
-        }],
-        &[],
     ),
 ];
 

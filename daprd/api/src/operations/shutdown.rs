@@ -2,51 +2,43 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use proto::runtime::v1::ShutdownRequest;
 
-use super::{Api, Operation, Route, Rpc};
-use crate::{grpc, http::shutdown as codec};
+use super::{Api, Operation, Route, rpc};
+use crate::{ApiError, CallContext, http::by_path};
 
 pub static ROWS: &[Operation] = &[Operation::new(
     "Shutdown",
     "shutdown",
-    &[Rpc {
-        name: "Shutdown",
-        version: "v1",
-        codec: |api, request| {
-            let force = is_forced(request.headers());
-            Box::pin(grpc::unary(
-                api,
-                request,
-                move |api, _, _: ShutdownRequest| async move {
-                    api.shutdown(force);
-                    Ok(())
-                },
-            ))
-        },
-    }],
+    &[rpc!("Shutdown", "v1", shutdown)],
     &[Route {
         methods: &["POST"],
         path: "/v1.0/shutdown",
-        codec: |api, call| Box::pin(codec::shutdown(api, call)),
+        codec: |api, call| {
+            Box::pin(by_path(
+                call,
+                |_, _| {},
+                move |context, request| async move { api.shutdown(&context, request).await },
+            ))
+        },
     }],
 )];
 
 /// What a shutdown request sets off: `true` asks for an exit at once with code 1.
 pub type Trigger = Arc<dyn Fn(bool) + Send + Sync>;
 
+/// Header that asks for an exit at once.
+const FORCE: &str = "dapr-force-shutdown";
+
 impl Api {
     /// Begins to shut down, after the reply.
-    pub fn shutdown(&self, force: bool) {
+    pub async fn shutdown(
+        &self,
+        call: &CallContext,
+        _request: ShutdownRequest,
+    ) -> Result<(), ApiError> {
+        let force = call.header(FORCE).is_some_and(values::is_truthy);
         (self.options.shutdown)(force);
+        Ok(())
     }
-}
-
-/// Whether the headers of a request ask for an exit at once.
-pub(crate) fn is_forced(headers: &HeaderMap) -> bool {
-    headers
-        .get("dapr-force-shutdown")
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(values::is_truthy)
 }

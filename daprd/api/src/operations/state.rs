@@ -19,12 +19,12 @@ use proto::{
         QueryStateItem, QueryStateRequest, QueryStateResponse, SaveStateRequest,
     },
 };
+use serde_json::value::RawValue;
+use values::json;
 
 use super::{Api, Operation, Route, rpc};
 use crate::{
-    ApiError, CallContext, Reason, Transport,
-    http::{json as go_json, state as codec},
-    reason::state as reason,
+    ApiError, CallContext, Reason, Transport, http::state as codec, reason::state as reason,
 };
 
 const JSON: &str = "application/json";
@@ -458,10 +458,10 @@ impl Api {
         let is_json = request.content_type.as_deref() == Some(JSON);
         if call.transport == Transport::Grpc && is_json {
             // Compat: Q-state-grpc-json: what says that it is JSON has to be, and is stored in the form of the HTTP API.
-            let value = go_json::value(&request.value)
-                .map_err(|problem| ApiError::new(&reason::VALUE, problem))?;
+            let value: &RawValue = serde_json::from_slice(&request.value)
+                .map_err(|problem| ApiError::new(&reason::VALUE, problem.to_string()))?;
             if !self.options.state.is_encrypted(store) {
-                request.value = go_json::to_bytes(&value).into();
+                request.value = json::canonical(value).into();
             }
         }
         if call.transport == Transport::Http {
@@ -471,9 +471,10 @@ impl Api {
             // Compat: Q-state-encrypted-text: encrypted stores keep the text of a JSON string without its quotes. Other values
             // keep their JSON.
             if self.options.state.is_encrypted(store)
-                && let Ok(text) = serde_json::from_slice::<String>(&request.value)
+                && let Ok(value) = serde_json::from_slice::<&RawValue>(&request.value)
+                && let Some(text) = json::string(value)
             {
-                request.value = text.into();
+                request.value = text.into_owned().into();
             }
         }
         Ok(request)

@@ -5,11 +5,10 @@ use std::{convert::Infallible, sync::Arc};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use transport::{Listener, ServerOptions};
+use transport::{Listener, RequestBody, ServerOptions};
 
 use crate::soon;
 
@@ -59,7 +58,7 @@ impl App {
 }
 
 async fn serve(
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     events: &mpsc::Sender<Event>,
     subscriptions: &str,
 ) -> Response<Full<Bytes>> {

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::Incoming;
 use prost::Message as _;
 
 use super::otlp_messages::ExportRequest;
@@ -31,7 +30,7 @@ async fn collector(
     let address = listener.local_addr().unwrap().to_string();
     let (sender, receiver) = mpsc::channel(16);
     let left = Arc::new(std::sync::atomic::AtomicUsize::new(refusals));
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    let service = tower::service_fn(move |request: Request<transport::RequestBody>| {
         let (sender, left) = (sender.clone(), left.clone());
         async move {
             let (head, body) = request.into_parts();

@@ -1,0 +1,260 @@
+//! The server that other sidecars call. What they ask of the app is service invocation's; what they ask of actors goes to the
+//! actor runtime. Who calls is known from the connection.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use component::{Body, body};
+use futures::future::BoxFuture;
+use proto::internals::v1::{InternalInvokeRequest, InternalInvokeResponse, Reminder};
+use tonic::Status;
+use transport::Peer;
+
+use super::{Outgoing, Response, Serving, server_stream, unary};
+use crate::{ApiError, CallContext, operations::actors::no_placement};
+
+const CALL_ACTOR: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallActor";
+const CALL_ACTOR_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallActorStream";
+const CALL_ACTOR_REMINDER: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallActorReminder";
+
+/// What other sidecars ask of the actors that are hosted here.
+#[async_trait]
+pub trait ActorCalls: Send + Sync {
+    /// Calls a method.
+    async fn call(
+        &self,
+        call: CallContext,
+        request: InternalInvokeRequest,
+    ) -> Result<InternalInvokeResponse, ApiError>;
+
+    /// Calls a method whose answer is a stream.
+    async fn call_stream(
+        &self,
+        call: CallContext,
+        request: InternalInvokeRequest,
+    ) -> Result<Outgoing<InternalInvokeResponse>, ApiError>;
+
+    /// Fires a reminder.
+    async fn remind(&self, call: CallContext, reminder: Reminder) -> Result<(), ApiError>;
+}
+
+/// A sidecar without an actor runtime.
+pub struct NoActors;
+
+#[async_trait]
+impl ActorCalls for NoActors {
+    async fn call(
+        &self,
+        _: CallContext,
+        _: InternalInvokeRequest,
+    ) -> Result<InternalInvokeResponse, ApiError> {
+        Err(no_placement())
+    }
+
+    async fn call_stream(
+        &self,
+        _: CallContext,
+        _: InternalInvokeRequest,
+    ) -> Result<Outgoing<InternalInvokeResponse>, ApiError> {
+        Err(no_placement())
+    }
+
+    async fn remind(&self, _: CallContext, _: Reminder) -> Result<(), ApiError> {
+        Err(no_placement())
+    }
+}
+
+/// The internal server. Clones share it.
+#[derive(Clone)]
+pub struct Internal {
+    invocation: invoke::Internal,
+    actors: Actors,
+}
+
+impl Internal {
+    pub fn new(
+        invocation: invoke::Internal,
+        actors: Arc<dyn ActorCalls>,
+        serving: Serving,
+    ) -> Self {
+        Self {
+            invocation,
+            actors: Actors {
+                calls: actors,
+                serving,
+            },
+        }
+    }
+
+    /// Answers one request of another sidecar.
+    pub async fn handle<B>(self, request: http::Request<B>) -> Response
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<component::BoxError>,
+    {
+        let request = request.map(body::streamed);
+        match self.actors.handle(request).await {
+            Ok(response) => response,
+            Err(request) => self.invocation.handle(request).await,
+        }
+    }
+}
+
+/// The actors' part of the server.
+#[derive(Clone)]
+struct Actors {
+    calls: Arc<dyn ActorCalls>,
+    serving: Serving,
+}
+
+impl Actors {
+    /// # Errors
+    /// Hands back a request that is not about actors.
+    async fn handle(self, request: http::Request<Body>) -> Result<Response, http::Request<Body>> {
+        let Self { calls, serving } = self;
+        let path = request.uri().path();
+        if ![CALL_ACTOR, CALL_ACTOR_STREAM, CALL_ACTOR_REMINDER].contains(&path) {
+            return Err(request);
+        }
+        let peer = request.extensions().get::<Peer>();
+        if let Some(Err(error)) = peer.map(security::peer_id) {
+            let problem = component::error::chain(&error);
+            return Ok(Status::unauthenticated(problem).into_http());
+        }
+        let answer: BoxFuture<'static, Response> = match path {
+            CALL_ACTOR => Box::pin(unary(
+                serving,
+                request,
+                move |call: CallContext, message| async move { calls.call(call, message).await },
+            )),
+            CALL_ACTOR_STREAM => Box::pin(server_stream(
+                serving,
+                request,
+                move |call: CallContext, message| async move { calls.call_stream(call, message).await },
+            )),
+            _ => Box::pin(unary(
+                serving,
+                request,
+                move |call: CallContext, message| async move { calls.remind(call, message).await },
+            )),
+        };
+        Ok(answer.await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{StreamExt, stream};
+    use proto::internals::v1::{
+        Actor, service_invocation_client::ServiceInvocationClient as Client,
+    };
+    use telemetry::{ErrorCodes, Meter, MetricOptions};
+    use tonic::Code;
+
+    use super::*;
+
+    /// Answers with the id of the actor.
+    struct Echo;
+
+    fn answer(request: InternalInvokeRequest) -> InternalInvokeResponse {
+        InternalInvokeResponse {
+            message: Some(proto::common::v1::InvokeResponse {
+                content_type: request.actor.unwrap_or_default().actor_id,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[async_trait]
+    impl ActorCalls for Echo {
+        async fn call(
+            &self,
+            _: CallContext,
+            request: InternalInvokeRequest,
+        ) -> Result<InternalInvokeResponse, ApiError> {
+            Ok(answer(request))
+        }
+
+        async fn call_stream(
+            &self,
+            _: CallContext,
+            request: InternalInvokeRequest,
+        ) -> Result<Outgoing<InternalInvokeResponse>, ApiError> {
+            Ok(stream::iter([Ok(answer(request))]).boxed())
+        }
+
+        async fn remind(&self, _: CallContext, _: Reminder) -> Result<(), ApiError> {
+            Ok(())
+        }
+    }
+
+    fn client(
+        calls: impl ActorCalls + 'static,
+    ) -> Client<
+        impl tonic::client::GrpcService<
+            tonic::body::Body,
+            ResponseBody = tonic::body::Body,
+            Error: Into<tonic::codegen::StdError>,
+        >,
+    > {
+        let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
+        let actors = Actors {
+            calls: Arc::new(calls),
+            serving: Serving {
+                max_message: 1 << 20,
+                errors: ErrorCodes::new(&meter, false),
+            },
+        };
+        Client::new(tower::service_fn(
+            move |request: http::Request<tonic::body::Body>| {
+                let answer = actors.clone().handle(request.map(body::streamed));
+                async move { Ok::<_, Infallible>(answer.await.expect("a call of an actor")) }
+            },
+        ))
+    }
+
+    fn request() -> InternalInvokeRequest {
+        InternalInvokeRequest {
+            actor: Some(Actor {
+                actor_type: "kind".to_owned(),
+                actor_id: "1".to_owned(),
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_of_actors_reach_their_runtime() {
+        let mut client = client(Echo);
+        let reply = client.call_actor(request()).await.unwrap();
+        assert_eq!(reply.into_inner(), answer(request()));
+        let reply = client.call_actor_stream(request()).await.unwrap();
+        let first = reply.into_inner().message().await.unwrap();
+        assert_eq!(first, Some(answer(request())));
+        client
+            .call_actor_reminder(Reminder::default())
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_a_runtime_there_is_no_placement() {
+        let mut client = client(NoActors);
+        let statuses = [
+            client.call_actor(request()).await.map(drop),
+            client.call_actor_stream(request()).await.map(drop),
+            client
+                .call_actor_reminder(Reminder::default())
+                .await
+                .map(drop),
+        ];
+        for status in statuses {
+            let status = status.unwrap_err();
+            assert_eq!(status.code(), Code::Unavailable);
+            assert_eq!(status.message(), "placement service is not configured");
+        }
+    }
+}

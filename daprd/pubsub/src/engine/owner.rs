@@ -5,11 +5,7 @@ use blocks::{Declared, LoadError, Owner};
 use futures::future::join_all;
 
 use super::{Engine, Inner};
-use crate::{
-    brokers::Broker,
-    delivery::Mode,
-    scopes::Scopes,
-};
+use crate::{brokers::Broker, delivery::Mode, scopes::Scopes};
 
 /// A component takes nothing in while this lives: it is about to be replaced.
 struct Paused<'e> {

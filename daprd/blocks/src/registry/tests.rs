@@ -1,3 +1,5 @@
+//! The registry with a catalog of its own, whose stores open, fail and end as a test says.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;

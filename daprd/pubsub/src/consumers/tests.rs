@@ -9,6 +9,8 @@ use crate::{StreamRequest, scopes::Scopes};
 
 struct Nothing;
 
+impl component::Component for Nothing {}
+
 #[async_trait]
 impl PubSub for Nothing {
     fn capabilities(&self) -> Capabilities {

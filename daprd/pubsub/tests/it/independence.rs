@@ -1,6 +1,6 @@
 //! What hangs, is given up halfway or panics concerns nobody else.
 
-use blocks::Owner;
+use blocks::{Intake, Owner};
 use component::pubsub::Outcome;
 use futures::poll;
 use pubsub::StreamRequest;

@@ -14,7 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use app_channel::{AppChannel, Protocol};
 use arc_swap::ArcSwap;
-use blocks::{Declared, Owner};
+use blocks::{Declared, Intake, Owner};
 use component::{Catalog, Instance, Lent, Metadata, Spawn};
 use pubsub::{Engine, Options};
 use resiliency::Policies;

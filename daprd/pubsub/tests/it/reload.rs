@@ -1,6 +1,6 @@
 //! Components and subscriptions that come, change and go.
 
-use blocks::Owner;
+use blocks::{Intake, Owner};
 use component::pubsub::Outcome;
 use serde_json::json;
 

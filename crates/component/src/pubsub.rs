@@ -121,7 +121,8 @@ pub struct Batching {
     pub wait: Duration,
 }
 
-/// A message broker. Every future may be dropped: a call that was given up leaves nothing behind that another call meets.
+/// A message broker; once it is closed, its subscriptions end with [`Ended::Closed`]. Every future may be dropped: a call
+/// that was given up leaves nothing behind that another call meets.
 #[async_trait]
 pub trait PubSub: Component {
     /// What works here.

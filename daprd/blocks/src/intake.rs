@@ -6,7 +6,8 @@ use async_trait::async_trait;
 /// the app is healthy and drains it before the servers stop.
 #[async_trait]
 pub trait Intake: Send + Sync {
-    /// The app takes events: opens what is declared. On return it is open, or is tried again in the background.
+    /// The app takes events: opens what is declared. On return it is open, or is tried again in the background. Dropping the
+    /// future before that is harmless: what has begun goes on, and [`Intake::stop`] may follow at once.
     async fn start(&self);
 
     /// The app takes no events: closes what is open once what is being delivered has ended. [`Intake::start`] opens it again.

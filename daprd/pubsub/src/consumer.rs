@@ -34,14 +34,14 @@ pub enum Phase {
 pub async fn open(subscriber: &Subscriber) -> Result<Deliveries, Error> {
     let subscription = &subscriber.subscription;
     let broker: &Broker = &subscriber.broker;
-    if !broker.scopes.may_subscribe(&subscription.topic) {
+    if !broker.beside.scopes.may_subscribe(&subscription.topic) {
         return Err(Error::NotSubscribable {
             pubsub: subscription.pubsub.clone(),
             topic: subscription.topic.clone(),
         });
     }
     let request = SubscribeRequest {
-        topic: broker.full_topic(&subscription.topic),
+        topic: broker.beside.on_broker(&subscription.topic),
         metadata: subscription.metadata.clone(),
         limits: Limits::default(),
         batch: subscription.bulk,

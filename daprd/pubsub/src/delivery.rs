@@ -168,7 +168,7 @@ impl Subscriber {
     }
 
     async fn outcome(&self, message: &Message) -> Option<Outcome> {
-        let topic = self.broker.app_topic(&message.topic);
+        let topic = self.broker.beside.of_app(&message.topic);
         let process = |process, status| {
             let metrics = &self.core.metrics;
             metrics.delivered(self.pubsub(), topic, process, status, None);

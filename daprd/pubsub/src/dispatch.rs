@@ -47,7 +47,10 @@ enum Batches {
 
 impl<'s> Dispatcher<'s> {
     pub fn new(subscriber: &'s Arc<Subscriber>, redelivery: Redelivery) -> Self {
-        let immediate = subscriber.broker.has(Capability::BulkSubscribeImmediate);
+        let immediate = subscriber
+            .broker
+            .capabilities()
+            .contains(Capability::BulkSubscribeImmediate);
         Self {
             subscriber,
             flight: JoinSet::new(),

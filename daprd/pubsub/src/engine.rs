@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     BulkPublish, Error, Failed, Listed, Options, Publish, Settings, StreamRequest, Streaming,
-    brokers::Brokers,
+    brokers,
     consumer::{self, Phase},
     consumers::{Changes, Consumers, Control, Key, Open, Wanted},
     core::{Core, LOG},
@@ -56,11 +56,17 @@ impl Engine {
 
     /// The same, with other settings than the usual ones.
     pub fn with_settings(options: Options, settings: Settings) -> (Self, Run) {
+        let brokers = brokers::new(blocks::registry::Options {
+            catalog: Arc::clone(&options.catalog),
+            namespace: options.namespace.clone(),
+            policies: Arc::clone(&options.policies),
+            meter: options.meter.clone(),
+        });
         let core = Core {
             metrics: Metrics::new(&options.meter, &options.namespace),
             options,
             clock: settings.clock,
-            brokers: Brokers::default(),
+            brokers,
         };
         let engine = Self(Arc::new(Inner {
             core: Arc::new(core),
@@ -131,7 +137,7 @@ impl Engine {
         if inner.consumers.lock().closed {
             return Err(Error::Closed);
         }
-        let broker = inner.core.brokers.named(&request.pubsub)?;
+        let broker = brokers::named(&inner.core.brokers, &request.pubsub)?;
         let subscription = Arc::new(Subscription::streaming(request));
         let (session, events) = Session::new();
         let wanted = Wanted {
@@ -188,6 +194,7 @@ impl Engine {
 /// Streams are open whatever the app's health is: somebody reads them.
 #[async_trait]
 impl Intake for Engine {
+    /// The app is asked once what it subscribes to.
     async fn start(&self) {
         let inner = &self.0;
         if !inner.core.options.app.is_configured() || inner.consumers.lock().closed {
@@ -277,7 +284,7 @@ impl Inner {
             let mut unserved = BTreeSet::new();
             for subscription in declarations.of_app() {
                 let (pubsub, topic) = (subscription.pubsub.clone(), subscription.topic.clone());
-                let Some(broker) = self.core.brokers.find(&pubsub) else {
+                let Ok(broker) = self.core.brokers.find(&pubsub) else {
                     unserved.insert((pubsub, topic));
                     continue;
                 };
@@ -292,7 +299,7 @@ impl Inner {
             self.warn_unserved(unserved);
         }
         for (id, subscription, session) in declarations.streams(None) {
-            if let Some(broker) = self.core.brokers.find(&subscription.pubsub) {
+            if let Ok(broker) = self.core.brokers.find(&subscription.pubsub) {
                 wanted.push(Wanted {
                     key: Key::Stream(id),
                     broker,

@@ -13,7 +13,7 @@ use telemetry::trace::TraceContext;
 
 use crate::{
     Error,
-    brokers::Broker,
+    brokers::{self, Broker},
     cloud_event::{self, Parts, field},
     core::{Core, LOG},
 };
@@ -148,7 +148,7 @@ impl Core {
     }
 
     fn target(&self, pubsub: &str, topic: &str) -> Result<Arc<Broker>, Error> {
-        let broker = self.brokers.named(pubsub)?;
+        let broker = brokers::named(&self.brokers, pubsub)?;
         if topic.is_empty() {
             return Err(Error::TopicEmpty {
                 pubsub: pubsub.to_owned(),
@@ -165,7 +165,7 @@ impl Core {
         metadata: &BTreeMap<String, String>,
     ) -> Result<Bytes, Error> {
         // Where the broker lets messages expire, it does so by their metadata.
-        let ttl = match broker.has(Capability::MessageTtl) {
+        let ttl = match broker.capabilities().contains(Capability::MessageTtl) {
             true => None,
             false => cloud_event::time_to_live(metadata),
         };
@@ -180,7 +180,7 @@ impl Core {
     }
 
     fn check_publishing(&self, broker: &Broker, topic: &str) -> Result<(), Error> {
-        if broker.scopes.may_publish(topic) {
+        if broker.beside.scopes.may_publish(topic) {
             return Ok(());
         }
         Err(Error::Forbidden {
@@ -194,11 +194,17 @@ impl Core {
         self.check_publishing(broker, &request.topic)?;
         let name = &broker.listed.name;
         let topic = std::mem::take(&mut request.topic);
-        request.topic = broker.full_topic(&topic);
+        request.topic = broker.beside.on_broker(&topic);
         let began = self.clock.instant();
         let result = self
             .outbound(name)
-            .run(repeatable(|_| broker.component.publish(&request)), outcome)
+            .run(
+                repeatable(|_| {
+                    let publish = || broker.component.publish(&request);
+                    self.brokers.call(broker, "publish", publish)
+                }),
+                outcome,
+            )
             .await
             .map_err(flatten);
         let elapsed = self.clock.instant() - began;
@@ -216,7 +222,7 @@ impl Core {
         self.check_publishing(broker, &request.topic)?;
         let name = &broker.listed.name;
         let topic = std::mem::take(&mut request.topic);
-        let full_topic = broker.full_topic(&topic);
+        let full_topic = broker.beside.on_broker(&topic);
         let count = request.entries.len();
         let began = self.clock.instant();
 
@@ -233,7 +239,8 @@ impl Core {
                     };
                     let (left, failures) = (&left, &failures);
                     async move {
-                        let results = broker.component.bulk_publish(&request).await?;
+                        let publish = || broker.component.bulk_publish(&request);
+                        let results = self.brokers.call(broker, "bulk publish", publish).await?;
                         settle(&mut left.lock(), &mut failures.lock(), results)
                     }
                 }),

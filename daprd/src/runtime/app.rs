@@ -42,10 +42,18 @@ impl Runtime<'_> {
                     );
                 }
                 while health.wait_for(|healthy| *healthy).await.is_ok() {
-                    join_all(intakes.iter().map(|intake| intake.start())).await;
-                    begun.cancel();
-                    if health.wait_for(|healthy| !*healthy).await.is_err() {
-                        return;
+                    // What takes long to open does not keep an app that has become unhealthy in the stream of events.
+                    let start = async {
+                        join_all(intakes.iter().map(|intake| intake.start())).await;
+                        begun.cancel();
+                        std::future::pending::<()>().await;
+                    };
+                    let unhealthy = health.wait_for(|healthy| !*healthy);
+                    tokio::select! {
+                        () = start => return,
+                        unhealthy = unhealthy => if unhealthy.is_err() {
+                            return;
+                        },
                     }
                     tracing::warn!(
                         "the app is not healthy: nothing is taken in for it until it is"

@@ -1,15 +1,22 @@
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use component::{
-    PubSub, Result,
+    Component, PubSub, Result,
     pubsub::{Capabilities, Deliveries, PublishRequest, SubscribeRequest},
 };
+use resiliency::Policies;
+use telemetry::{Meter, MetricOptions};
 
 use super::*;
-use crate::{StreamRequest, scopes::Scopes};
+use crate::{
+    StreamRequest,
+    brokers::{self, Topics},
+    scopes::Scopes,
+};
 
 struct Nothing;
 
-impl component::Component for Nothing {}
+impl Component for Nothing {}
 
 #[async_trait]
 impl PubSub for Nothing {
@@ -27,19 +34,26 @@ impl PubSub for Nothing {
 }
 
 fn broker() -> Arc<Broker> {
+    let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
+    let policies = Policies::compile(&[], meter.clone()).unwrap();
+    let brokers = brokers::new(blocks::registry::Options {
+        catalog: Arc::default(),
+        namespace: String::new(),
+        policies: Arc::new(ArcSwap::new(policies)),
+        meter,
+    });
     let listed = blocks::Listed {
         name: "bus".into(),
         component_type: "pubsub.nothing".into(),
         version: "v1".into(),
         capabilities: Vec::new(),
     };
-    let scopes = Scopes::parse(&component::Metadata::default(), "app");
-    Arc::new(Broker::new(
-        listed,
-        Arc::new(Nothing),
-        scopes,
-        String::new(),
-    ))
+    let topics = Topics {
+        scopes: Scopes::parse(&component::Metadata::default(), "app"),
+        prefix: String::new(),
+    };
+    assert!(brokers.swap(listed, Arc::new(Nothing), topics).is_none());
+    brokers.find("bus").ok().unwrap()
 }
 
 fn wanted(broker: &Arc<Broker>, topic: &str) -> Wanted {

@@ -1,11 +1,10 @@
 //! How components come to the engine, are replaced and go.
 
 use async_trait::async_trait;
-use blocks::{Declared, LoadError, Owner};
-use futures::future::join_all;
+use blocks::{Declared, LoadError, Owner, registry::retire};
 
 use super::{Engine, Inner};
-use crate::{brokers::Broker, delivery::Mode, scopes::Scopes};
+use crate::{brokers::Topics, delivery::Mode, scopes::Scopes};
 
 /// A component takes nothing in while this lives: it is about to be replaced.
 struct Paused<'e> {
@@ -37,25 +36,18 @@ impl Owner for Engine {
         let inner = &self.0;
         let options = &inner.core.options;
         let paused = Paused::new(inner, &declared.name);
-        let component_type = declared.type_below(self.prefix());
-        let opening =
-            options
-                .catalog
-                .pubsub
-                .open(&component_type, &declared.version, declared.open());
-        let component = declared.within_limit(opening).await?;
+        let component = inner.core.brokers.open(&declared).await?;
         let capabilities = component.capabilities().names();
         let prefix = match declared.names_namespace {
             true => options.namespace.clone(),
             false => String::new(),
         };
-        let broker = Broker::new(
-            declared.listed(capabilities.collect()),
-            component,
-            Scopes::parse(&declared.metadata, &options.app_id),
+        let listed = declared.listed(capabilities.collect());
+        let topics = Topics {
+            scopes: Scopes::parse(&declared.metadata, &options.app_id),
             prefix,
-        );
-        let old = inner.core.brokers.put(broker);
+        };
+        let old = inner.core.brokers.swap(listed, component, topics);
         inner.reconcile(Mode::Drain);
         drop(paused);
         let active = inner.consumers.lock().active;
@@ -66,7 +58,7 @@ impl Owner for Engine {
         let changes = inner.consumers.lock().changes(Some(&declared.name));
         changes.settled().await;
         if let Some(old) = old {
-            old.close().await;
+            retire(old).await;
         }
         Ok(())
     }
@@ -82,7 +74,7 @@ impl Owner for Engine {
         for (_, _, session) in inner.declarations.lock().streams(Some(name)) {
             session.close();
         }
-        old.close().await;
+        retire(old).await;
     }
 
     fn components(&self) -> Vec<blocks::Listed> {
@@ -91,9 +83,6 @@ impl Owner for Engine {
 
     async fn close(&self) {
         self.shut_down().await;
-        let brokers = &self.0.core.brokers;
-        let all = brokers.names().into_iter();
-        let all = all.filter_map(|name| brokers.take(&name));
-        join_all(all.map(Broker::close)).await;
+        self.0.core.brokers.close().await;
     }
 }

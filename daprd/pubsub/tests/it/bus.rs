@@ -141,6 +141,7 @@ impl PubSub for Bus {
         }
         let redelivery = match &*request.topic {
             "in-place" => Redelivery::InPlace(Backoff::constant(Duration::from_millis(1))),
+            "much-later" => Redelivery::InPlace(Backoff::constant(Duration::from_secs(3600))),
             _ => Redelivery::Broker(Backoff::NONE),
         };
         let (sender, deliveries) = deliveries(request.limits, redelivery);

@@ -148,6 +148,44 @@ async fn in_place_the_next_of_a_key_waits_for_the_last_attempt_of_the_one_before
 }
 
 #[tokio::test]
+async fn in_place_only_the_rest_of_a_batch_is_delivered_again() {
+    let bulk = r#"[{"pubsubname":"bus","topic":"in-place","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":2,"maxAwaitDurationMs":60000}}]"#;
+    let world = World::new(bulk).await;
+    for name in ["a", "b"] {
+        world.bus.send("in-place", name, EVENT, None).await;
+    }
+    let answer = |event: &crate::app::Event, statuses: &[&str]| {
+        let entries = event.body["entries"].as_array().unwrap();
+        assert_eq!(entries.len(), statuses.len());
+        let answers = entries
+            .iter()
+            .zip(statuses)
+            .map(|(entry, status)| json!({"entryId": entry["entryId"], "status": status}));
+        json!({"statuses": answers.collect::<Vec<_>>()}).to_string()
+    };
+    let first = world.app.event().await;
+    let statuses = answer(&first, &["SUCCESS", "RETRY"]);
+    first.answer(200, &statuses);
+    assert_eq!(world.bus.end().await, ("a".into(), Some(Outcome::Ok)));
+    let rest = world.app.event().await;
+    let statuses = answer(&rest, &["SUCCESS"]);
+    rest.answer(200, &statuses);
+    assert_eq!(world.bus.end().await, ("b".into(), Some(Outcome::Ok)));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_its_next_attempt_is_given_back_at_the_end() {
+    let ordered = r#"[{"pubsubname":"bus","topic":"much-later","route":"/t"}]"#;
+    let world = World::new(ordered).await;
+    world.bus.send("much-later", "m", EVENT, Some("a")).await;
+    world.app.event().await.answer(500, "");
+    world.shutdown.cancel();
+    assert_eq!(world.bus.end().await, ("m".into(), None));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn batches_are_answered_by_entry() {
     let bulk = r#"[{"pubsubname":"bus","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":60000}}]"#;
     let world = World::new(bulk).await;

@@ -93,11 +93,18 @@ impl Internal {
         B::Error: Into<component::BoxError>,
     {
         let request = request.map(body::streamed);
-        match self.actors.handle(request).await {
-            Ok(response) => response,
-            Err(request) => self.invocation.handle(request).await,
-        }
+        // Boxed, so that the compiler proves here, and not within the caller's types, that they may change threads.
+        let answer: BoxFuture<'static, Response> = if is_about_actors(&request) {
+            Box::pin(self.actors.handle(request))
+        } else {
+            Box::pin(self.invocation.handle(request))
+        };
+        answer.await
     }
+}
+
+fn is_about_actors(request: &http::Request<Body>) -> bool {
+    [CALL_ACTOR, CALL_ACTOR_STREAM, CALL_ACTOR_REMINDER].contains(&request.uri().path())
 }
 
 /// The actors' part of the server.
@@ -108,37 +115,29 @@ struct Actors {
 }
 
 impl Actors {
-    /// # Errors
-    /// Hands back a request that is not about actors.
-    async fn handle(self, request: http::Request<Body>) -> Result<Response, http::Request<Body>> {
+    async fn handle(self, request: http::Request<Body>) -> Response {
         let Self { calls, serving } = self;
-        let path = request.uri().path();
-        if ![CALL_ACTOR, CALL_ACTOR_STREAM, CALL_ACTOR_REMINDER].contains(&path) {
-            return Err(request);
-        }
         let peer = request.extensions().get::<Peer>();
         if let Some(Err(error)) = peer.map(security::peer_id) {
             let problem = component::error::chain(&error);
-            return Ok(Status::unauthenticated(problem).into_http());
+            return Status::unauthenticated(problem).into_http();
         }
-        let answer: BoxFuture<'static, Response> = match path {
-            CALL_ACTOR => Box::pin(unary(
-                serving,
-                request,
-                move |call: CallContext, message| async move { calls.call(call, message).await },
-            )),
-            CALL_ACTOR_STREAM => Box::pin(server_stream(
-                serving,
-                request,
-                move |call: CallContext, message| async move { calls.call_stream(call, message).await },
-            )),
-            _ => Box::pin(unary(
-                serving,
-                request,
-                move |call: CallContext, message| async move { calls.remind(call, message).await },
-            )),
-        };
-        Ok(answer.await)
+        match request.uri().path() {
+            CALL_ACTOR => {
+                let operation = move |call, message| async move { calls.call(call, message).await };
+                unary(serving, request, operation).await
+            }
+            CALL_ACTOR_STREAM => {
+                let operation =
+                    move |call, message| async move { calls.call_stream(call, message).await };
+                server_stream(serving, request, operation).await
+            }
+            _ => {
+                let operation =
+                    move |call, message| async move { calls.remind(call, message).await };
+                unary(serving, request, operation).await
+            }
+        }
     }
 }
 
@@ -211,7 +210,7 @@ mod tests {
         Client::new(tower::service_fn(
             move |request: http::Request<tonic::body::Body>| {
                 let answer = actors.clone().handle(request.map(body::streamed));
-                async move { Ok::<_, Infallible>(answer.await.expect("a call of an actor")) }
+                async move { Ok::<_, Infallible>(answer.await) }
             },
         ))
     }

@@ -386,6 +386,3 @@ fn listed_capabilities(capabilities: Capabilities) -> Vec<&'static str> {
     }
     names
 }
-
-#[cfg(test)]
-mod tests;

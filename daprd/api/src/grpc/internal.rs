@@ -95,7 +95,7 @@ impl Internal {
         let request = request.map(body::streamed);
         // Boxed, so that the compiler proves here, and not within the caller's types, that they may change threads.
         let answer: BoxFuture<'static, Response> = if is_about_actors(&request) {
-            Box::pin(self.actors.handle(request))
+            self.actors.handle(request)
         } else {
             Box::pin(self.invocation.handle(request))
         };
@@ -115,30 +115,53 @@ struct Actors {
 }
 
 impl Actors {
-    async fn handle(self, request: http::Request<Body>) -> Response {
+    fn handle(self, request: http::Request<Body>) -> BoxFuture<'static, Response> {
         let Self { calls, serving } = self;
         let peer = request.extensions().get::<Peer>();
         if let Some(Err(error)) = peer.map(security::peer_id) {
             let problem = component::error::chain(&error);
-            return Status::unauthenticated(problem).into_http();
+            let refusal = Status::unauthenticated(problem).into_http();
+            return Box::pin(std::future::ready(refusal));
         }
         match request.uri().path() {
             CALL_ACTOR => {
-                let operation = move |call, message| async move { calls.call(call, message).await };
-                unary(serving, request, operation).await
+                let operation = move |call, message| one(calls, call, message);
+                Box::pin(unary(serving, request, operation))
             }
             CALL_ACTOR_STREAM => {
-                let operation =
-                    move |call, message| async move { calls.call_stream(call, message).await };
-                server_stream(serving, request, operation).await
+                let operation = move |call, message| many(calls, call, message);
+                Box::pin(server_stream(serving, request, operation))
             }
             _ => {
-                let operation =
-                    move |call, message| async move { calls.remind(call, message).await };
-                unary(serving, request, operation).await
+                let operation = move |call, message| remind(calls, call, message);
+                Box::pin(unary(serving, request, operation))
             }
         }
     }
+}
+
+// These have names, and futures without lifetimes, because the compiler cannot prove of closures around the trait's methods
+// that they may change threads.
+type Done<T> = BoxFuture<'static, Result<T, ApiError>>;
+
+fn one(
+    calls: Arc<dyn ActorCalls>,
+    call: CallContext,
+    request: InternalInvokeRequest,
+) -> Done<InternalInvokeResponse> {
+    Box::pin(async move { calls.call(call, request).await })
+}
+
+fn many(
+    calls: Arc<dyn ActorCalls>,
+    call: CallContext,
+    request: InternalInvokeRequest,
+) -> Done<Outgoing<InternalInvokeResponse>> {
+    Box::pin(async move { calls.call_stream(call, request).await })
+}
+
+fn remind(calls: Arc<dyn ActorCalls>, call: CallContext, reminder: Reminder) -> Done<()> {
+    Box::pin(async move { calls.remind(call, reminder).await })
 }
 
 #[cfg(test)]

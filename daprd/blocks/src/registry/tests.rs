@@ -31,8 +31,8 @@ impl Component for Store {
 
 #[async_trait]
 impl SecretStore for Store {
-    fn capabilities(&self) -> &'static [component::secrets::Capability] {
-        &[]
+    fn capabilities(&self) -> component::secrets::Capabilities {
+        Default::default()
     }
 
     async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> component::Result<Secret> {

@@ -58,6 +58,13 @@ pub struct Open {
     pub control: Control,
 }
 
+/// One that was told to end. It does not hold its broker, which is closed when nobody does.
+struct Ending {
+    key: Key,
+    pubsub: String,
+    control: Control,
+}
+
 /// The open subscriptions.
 #[derive(Default)]
 pub struct Consumers {
@@ -66,8 +73,8 @@ pub struct Consumers {
     /// Whether everything has ended for good.
     pub closed: bool,
     open: Vec<Open>,
-    /// Told to end, and not yet over: others of their key wait for them.
-    ending: Vec<Open>,
+    /// Not yet over: others of their key wait for them.
+    ending: Vec<Ending>,
 }
 
 /// What a caller may wait for after a change.
@@ -112,7 +119,11 @@ impl Consumers {
                 }
                 None => {
                     one.control.set(how(&one.key));
-                    self.ending.push(one);
+                    self.ending.push(Ending {
+                        pubsub: one.broker.listed.name.clone(),
+                        key: one.key,
+                        control: one.control,
+                    });
                 }
             }
         }
@@ -146,20 +157,12 @@ impl Consumers {
 
     /// What is under way at a component, or at all.
     pub fn changes(&self, pubsub: Option<&str>) -> Changes {
-        let at = |one: &&Open| pubsub.is_none_or(|name| one.broker.listed.name == name);
+        let at = |name: &str| pubsub.is_none_or(|pubsub| pubsub == name);
+        let open = self.open.iter().filter(|one| at(&one.broker.listed.name));
+        let ending = self.ending.iter().filter(|one| at(&one.pubsub));
         Changes {
-            opening: self
-                .open
-                .iter()
-                .filter(at)
-                .map(|one| one.control.phase.clone())
-                .collect(),
-            ending: self
-                .ending
-                .iter()
-                .filter(at)
-                .map(|one| one.control.ended.clone())
-                .collect(),
+            opening: open.map(|one| one.control.phase.clone()).collect(),
+            ending: ending.map(|one| one.control.ended.clone()).collect(),
         }
     }
 }

@@ -98,8 +98,8 @@ fn reconcile(consumers: &mut Consumers, wanted: Vec<Wanted>, how: Mode) -> Begun
     begun
 }
 
-fn mode(open: &Open) -> Mode {
-    *open.control.mode.borrow()
+fn mode(control: &Control) -> Mode {
+    *control.mode.borrow()
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn only_what_changes_is_opened_and_ended() {
     let one = vec![wanted(&broker, "b")];
     assert!(reconcile(&mut consumers, one, Mode::Drain).is_empty());
     assert_eq!(consumers.open.len(), 1);
-    assert_eq!(mode(&consumers.ending[0]), Mode::Drain);
+    assert_eq!(mode(&consumers.ending[0].control), Mode::Drain);
 }
 
 #[test]
@@ -146,16 +146,16 @@ fn an_end_is_hastened_and_never_taken_back() {
     let (mut consumers, broker) = (Consumers::default(), broker());
     reconcile(&mut consumers, vec![wanted(&broker, "a")], Mode::Drain);
     consumers.pause("other", true);
-    assert_eq!(mode(&consumers.open[0]), Mode::Run);
+    assert_eq!(mode(&consumers.open[0].control), Mode::Run);
     consumers.pause("bus", true);
-    assert_eq!(mode(&consumers.open[0]), Mode::Pause);
+    assert_eq!(mode(&consumers.open[0].control), Mode::Pause);
     consumers.pause("bus", false);
-    assert_eq!(mode(&consumers.open[0]), Mode::Run);
+    assert_eq!(mode(&consumers.open[0].control), Mode::Run);
     reconcile(&mut consumers, Vec::new(), Mode::Drain);
-    let ending = &consumers.ending[0];
-    ending.control.set(Mode::Run);
-    ending.control.set(Mode::Pause);
+    let ending = &consumers.ending[0].control;
+    ending.set(Mode::Run);
+    ending.set(Mode::Pause);
     assert_eq!(mode(ending), Mode::Drain);
     consumers.hasten(Mode::Leave);
-    assert_eq!(mode(&consumers.ending[0]), Mode::Leave);
+    assert_eq!(mode(&consumers.ending[0].control), Mode::Leave);
 }

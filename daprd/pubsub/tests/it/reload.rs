@@ -4,7 +4,7 @@ use blocks::{Intake, Owner};
 use component::pubsub::Outcome;
 use serde_json::json;
 
-use crate::{World, declared, soon};
+use crate::{World, declared, log::Log, soon};
 
 const ONE: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t"}]"#;
 const EVENT: &str = r#"{"id":"1"}"#;
@@ -28,6 +28,7 @@ async fn topics_become(world: &World, expected: &[&str]) {
 
 #[tokio::test]
 async fn a_replaced_component_ends_what_it_delivers_first() {
+    let (log, _guard) = Log::keep();
     let world = World::new(ONE).await;
     world.bus.send("t", "m", EVENT, None).await;
     let event = world.app.event().await;
@@ -36,6 +37,7 @@ async fn a_replaced_component_ends_what_it_delivers_first() {
     let (reloaded, ()) = soon(async { tokio::join!(reload, answer) }).await;
     reloaded.unwrap();
     assert_eq!(world.bus.end().await.1, Some(Outcome::Ok));
+    assert_eq!(log.count(&["closed while calls still use it"]), 0);
     assert_eq!(world.bus.opened(), 2);
     world.bus.send("t", "again", EVENT, None).await;
     world.app.event().await.answer(200, "");

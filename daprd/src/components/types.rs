@@ -88,7 +88,7 @@ mod tests {
     /// Also that the list has what this build has.
     #[test]
     fn every_type_of_the_catalog_is_known() {
-        let catalog = crate::catalog::catalog();
+        let catalog = crate::catalog::catalog().unwrap();
         let all = [
             ("state", catalog.state.types().collect::<Vec<_>>()),
             ("pubsub", catalog.pubsub.types().collect()),

@@ -196,7 +196,7 @@ impl Loader {
                 component,
                 generation,
                 replaces,
-            } => match self.open(&component, generation, replaces).await {
+            } => match self.open(&component, generation, replaces.as_deref()).await {
                 Ok(()) => {
                     self.note_opened(component, generation);
                     Ok(())
@@ -307,7 +307,7 @@ impl Loader {
         &self,
         component: &Component,
         generation: Generation,
-        replaces: Option<Component>,
+        replaces: Option<&Component>,
     ) -> Result<(), Failure> {
         let owner = self.owner(component).map_err(|error| Failure {
             unknown_kind: true,
@@ -322,7 +322,7 @@ impl Loader {
             ..failure
         })?;
         if let Some(old) = replaces
-            && let Ok(before) = self.owner(&old)
+            && let Ok(before) = self.owner(old)
             && before.prefix() != owner.prefix()
         {
             contained(old.name(), before.remove(old.name())).await;

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use daemon::Program;
 
-    fn parse(args: &[&str]) -> Result<Flags, clap::Error> {
+    fn parse(args: &[&str]) -> Result<Flags, daemon::Stop> {
         let args = std::iter::once("operator").chain(args.iter().copied());
         let args = daemon::normalise(
             args.map(OsString::from).collect(),

@@ -183,7 +183,8 @@ mod tests {
     fn settings(args: &[&str]) -> anyhow::Result<Settings> {
         let args = ["sentry"].iter().chain(args).map(Into::into).collect();
         let args = daemon::normalise(args, Flags::command().as_ref());
-        Settings::new(&Flags::parse(args)?, |name| {
+        let flags = Flags::parse(args).expect("the flags are there");
+        Settings::new(&flags, |name| {
             (name == "NAMESPACE").then(|| "dapr-system".to_owned())
         })
     }

@@ -30,7 +30,6 @@ use access_control::AccessControl;
 use endpoints::Endpoints;
 use headers::CallerHeaders;
 use invocation::{Asked, Invocation};
-use method::MethodPath;
 use metrics::Metrics;
 use target::Target;
 
@@ -38,6 +37,7 @@ pub use answer::DOMAIN;
 pub use callee::{Internal, reflection};
 pub use error::Error;
 pub use message::Reply;
+pub use method::MethodPath;
 
 /// What invocation is made of.
 pub struct Options {

@@ -15,7 +15,7 @@ const HEAD: &str = "# Components\n\n\
     repeated. Components in processes of their own are found at their sockets, and hand on whatever they are given.\n";
 
 fn page() -> String {
-    let catalog = catalog().unwrap();
+    let catalog = catalog().expect("no name is taken twice");
     let mut page = HEAD.to_owned();
     let mut kind = "";
     for entry in catalog.entries() {

@@ -29,7 +29,7 @@ pub enum Step {
     Open {
         component: Component,
         generation: Generation,
-        replaces: Option<Component>,
+        replaces: Option<Box<Component>>,
     },
     Close(Component),
 }
@@ -118,7 +118,7 @@ impl Plan {
                 Some(Step::Open {
                     component,
                     generation,
-                    replaces: running,
+                    replaces: running.map(Box::new),
                 })
             }
             None => {

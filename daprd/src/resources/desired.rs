@@ -51,9 +51,9 @@ pub struct Listing {
 /// What a source tells of one resource.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Is(Written),
+    Is(Box<Written>),
     Gone(Key),
-    Configuration(Configuration),
+    Configuration(Box<Configuration>),
 }
 
 /// What the sidecar is asked to run.
@@ -82,7 +82,7 @@ impl Desired {
     pub fn replace(&mut self, listing: Listing) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(configuration) = listing.configuration {
-            changes.extend(self.take(Event::Configuration(configuration)));
+            changes.extend(self.take(Event::Configuration(Box::new(configuration))));
         }
         // Subscriptions may share a name; the last one holds.
         let listed: IndexMap<Key, Written> = listing
@@ -107,11 +107,11 @@ impl Desired {
     /// Takes the news of one resource.
     pub fn take(&mut self, event: Event) -> Option<Change> {
         match event {
-            Event::Is(written) => self.put(written),
+            Event::Is(written) => self.put(*written),
             Event::Gone(key) => self.remove(&key),
             Event::Configuration(configuration) => {
                 let changed = self.configuration.spec != configuration.spec;
-                self.configuration = configuration;
+                self.configuration = *configuration;
                 changed.then_some(Change::Restart(Configuration::KIND))
             }
         }

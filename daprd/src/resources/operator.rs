@@ -244,10 +244,10 @@ fn news<K: Kind + Into<Resource>>(bytes: &[u8], event: ResourceEventType) -> Res
     let name = resource.name().to_owned();
     Ok(match event {
         ResourceEventType::Deleted => Event::Gone((K::KIND, name)),
-        _ => Event::Is(Written {
+        _ => Event::Is(Box::new(Written {
             resource: resource.into(),
             origin: origin::<K>(&name),
-        }),
+        })),
     })
 }
 
@@ -261,10 +261,11 @@ fn configuration_news(
     if own != Some(found.name()) {
         return Ok(None);
     }
-    Ok(Some(Event::Configuration(match event {
+    let configuration = match event {
         ResourceEventType::Deleted => Configuration::default(),
         _ => found,
-    })))
+    };
+    Ok(Some(Event::Configuration(Box::new(configuration))))
 }
 
 /// Adds a list of one kind; what cannot be read is named, and what was known of it stays.

@@ -3,7 +3,10 @@
 use std::str::from_utf8;
 
 use crds::configuration::access_control::{AppPolicy, Operation};
-use invoke::access_control::{AccessControl, Call};
+use invoke::{
+    MethodPath,
+    access_control::{AccessControl, Call},
+};
 use security::SpiffeId;
 
 fn list(name: &str, action: &str, default: &str) -> AccessControl {
@@ -36,13 +39,21 @@ fn access_list() {
         let Ok(text) = from_utf8(input) else { return };
         let (operation, method) = text.split_once('\n').unwrap_or((text, ""));
         let denied = list(operation, "deny", "allow");
-        assert!(
-            !denied.judge(Some(&id), operation, call).allowed,
-            "{operation:?}"
-        );
-        let _ = denied.judge(Some(&id), method, call);
-        let _ = denied.judge(Some(&id), method, Call::Grpc);
-        assert!(!nobody.judge(Some(&id), method, call).allowed, "{method:?}");
-        assert!(!nobody.judge(None, method, call).allowed, "{method:?}");
+        if let Ok(same) = MethodPath::from_message(operation) {
+            assert!(
+                !denied.judge(Some(&id), &same, call).allowed,
+                "{operation:?}"
+            );
+        }
+        let readings = [
+            MethodPath::from_message(method),
+            MethodPath::from_url(method),
+        ];
+        for path in readings.iter().flatten() {
+            let _ = denied.judge(Some(&id), path, call);
+            let _ = denied.judge(Some(&id), path, Call::Grpc);
+            assert!(!nobody.judge(Some(&id), path, call).allowed, "{method:?}");
+            assert!(!nobody.judge(None, path, call).allowed, "{method:?}");
+        }
     });
 }

@@ -101,7 +101,8 @@ fn resources() {
         let each = crds::files::each_document("file.yaml", &text);
         let all = crds::files::from_documents("file.yaml", &text);
         assert_eq!(all.is_ok(), each.iter().all(Result::is_ok));
-        for resource in each.iter().flatten() {
+        for read in each.iter().flatten() {
+            let resource = &read.resource;
             let _ = (resource.kind(), resource.name(), resource.namespace());
             let _ = resource.in_scope("app");
         }

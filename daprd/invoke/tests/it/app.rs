@@ -12,9 +12,9 @@ use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Incoming;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use transport::RequestBody;
 use transport::{Listener, ServerOptions};
 
 use crate::soon;
@@ -79,7 +79,7 @@ impl App {
     }
 }
 
-async fn serve(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
+async fn serve(request: Request<RequestBody>, shared: &Shared) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let name = path.rsplit('/').next().unwrap_or_default();
     if name == "healthz" {

@@ -29,6 +29,8 @@ const MAX_MESSAGE: usize = 1 << 20;
 /// Finds every app at one address.
 struct Fixed(String);
 
+impl component::Component for Fixed {}
+
 #[async_trait]
 impl NameResolver for Fixed {
     async fn resolve(&self, _: &Target) -> component::Result<String> {
@@ -107,7 +109,7 @@ impl World {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let internal = callee.internal();
-        let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let service = tower::service_fn(move |request: Request<transport::RequestBody>| {
             let answer = internal.clone().handle(request);
             async move { Ok::<_, Infallible>(answer.await) }
         });

@@ -45,7 +45,7 @@ impl World {
                 component,
                 generation,
                 replaces,
-            }) => (component, generation, replaces),
+            }) => (component, generation, replaces.map(|it| *it)),
             other => panic!("{other:?}"),
         }
     }

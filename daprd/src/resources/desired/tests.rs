@@ -265,7 +265,7 @@ proptest! {
             match moment {
                 Moment::Write(name, asked) => {
                     cluster.truth.insert(name, asked);
-                    cluster.tell(Event::Is(written(name, asked)));
+                    cluster.tell(Event::Is(Box::new(written(name, asked))));
                 }
                 Moment::Delete(name) => {
                     cluster.truth.remove(&name);
@@ -340,7 +340,7 @@ fn a_configuration_restarts_when_it_says_something_else() {
     let mut desired = Desired::new(APP, Configuration::default());
     let mut configuration = Configuration::default();
     configuration.metadata.name = Some("c".to_owned());
-    let same = Event::Configuration(configuration.clone());
+    let same = Event::Configuration(Box::new(configuration.clone()));
     assert_eq!(desired.take(same), None);
     configuration.spec.features = vec![crds::configuration::Feature {
         name: "HotReload".to_owned(),

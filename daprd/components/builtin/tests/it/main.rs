@@ -5,7 +5,7 @@ use component_conformance::{fields, open, pubsub, secrets, state, table};
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_builtin::register(&mut catalog).unwrap();
+    component_builtin::register(&mut catalog).expect("no name is taken twice");
     catalog
 }
 

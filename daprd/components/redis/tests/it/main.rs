@@ -34,7 +34,7 @@ use usage::{QUICK, TRAITS};
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_redis::register(&mut catalog).unwrap();
+    component_redis::register(&mut catalog).expect("no name is taken twice");
     catalog
 }
 

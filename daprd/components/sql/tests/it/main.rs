@@ -12,7 +12,7 @@ use rusqlite::Connection;
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_sql::register(&mut catalog).unwrap();
+    component_sql::register(&mut catalog).expect("no name is taken twice");
     catalog
 }
 

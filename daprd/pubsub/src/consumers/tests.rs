@@ -1,3 +1,5 @@
+//! Which subscriptions are begun and ended when what is wanted changes.
+
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use component::{

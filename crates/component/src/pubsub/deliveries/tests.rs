@@ -1,3 +1,5 @@
+//! What passes between a broker and its subscriber, and what does not.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;

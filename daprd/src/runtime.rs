@@ -15,7 +15,7 @@ use anyhow::Result;
 use api::Api;
 use app_channel::AppChannel;
 use arc_swap::ArcSwapOption;
-use blocks::{Intake, Owner, secrets, state};
+use blocks::{Intake, Owner, lock, secrets, state};
 use component::NameResolver;
 use daemon::Daemon;
 use settings::Resolved;
@@ -121,9 +121,10 @@ impl<'s> Runtime<'s> {
         let scopes = ground.compiled.secret_scopes.clone();
         let secrets = secrets::Stores::new(registry.clone(), scopes);
         let state = state::Stores::new(registry.clone(), settings.app.id.clone());
+        let lock = lock::Stores::new(registry.clone(), settings.app.id.clone());
         let spec = &ground.configuration.spec;
         let middleware = Arc::new(Middleware::new(
-            registry,
+            registry.clone(),
             spec.http_pipeline.clone().unwrap_or_default(),
             spec.app_http_pipeline.clone().unwrap_or_default(),
         ));
@@ -144,10 +145,17 @@ impl<'s> Runtime<'s> {
             },
         );
         self.spawn("pubsub", pubsub_run.run(self.ending.intake_end()));
-        let intakes: Vec<Arc<dyn Intake>> = vec![Arc::new(pubsub.clone())];
+        let configuration = ::configuration::Engine::new(::configuration::Options {
+            registry,
+            app: app.clone(),
+        });
+        let intakes: Vec<Arc<dyn Intake>> =
+            vec![Arc::new(pubsub.clone()), Arc::new(configuration.clone())];
         let owners: Vec<Arc<dyn Owner>> = vec![
             Arc::new(secrets.clone()),
             Arc::new(state.clone()),
+            Arc::new(lock.clone()),
+            Arc::new(configuration.clone()),
             Arc::new(pubsub.clone()),
             Arc::clone(&middleware) as Arc<dyn Owner>,
         ];
@@ -170,6 +178,8 @@ impl<'s> Runtime<'s> {
             namespace: settings.namespace.clone(),
             state,
             secrets,
+            lock,
+            configuration,
             pubsub: pubsub.clone(),
             invoker: invoker.clone(),
             inventory,

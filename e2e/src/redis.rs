@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -29,6 +30,33 @@ impl Redis {
     /// `host:port` for components.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Sends a command beside the sidecars, once the server has read what it held; answers the reply as it is on the wire,
+    /// which is to be small.
+    pub async fn ask(&self, words: &[&str]) -> String {
+        wait::until("redis to answer", wait::DEADLINE, || async {
+            let reply = self.attempt(words).await;
+            (!reply.starts_with("-LOADING")).then_some(reply)
+        })
+        .await
+    }
+
+    async fn attempt(&self, words: &[&str]) -> String {
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        let connect = TcpStream::connect(("127.0.0.1", self.port));
+        let mut stream = connect.await.expect("redis listens");
+        let sent = stream.write_all(command.as_bytes()).await;
+        sent.expect("redis takes the command");
+        let mut reply = [0; 1024];
+        let length = stream.read(&mut reply).await.expect("redis answers");
+        let reply = String::from_utf8_lossy(&reply[..length]).into_owned();
+        let failed = reply.starts_with('-') && !reply.starts_with("-LOADING");
+        assert!(!failed, "{words:?}: {reply}");
+        reply
     }
 
     /// Kills it.

@@ -3,7 +3,9 @@
 //! Beside them stands what every test of a real server needs: [`ports`].
 #![deny(missing_docs)]
 
+pub mod configuration;
 pub mod fields;
+pub mod lock;
 pub mod ports;
 pub mod pubsub;
 pub mod secrets;

@@ -53,6 +53,16 @@ pub struct Updates(mpsc::Receiver<Items>);
 #[derive(Clone)]
 pub struct UpdateSender(mpsc::Sender<Items>);
 
+/// Room for a change, until it is used or dropped.
+pub struct Room<'a>(mpsc::Permit<'a, Items>);
+
+impl Room<'_> {
+    /// Hands the change over.
+    pub fn send(self, items: Items) {
+        self.0.send(items);
+    }
+}
+
 /// A bounded stream: at most `capacity` updates wait between store and runtime.
 pub fn updates(capacity: usize) -> (UpdateSender, Updates) {
     let (sender, receiver) = mpsc::channel(capacity.max(1));
@@ -70,6 +80,12 @@ impl UpdateSender {
     /// Hands a change over, waiting for room; `false` once nobody follows any more.
     pub async fn send(&self, items: Items) -> bool {
         self.0.send(items).await.is_ok()
+    }
+
+    /// Waits for room without a change to hand over yet, for stores that read what has changed once there is; nothing once
+    /// nobody follows any more.
+    pub async fn ready(&self) -> Option<Room<'_>> {
+        self.0.reserve().await.ok().map(Room)
     }
 
     /// Until nobody follows any more.

@@ -1,8 +1,10 @@
 //! The HTTP front end: routes, decoding, encoding. It decides nothing.
 
 pub mod actors;
+pub mod configuration;
 pub mod health;
 pub mod invoke;
+pub mod lock;
 pub mod metadata;
 mod proto_json;
 pub mod pubsub;
@@ -23,7 +25,7 @@ use http::{Response, StatusCode, header};
 
 use crate::{Api, ApiError, CallContext, reason::general};
 
-pub use proto_json::{by_path, by_proto};
+pub use proto_json::{by_path, by_proto, from_body};
 pub use routes::{Matched, Routes};
 pub use server::{Options, Server};
 

@@ -2,8 +2,10 @@
 //! `Api` whose methods they are. The rows of a block stand beside its operations.
 
 pub mod actors;
+pub mod configuration;
 pub mod health;
 pub mod invoke;
+pub mod lock;
 pub mod metadata;
 pub mod pubsub;
 pub mod secrets;
@@ -23,6 +25,8 @@ pub struct Options {
     pub namespace: String,
     pub state: blocks::state::Stores,
     pub secrets: blocks::secrets::Stores,
+    pub lock: blocks::lock::Stores,
+    pub configuration: ::configuration::Engine,
     pub pubsub: ::pubsub::Engine,
     pub invoker: ::invoke::Invoker,
     pub inventory: Arc<dyn metadata::Inventory>,
@@ -169,6 +173,8 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
         pubsub::ROWS,
         subscribe::ROWS,
         secrets::ROWS,
+        configuration::ROWS,
+        lock::ROWS,
         invoke::ROWS,
         actors::ROWS,
         metadata::ROWS,
@@ -198,14 +204,6 @@ pub static PLANNED: &[&str] = &[
     "GetActorReminder",
     "ExecuteActorStateTransaction",
     "SubscribeActorEventsAlpha1",
-    "GetConfigurationAlpha1",
-    "GetConfiguration",
-    "SubscribeConfigurationAlpha1",
-    "SubscribeConfiguration",
-    "UnsubscribeConfigurationAlpha1",
-    "UnsubscribeConfiguration",
-    "TryLockAlpha1",
-    "UnlockAlpha1",
     "EncryptAlpha1",
     "DecryptAlpha1",
     "SubtleGetKeyAlpha1",

@@ -1,9 +1,11 @@
 //! Error reasons: one row per way an operation can fail. The rows of a block stand in its file; they are joined here.
 
 pub mod actors;
+pub mod configuration;
 pub mod general;
 pub mod health;
 pub mod invoke;
+pub mod lock;
 pub mod pubsub;
 pub mod secrets;
 pub mod state;
@@ -80,9 +82,11 @@ impl Reason {
 pub fn all() -> impl Iterator<Item = &'static Reason> {
     [
         actors::ALL,
+        configuration::ALL,
         general::ALL,
         health::ALL,
         invoke::ALL,
+        lock::ALL,
         pubsub::ALL,
         secrets::ALL,
         state::ALL,

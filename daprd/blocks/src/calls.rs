@@ -7,28 +7,32 @@ use futures::FutureExt;
 use resiliency::{Outcome, Policy, policy, repeatable};
 use telemetry::{Counter, Histogram, Meter};
 
-/// Count and latency of the calls of one kind (contract 10.8: `component/<kind>/count`, `latencies`).
+/// The calls of one kind, and their count and latency (contract 10.8: `component/<kind>/count`, `latencies`) where they are
+/// counted.
 pub struct Calls {
-    count: Counter,
-    latencies: Histogram,
+    counted: Option<(Counter, Histogram)>,
     namespace: String,
 }
 
 const LABELS: [&str; 4] = ["component", "namespace", "operation", "success"];
 
 impl Calls {
-    pub fn new(meter: &Meter, kind: &str, namespace: &str) -> Self {
-        Self {
-            count: meter.counter(
+    pub fn new(meter: &Meter, kind: Option<&str>, namespace: &str) -> Self {
+        let counted = kind.map(|kind| {
+            let count = meter.counter(
                 &format!("component/{kind}/count"),
                 "Calls of a component",
                 &LABELS,
-            ),
-            latencies: meter.latency(
+            );
+            let latencies = meter.latency(
                 &format!("component/{kind}/latencies"),
                 "Latency of the calls of a component, in milliseconds",
                 &LABELS,
-            ),
+            );
+            (count, latencies)
+        });
+        Self {
+            counted,
             namespace: namespace.to_owned(),
         }
     }
@@ -55,8 +59,10 @@ impl Calls {
             .map_err(flatten);
         let success = if result.is_ok() { "true" } else { "false" };
         let labels = [component, self.namespace.as_str(), operation, success];
-        self.count.add(&labels, 1);
-        self.latencies.observe_duration(&labels, began.elapsed());
+        if let Some((count, latencies)) = &self.counted {
+            count.add(&labels, 1);
+            latencies.observe_duration(&labels, began.elapsed());
+        }
         result
     }
 }

@@ -4,6 +4,7 @@
 mod calls;
 pub mod intake;
 pub mod loading;
+pub mod lock;
 pub mod registry;
 pub mod secrets;
 pub mod state;

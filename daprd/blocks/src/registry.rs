@@ -32,8 +32,8 @@ pub struct Kind<T: ?Sized> {
 /// What the calls of a kind go by.
 #[derive(Clone, Copy)]
 pub struct Called {
-    /// Their part of the names of metrics (contract 10.8).
-    pub metrics: &'static str,
+    /// Their part of the names of metrics (contract 10.8); nothing where they are not counted.
+    pub metrics: Option<&'static str>,
     /// The kind's name in Resiliency resources.
     pub policies: ComponentKind,
 }

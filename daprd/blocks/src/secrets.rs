@@ -14,7 +14,7 @@ use crate::{
 static SECRETS: Kind<dyn SecretStore> = Kind {
     prefix: "secretstores.",
     calls: Some(Called {
-        metrics: "secret",
+        metrics: Some("secret"),
         policies: ComponentKind::Secretstore,
     }),
     family: |catalog| &catalog.secrets,

@@ -29,7 +29,7 @@ pub use raw::Raw;
 static STATE: Kind<dyn StateStore> = Kind {
     prefix: "state.",
     calls: Some(Called {
-        metrics: "state",
+        metrics: Some("state"),
         policies: ComponentKind::Statestore,
     }),
     family: |catalog| &catalog.state,

@@ -3,8 +3,10 @@
 
 mod app_start;
 mod bad_input;
+mod configuration;
 mod early;
 mod invoke;
+mod lock;
 mod metadata_health;
 mod metrics;
 mod mtls;

@@ -26,14 +26,18 @@ where
     F: FnOnce(CallContext, Q) -> Fut,
     Fut: Future<Output = Result<A, ApiError>>,
 {
-    let body = call.bytes().await?;
-    let mut request = if body.is_empty() {
-        Q::default()
-    } else {
-        json::from_json(&body).map_err(|error| malformed(&error))?
-    };
+    let mut request = from_body(&mut call).await?;
     place(&call, &mut request);
     answer(call.context, request, operation).await
+}
+
+/// The request that the body holds; none is the empty request.
+pub async fn from_body<Q: Message + Name + Default>(call: &mut Call) -> Result<Q, ApiError> {
+    let body = call.bytes().await?;
+    if body.is_empty() {
+        return Ok(Q::default());
+    }
+    json::from_json(&body).map_err(|error| malformed(&error))
 }
 
 /// Calls an operation whose request stands in the path; a body is passed over.

@@ -22,6 +22,8 @@ pub static MALFORMED_REQUEST: Reason = Reason::plain(
 pub static MALFORMED_RESPONSE: Reason =
     Reason::plain("ERR_MALFORMED_RESPONSE", 500, Code::Internal, CATEGORY);
 pub static INTERNAL: Reason = Reason::plain("ERR_INTERNAL", 500, Code::Internal, CATEGORY);
+pub static NO_APP_CHANNEL: Reason =
+    Reason::plain("ERR_APP_CHANNEL_NIL", 500, Code::Internal, CATEGORY);
 pub static UNKNOWN: Reason = Reason::plain("ERROR", 500, Code::Unknown, CATEGORY);
 
 pub static ALL: &[&Reason] = &[
@@ -32,5 +34,6 @@ pub static ALL: &[&Reason] = &[
     &MALFORMED_REQUEST,
     &MALFORMED_RESPONSE,
     &INTERNAL,
+    &NO_APP_CHANNEL,
     &UNKNOWN,
 ];

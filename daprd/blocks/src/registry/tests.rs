@@ -11,7 +11,7 @@ use super::*;
 static KIND: Kind<dyn SecretStore> = Kind {
     prefix: "secretstores.",
     calls: Some(Called {
-        metrics: "secret",
+        metrics: Some("secret"),
         policies: ComponentKind::Secretstore,
     }),
     family: |catalog| &catalog.secrets,

@@ -197,6 +197,14 @@ impl Client {
         self.line.changes()
     }
 
+    /// The server that sentinels have put in charge.
+    ///
+    /// # Errors
+    /// Where no sentinel names one.
+    pub async fn in_charge(&self) -> RedisResult<Address> {
+        self.servers.in_charge().await
+    }
+
     /// A connection of its own, for commands that wait; an answer may take as long as `patience`.
     ///
     /// # Errors

@@ -34,12 +34,28 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// A connection to the server in charge, found through whichever sentinel is the first to name it.
+    /// A connection to the server in charge.
     pub async fn master(
         &self,
         settings: &Settings,
         patience: Option<Duration>,
     ) -> RedisResult<MultiplexedConnection> {
+        let (_, connection) = self.find(settings, patience).await?;
+        Ok(connection)
+    }
+
+    /// The server in charge.
+    pub async fn in_charge(&self, settings: &Settings) -> RedisResult<Address> {
+        let (address, _) = self.find(settings, settings.read_timeout).await?;
+        Ok(address)
+    }
+
+    /// The server in charge, found through whichever sentinel is the first to name it.
+    async fn find(
+        &self,
+        settings: &Settings,
+        patience: Option<Duration>,
+    ) -> RedisResult<(Address, MultiplexedConnection)> {
         let mut ways: FuturesUnordered<_> = settings
             .addresses
             .iter()
@@ -49,8 +65,8 @@ impl Sentinels {
         while let Some(outcome) = ways.next().await {
             match outcome {
                 Ok((address, connection)) => {
-                    self.named.lock().get_or_insert(address);
-                    return Ok(connection);
+                    self.named.lock().get_or_insert_with(|| address.clone());
+                    return Ok((address, connection));
                 }
                 // That one sentinel is not there says less than what another one answers.
                 Err(error) => {

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
     IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode,
-    aio::{MultiplexedConnection, PubSubStream},
+    aio::{MultiplexedConnection, PubSub, PubSubStream},
     cluster::{ClusterClient, ClusterClientBuilder},
     io::tcp::TcpSettings,
 };
@@ -61,6 +61,11 @@ impl Servers {
         }
     }
 
+    /// The server that sentinels have put in charge.
+    pub async fn in_charge(&self) -> RedisResult<Address> {
+        self.sentinels.in_charge(&self.settings).await
+    }
+
     /// Calls `changed` whenever sentinels have put another server in charge. Does not end.
     pub async fn watch(&self, changed: impl Fn()) {
         self.sentinels.watch(&self.settings, changed).await;
@@ -92,14 +97,38 @@ pub async fn listen(
     settings: &Settings,
     channel: &str,
 ) -> RedisResult<PubSubStream> {
-    let client = client(address, login(&settings.sentinel_credentials), settings)?;
+    let login = login(&settings.sentinel_credentials);
     let begin = async {
-        let mut connection = client.get_async_pubsub().await?;
+        let mut connection = open_subscriber(address, login, settings).await?;
         connection.subscribe(channel).await?;
         RedisResult::Ok(connection.into_on_message())
     };
-    let limit = settings.dial_timeout.unwrap_or(Duration::MAX);
-    tokio::time::timeout(limit, begin)
+    within(settings.dial_timeout, begin).await
+}
+
+/// A connection to a server of the data that only listens.
+pub async fn subscriber(address: &Address, settings: &Settings) -> RedisResult<PubSub> {
+    let login = login(&settings.credentials);
+    within(
+        settings.dial_timeout,
+        open_subscriber(address, login, settings),
+    )
+    .await
+}
+
+async fn open_subscriber(
+    address: &Address,
+    login: RedisConnectionInfo,
+    settings: &Settings,
+) -> RedisResult<PubSub> {
+    client(address, login, settings)?.get_async_pubsub().await
+}
+
+async fn within<T>(
+    limit: Option<Duration>,
+    begin: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    tokio::time::timeout(limit.unwrap_or(Duration::MAX), begin)
         .await
         .map_err(std::io::Error::from)?
 }

@@ -2,7 +2,6 @@
 //! that a transaction is checked as a whole before any of it is applied, and a lifetime is set together with the value.
 
 mod glob;
-mod listing;
 pub mod metadata;
 mod script;
 mod several;
@@ -21,7 +20,9 @@ use redis::{Pipeline, RedisError, Script, Value, cluster_routing::Slot};
 
 use crate::{
     client::{Client, Request, failure},
+    listing,
     metadata::{Settings, Topology},
+    replication,
 };
 use script::Step;
 
@@ -66,11 +67,9 @@ impl Redis {
         let own = metadata::Own::read(&open.metadata)?;
         let settings = Settings::read(&open.metadata, own.min_retry_interval())?;
         let client = Client::open(settings, &open.name, &open.tasks).await?;
-        let info: redis::RedisResult<String> =
-            client.query(redis::cmd("INFO").arg("replication")).await;
         Ok(Self {
-            // In a cluster the answer is a map of servers, and waiting for replicas is not offered.
-            replicas: info.ok().as_deref().map_or(0, replicas),
+            // In a cluster waiting for replicas is not offered.
+            replicas: replication::replicas(&client).await,
             script: Script::new(script::APPLY),
             client,
             lifetime: own.lifetime,
@@ -140,13 +139,6 @@ impl Redis {
             ..Item::default()
         }))
     }
-}
-
-fn replicas(info: &str) -> u32 {
-    info.lines()
-        .find_map(|line| line.trim().strip_prefix("connected_slaves:"))
-        .and_then(|count| count.trim().parse().ok())
-        .unwrap_or_default()
 }
 
 fn is_strong(set: &SetRequest) -> bool {

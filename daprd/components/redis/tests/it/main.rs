@@ -4,6 +4,7 @@
 mod access;
 mod authority;
 mod cluster;
+mod keys;
 mod one_slot;
 mod outage;
 mod proxy;

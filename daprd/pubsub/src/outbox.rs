@@ -97,8 +97,8 @@ impl Outbox {
                 trace_state: trace.and_then(TraceContext::tracestate).unwrap_or_default(),
             };
             let said = projections.get(&write.key).unwrap_or(write);
-            let data = event::Data::of(said, json_values);
-            let event = data.event(parts, &marker, &write.metadata, core.clock.now());
+            let payload = event::Payload::of(said, json_values);
+            let event = payload.event(parts, &marker, &write.metadata, core.clock.now());
             under_way.push(core.under_way.begin(&marker));
             core.publish_event(&config.via, &topic, event).await?;
             markers.push(event::mark(marker));

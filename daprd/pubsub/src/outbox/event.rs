@@ -59,13 +59,13 @@ fn is_projection(write: &SetRequest) -> bool {
     said.is_some_and(|said| values::is_truthy(said))
 }
 
-/// The data of an event.
-pub struct Data<'w> {
+/// What an event carries.
+pub struct Payload<'w> {
     bytes: Cow<'w, [u8]>,
     content_type: &'w str,
 }
 
-impl<'w> Data<'w> {
+impl<'w> Payload<'w> {
     /// What a write holds. Where values are JSON and the write does not call itself so, strings are their text and the rest
     /// is its JSON. Q-outbox-text
     pub fn of(write: &'w SetRequest, json_values: bool) -> Self {

@@ -27,8 +27,8 @@ fn event(operation: &Operation, json_values: bool) -> Value {
         ..Parts::default()
     };
     let now = "2024-01-02T03:04:05Z".parse().unwrap();
-    let data = event::Data::of(write, json_values);
-    let event = data.event(parts, "outbox-1", &write.metadata, now);
+    let payload = event::Payload::of(write, json_values);
+    let event = payload.event(parts, "outbox-1", &write.metadata, now);
     serde_json::from_slice(&event).unwrap()
 }
 
@@ -76,9 +76,9 @@ fn digits_stay_as_they_were_sent() {
         metadata,
         ..SetRequest::default()
     };
-    let data = event::Data::of(&write, true);
+    let payload = event::Payload::of(&write, true);
     let now = "2024-01-02T03:04:05Z".parse().unwrap();
-    let event = data.event(Parts::default(), "outbox-1", &write.metadata, now);
+    let event = payload.event(Parts::default(), "outbox-1", &write.metadata, now);
     let text = std::str::from_utf8(&event).unwrap();
     assert!(text.contains("31.245270191439438"), "{text}");
     assert!(text.contains("123456789012345678901234567890"), "{text}");

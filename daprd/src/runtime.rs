@@ -138,6 +138,7 @@ impl<'s> Runtime<'s> {
                 meter: ground.meter.clone(),
                 tracer: ground.tracer.clone(),
                 app: app.clone(),
+                state: state.clone(),
             },
             ::pubsub::Settings {
                 programmatic: settings.app.ask_subscriptions,

@@ -374,6 +374,11 @@ impl Daprd {
         self.process.stdout()
     }
 
+    /// Kills it without warning.
+    pub async fn kill(self) {
+        self.process.kill().await;
+    }
+
     /// Stops it; the exit code must be 0.
     pub async fn stop(self) {
         self.process.stop().await;

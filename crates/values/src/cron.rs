@@ -348,6 +348,15 @@ mod tests {
         );
     }
 
+    /// Libraries differ: see findings/cron-weekday-numbers.sh.
+    #[test]
+    fn weekdays_count_from_sunday_as_zero() {
+        for (day, date) in [("0", "07"), ("1", "08"), ("MON", "08"), ("2", "09")] {
+            let next = next(&format!("0 0 9 * * {day}"), "2024-01-02T12:00:00Z");
+            assert_eq!(next, Some(format!("2024-01-{date}T09:00:00Z")), "{day}");
+        }
+    }
+
     #[test]
     fn the_callers_zone_counts_without_a_prefix() {
         let schedule: Schedule = "0 4 * * *".parse().expect("a schedule");

@@ -102,6 +102,21 @@ impl Keeping {
         Ok(())
     }
 
+    fn kept(&self, store: &str, mut operations: Vec<Operation>) -> Result<Vec<Operation>, Error> {
+        for operation in &mut operations {
+            match operation {
+                Operation::Upsert(request) => {
+                    request.key = self.prefix.apply(store, &request.key)?;
+                    self.seal(request)?;
+                }
+                Operation::Delete(request) => {
+                    request.key = self.prefix.apply(store, &request.key)?;
+                }
+            }
+        }
+        Ok(operations)
+    }
+
     fn open(&self, item: Option<Item>) -> Result<Option<Item>, component::Error> {
         match (item, &self.encryption) {
             (Some(mut item), Some(encryption)) if !item.value.is_empty() => {
@@ -249,29 +264,12 @@ impl Stores {
     pub async fn transact(
         &self,
         store: &str,
-        mut operations: Vec<Operation>,
+        operations: Vec<Operation>,
         metadata: BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let found = self.transactional(store)?;
-        let most = found.max_transaction_operations().await;
-        if let Some(most) = most.filter(|most| operations.len() > *most) {
-            return Err(Error::TooManyOperations {
-                store: store.to_owned(),
-                count: operations.len(),
-                most,
-            });
-        }
-        for operation in &mut operations {
-            match operation {
-                Operation::Upsert(request) => {
-                    request.key = found.beside.prefix.apply(store, &request.key)?;
-                    found.beside.seal(request)?;
-                }
-                Operation::Delete(request) => {
-                    request.key = found.beside.prefix.apply(store, &request.key)?;
-                }
-            }
-        }
+        check_room(&found, store, operations.len()).await?;
+        let operations = found.beside.kept(store, operations)?;
         self.0
             .registry
             .call(&found, "transaction", || {
@@ -279,6 +277,22 @@ impl Stores {
             })
             .await?;
         Ok(())
+    }
+
+    /// Operations as a store keeps them, with full keys and sealed values, for an engine that adds some of its own and hands
+    /// what comes of it, `count` operations, to [`Raw::transact`].
+    ///
+    /// # Errors
+    /// What [`Stores::transact`] would answer before it calls the store.
+    pub async fn kept(
+        &self,
+        store: &str,
+        operations: Vec<Operation>,
+        count: usize,
+    ) -> Result<Vec<Operation>, Error> {
+        let found = self.transactional(store)?;
+        check_room(&found, store, count).await?;
+        found.beside.kept(store, operations)
     }
 
     /// Fails where the store applies no transactions; front ends ask before they read the body.
@@ -328,6 +342,19 @@ impl Stores {
                 Missing::NotFound => Error::NotFound { store },
             }
         })
+    }
+}
+
+/// A store takes so many operations at once.
+async fn check_room(found: &Store, store: &str, count: usize) -> Result<(), Error> {
+    let most = found.max_transaction_operations().await;
+    match most.filter(|most| count > *most) {
+        Some(most) => Err(Error::TooManyOperations {
+            store: store.to_owned(),
+            count,
+            most,
+        }),
+        None => Ok(()),
     }
 }
 

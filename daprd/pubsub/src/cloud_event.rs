@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::{content_type, json};
 
-pub use envelope::{Parts, envelope};
+pub use envelope::{Parts, envelope, event_of_write};
 
 pub mod field {
     pub const ID: &str = "id";
@@ -125,6 +125,12 @@ impl CloudEvent {
     fn set(&mut self, name: &str, text: &str) {
         let value = json::raw(json::quote(text));
         self.fields.insert(name.to_owned(), value);
+    }
+
+    /// Gives the event another component and topic.
+    pub fn address(&mut self, pubsub: &str, topic: &str) {
+        self.set(field::PUBSUB, pubsub);
+        self.set(field::TOPIC, topic);
     }
 
     /// A field that is there and not null.

@@ -14,7 +14,7 @@ use crate::{
     Error,
     brokers::Broker,
     core::LOG,
-    delivery::{Mode, Subscriber},
+    delivery::{Mode, Subscriber, Target},
     dispatch::Dispatcher,
 };
 
@@ -34,7 +34,9 @@ pub enum Phase {
 pub async fn open(subscriber: &Subscriber) -> Result<Deliveries, Error> {
     let subscription = &subscriber.subscription;
     let broker: &Broker = &subscriber.broker;
-    if !broker.beside.scopes.may_subscribe(&subscription.topic) {
+    // The topic of an outbox is the sidecar's own: only what may be published there is said by scopes.
+    let is_own = matches!(subscriber.target, Target::Outbox);
+    if !is_own && !broker.beside.scopes.may_subscribe(&subscription.topic) {
         return Err(Error::NotSubscribable {
             pubsub: subscription.pubsub.clone(),
             topic: subscription.topic.clone(),

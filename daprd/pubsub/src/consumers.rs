@@ -19,6 +19,7 @@ use crate::{
 pub enum Key {
     App { pubsub: String, topic: String },
     Stream(u64),
+    Outbox { pubsub: String, topic: String },
 }
 
 /// A subscription that should be open.
@@ -138,6 +139,12 @@ impl Consumers {
     /// Adds one that is open already.
     pub fn add(&mut self, open: Open) {
         self.open.push(open);
+    }
+
+    /// How far an open subscription is; nothing where there is none.
+    pub fn phase(&self, key: &Key) -> Option<watch::Receiver<Phase>> {
+        let one = self.open.iter().find(|one| one.key == *key)?;
+        Some(one.control.phase.clone())
     }
 
     /// Hastens what is ending already.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use app_channel::AppChannel;
 use arc_swap::ArcSwap;
+use blocks::state;
 use component::Catalog;
 use resiliency::Policies;
 use telemetry::{Meter, trace::Tracer};
 use values::{Clock, SystemClock};
 
-use crate::{brokers::Brokers, metrics::Metrics};
+use crate::{brokers::Brokers, metrics::Metrics, outbox::UnderWay};
 
 /// What the engine is made of.
 pub struct Options {
@@ -20,6 +21,8 @@ pub struct Options {
     pub meter: Meter,
     pub tracer: Tracer,
     pub app: AppChannel,
+    /// The stores that may have an outbox.
+    pub state: state::Stores,
 }
 
 /// What most programs leave as it is.
@@ -44,6 +47,8 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     pub brokers: Brokers,
     pub metrics: Metrics,
+    /// Transactions with an outbox that this sidecar carries out.
+    pub under_way: UnderWay,
 }
 
 /// Where deliveries are logged.

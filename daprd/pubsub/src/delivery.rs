@@ -35,6 +35,8 @@ pub struct Subscriber {
 pub enum Target {
     App,
     Stream(Arc<Session>),
+    /// The topic that the stores with an outbox publish to: see [`Subscriber::relay`].
+    Outbox,
 }
 
 /// What an open subscription is to do.
@@ -87,6 +89,9 @@ impl Subscriber {
 
     /// Delivers one message until its outcome is final, and settles it; without an outcome it goes back to the broker.
     pub async fn handle(&self, delivery: Delivery, redelivery: Redelivery) {
+        if matches!(self.target, Target::Outbox) {
+            return self.relay(delivery, redelivery).await;
+        }
         let Delivery {
             mut message,
             mut attempt,
@@ -138,15 +143,15 @@ impl Subscriber {
     }
 
     /// Whether the pause has passed; false where the subscription ends before that.
-    async fn pause(&self, pause: Duration) -> bool {
+    pub async fn pause(&self, pause: Duration) -> bool {
         if pause.is_zero() {
             return true;
         }
         let mut mode = self.mode.clone();
         let over = async {
             match &self.target {
-                Target::App => std::future::pending().await,
                 Target::Stream(session) => session.closed().await,
+                Target::App | Target::Outbox => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -281,7 +286,8 @@ impl Subscriber {
                 let request = request::single(event, self.pubsub(), topic, path)?;
                 session.deliver(request).await.and_then(outcome::of_status)
             }
-            Target::App if self.core.options.app.protocol().is_grpc() => {
+            // What an outbox publishes is relayed, and does not come here.
+            Target::App | Target::Outbox if self.core.options.app.protocol().is_grpc() => {
                 let request = request::single(event, self.pubsub(), topic, path)?;
                 let mut headers = request::grpc_headers(&message.metadata);
                 trace_headers(&mut headers, span.as_ref(), true);
@@ -296,7 +302,7 @@ impl Subscriber {
                     Err(error) => outcome::of_error(&error),
                 }
             }
-            Target::App => {
+            Target::App | Target::Outbox => {
                 let mut headers = request::headers(&message.metadata);
                 let content_type = HeaderValue::from_static("application/cloudevents+json");
                 headers.insert(header::CONTENT_TYPE, content_type);
@@ -398,12 +404,14 @@ impl Subscriber {
     }
 }
 
-/// Tells the broker what became of a message.
-pub async fn settle(ack: Ack, outcome: Outcome, topic: &str) {
-    if let Err(error) = ack.settle(outcome).await {
-        let error = component::error::chain(&error);
+/// Tells the broker what became of a message; whether it knows now.
+pub async fn settle(ack: Ack, outcome: Outcome, topic: &str) -> bool {
+    let settled = ack.settle(outcome).await;
+    if let Err(error) = &settled {
+        let error = component::error::chain(error);
         tracing::warn!(target: LOG, "a message of topic {topic} is not settled: {error}");
     }
+    settled.is_ok()
 }
 
 /// The trace of a delivery, as headers.

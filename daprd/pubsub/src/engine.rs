@@ -18,14 +18,15 @@ use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    BulkPublish, Error, Failed, Listed, Options, Publish, Settings, StreamRequest, Streaming,
-    brokers,
+    BulkPublish, Error, Failed, Listed, Options, Outbox, Publish, Settings, StreamRequest,
+    Streaming, brokers,
     consumer::{self, Phase},
     consumers::{Changes, Consumers, Control, Key, Open, Wanted},
     core::{Core, LOG},
     declarations::Declarations,
     delivery::{Mode, Subscriber, Target},
     metrics::Metrics,
+    outbox::{self, UnderWay},
     stream::Session,
     subscription::Subscription,
 };
@@ -67,6 +68,7 @@ impl Engine {
             options,
             clock: settings.clock,
             brokers,
+            under_way: UnderWay::default(),
         };
         let engine = Self(Arc::new(Inner {
             core: Arc::new(core),
@@ -103,6 +105,34 @@ impl Engine {
     /// As [`Engine::publish`], where nothing was tried; failures of the component are in the list.
     pub async fn bulk_publish(&self, publish: BulkPublish) -> Result<Vec<Failed>, Error> {
         self.0.core.bulk_publish(publish).await
+    }
+
+    /// Transactions whose writes are published.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(self.clone())
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.0.core
+    }
+
+    /// Waits until the internal topic of an outbox is subscribed to, or was tried: a broker that keeps nothing would lose
+    /// what is published before.
+    pub(crate) async fn relays(&self, pubsub: &str, topic: &str) {
+        let inner = &self.0;
+        let key = Key::Outbox {
+            pubsub: pubsub.to_owned(),
+            topic: topic.to_owned(),
+        };
+        let mut phase = inner.consumers.lock().phase(&key);
+        if phase.is_none() {
+            inner.reconcile(Mode::Drain);
+            phase = inner.consumers.lock().phase(&key);
+        }
+        if let Some(mut phase) = phase {
+            // One that has ended meanwhile is not waited for.
+            let _ = phase.wait_for(|phase| *phase != Phase::Opening).await;
+        }
     }
 
     /// Every subscription, open or not, as the metadata API lists them.
@@ -298,6 +328,7 @@ impl Inner {
             }
             self.warn_unserved(unserved);
         }
+        wanted.extend(self.relays());
         for (id, subscription, session) in declarations.streams(None) {
             if let Ok(broker) = self.core.brokers.find(&subscription.pubsub) {
                 wanted.push(Wanted {
@@ -309,6 +340,22 @@ impl Inner {
             }
         }
         wanted
+    }
+
+    /// The internal topics of outboxes, whatever the app's health is: what was committed is published. One whose component is
+    /// missing is spoken of by the transactions that need it.
+    fn relays(&self) -> impl Iterator<Item = Wanted> {
+        let topics = outbox::internal_topics(&self.core.options).into_iter();
+        topics.filter_map(|(pubsub, topic)| {
+            let broker = self.core.brokers.find(&pubsub).ok()?;
+            let subscription = Subscription::internal(pubsub.clone(), topic.clone());
+            Some(Wanted {
+                key: Key::Outbox { pubsub, topic },
+                broker,
+                subscription: Arc::new(subscription),
+                target: Target::Outbox,
+            })
+        })
     }
 
     /// Says of each subscription that has no component, once, that it has none.
@@ -405,11 +452,16 @@ impl Run {
 }
 
 impl Engine {
-    /// Opens and closes what is declared.
+    /// Opens and closes what is declared, by resources or by the metadata of stores.
     async fn keep(&self) {
+        let mut stores = self.0.core.options.state.changes();
         loop {
-            self.0.changed.notified().await;
             self.0.reconcile(Mode::Drain);
+            tokio::select! {
+                () = self.0.changed.notified() => {}
+                // The stores are held by the engine, so they do not go before it.
+                Ok(()) = stores.changed() => {}
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Publish and subscribe (contract 2.4, 2.9, 9.7): CloudEvents, scopes and policies around what the app publishes;
 //! subscriptions of resources, of the app itself and of streams, with routing, batches and dead letter topics around what it
-//! receives. Brokers are components; what is said to the app goes through its channel.
+//! receives; and the transactional outbox. Brokers are components; what is said to the app goes through its channel.
 
 mod batch;
 mod brokers;
@@ -16,6 +16,7 @@ mod dispatch;
 mod engine;
 mod error;
 mod metrics;
+pub mod outbox;
 mod outcome;
 mod publish;
 mod request;
@@ -28,6 +29,7 @@ use values::json;
 pub use core::{Options, Settings};
 pub use engine::{Engine, Run};
 pub use error::Error;
+pub use outbox::{Outbox, Transaction};
 pub use publish::{BulkEntry, BulkPublish, Failed, Publish};
 pub use stream::{StreamRequest, Streaming};
 pub use subscription::{Listed, SubscriptionKind};

@@ -104,6 +104,25 @@ impl Core {
         self.send(&broker, request).await
     }
 
+    /// Publishes an event that has its envelope already.
+    ///
+    /// # Errors
+    /// As [`Core::check`]; [`Error::Forbidden`], [`Error::Component`].
+    pub async fn publish_event(
+        &self,
+        pubsub: &str,
+        topic: &str,
+        event: Bytes,
+    ) -> Result<(), Error> {
+        let broker = self.target(pubsub, topic)?;
+        let request = PublishRequest {
+            topic: topic.to_owned(),
+            data: event,
+            ..PublishRequest::default()
+        };
+        self.send(&broker, request).await
+    }
+
     /// Publishes several events; what failed is listed.
     ///
     /// # Errors

@@ -145,6 +145,20 @@ impl Subscription {
         }
     }
 
+    /// An internal topic of an outbox, which the metadata of a store declares. Nobody is shown it.
+    pub fn internal(pubsub: String, topic: String) -> Self {
+        Self {
+            pubsub,
+            topic,
+            metadata: BTreeMap::new(),
+            rules: Vec::new(),
+            dead_letter_topic: None,
+            bulk: None,
+            kind: SubscriptionKind::Declarative,
+            raw: Ok(false),
+        }
+    }
+
     /// The path an event takes; `event` makes its value, and is asked only where a rule reads it.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod lock;
 mod metadata_health;
 mod metrics;
 mod mtls;
+mod outbox;
 mod pubsub;
 mod redis;
 mod reload;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::pubsub::{Transaction, outbox};
 use blocks::state::Error;
 use component::{
     ErrorKind,
@@ -295,14 +296,31 @@ impl Api {
                 }
             });
         }
-        self.options
-            .state
-            .transact(&store, steps, request.metadata)
+        let transaction = Transaction {
+            store,
+            operations: steps,
+            metadata: request.metadata,
+            json_values: call.transport == Transport::Http,
+            trace: call.trace.clone(),
+        };
+        let outbox = self.options.pubsub.outbox();
+        outbox
+            .transact(transaction)
             .await
-            .map_err(|error| {
-                self.state_error(call, error, &reason::TRANSACTION, |cause| {
-                    format!("error while executing state transaction: {cause}")
-                })
+            .map_err(|error| match error {
+                outbox::Error::State(error) => {
+                    self.state_error(call, error, &reason::TRANSACTION, |cause| {
+                        format!("error while executing state transaction: {cause}")
+                    })
+                }
+                outbox::Error::Publish(error) => {
+                    let message = format!("error while publishing outbox message: {error}");
+                    let details = [
+                        ("appID", self.options.app_id.clone()),
+                        ("error", error.to_string()),
+                    ];
+                    ApiError::new(&crate::reason::pubsub::OUTBOX, message).metadata(details)
+                }
             })
     }
 

@@ -37,6 +37,20 @@ impl Stores {
         raw
     }
 
+    /// What a store's metadata says to an engine.
+    ///
+    /// # Errors
+    /// Where there is no store of that name.
+    pub fn said<T>(&self, store: &str, read: impl FnOnce(&Metadata) -> T) -> Result<T, Error> {
+        let found = self.find(store)?;
+        Ok(read(&found.beside.metadata))
+    }
+
+    /// Moves on with every store that is put in place or taken out.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.registry.changes()
+    }
+
     /// The names of the stores whose metadata is as wanted, in order: the one for actors, those with an outbox.
     pub fn names(&self, wanted: impl Fn(&Metadata) -> bool) -> Vec<String> {
         let names = self.0.registry.names().into_iter();

@@ -49,6 +49,32 @@ pub fn envelope(
     Ok(envelope.write(data.len()))
 }
 
+/// The JSON of the event `id` for a write to a state store. What the metadata of the write names becomes a field of that
+/// name, except the id and the data. Q-outbox-fields
+pub fn event_of_write(
+    parts: Parts<'_>,
+    id: &str,
+    data: &[u8],
+    metadata: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> String {
+    let text = if content_type::needs_base64(parts.content_type) {
+        Cow::Borrowed("")
+    } else {
+        String::from_utf8_lossy(data)
+    };
+    let no_overrides = BTreeMap::new();
+    let mut event = Envelope::wrap(parts, data, &text, &no_overrides, now);
+    event.set(field::ID, id);
+    for (name, value) in metadata {
+        if name != field::ID && name != field::DATA {
+            let value = Value::Text(Cow::Borrowed(value));
+            event.fields.insert(Cow::Borrowed(name), value);
+        }
+    }
+    event.write(data.len())
+}
+
 /// A field's value before it is written.
 enum Value<'a> {
     Text(Cow<'a, str>),

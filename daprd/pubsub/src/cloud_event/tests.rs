@@ -56,6 +56,10 @@ fn data_follows_the_content_type() {
             "data",
             json!({"a": 2, "b": 1}),
         ),
+        // Empty as they are, they are data: see findings/cloudevents-js-empty-data.sh.
+        ("application/json", b"0", "data", json!(0)),
+        ("application/json", b"false", "data", json!(false)),
+        ("application/json", b"\"\"", "data", json!("")),
         ("application/json", b"{bad", "data", json!("{bad")),
         ("application/json", b"", "data", json!("")),
         ("application/json; charset=utf-8", b"7", "data", json!(7)),

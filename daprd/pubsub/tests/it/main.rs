@@ -6,6 +6,7 @@ mod bus;
 mod delivery;
 mod independence;
 mod log;
+mod outbox;
 mod publish;
 mod reload;
 mod stream;
@@ -14,7 +15,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use app_channel::{AppChannel, Protocol};
 use arc_swap::ArcSwap;
-use blocks::{Declared, Intake, Owner};
+use blocks::{Declared, Intake, Owner, state};
 use component::{Catalog, Instance, Lent, Metadata, Spawn};
 use pubsub::{Engine, Options};
 use resiliency::Policies;
@@ -29,6 +30,7 @@ use bus::Bus;
 /// An engine with its app and its scripted broker `bus`.
 struct World {
     engine: Engine,
+    state: state::Stores,
     app: App,
     bus: Bus,
     shutdown: CancellationToken,
@@ -69,14 +71,23 @@ impl World {
         });
         tasks.spawn(probe.run(CancellationToken::new(), shutdown.clone()));
         let policies = Policies::compile(resiliency, meter.clone()).unwrap();
+        let (catalog, policies) = (Arc::new(catalog), Arc::new(ArcSwap::new(policies)));
+        let registry = blocks::registry::Options {
+            catalog: Arc::clone(&catalog),
+            namespace: "ns".into(),
+            policies: Arc::clone(&policies),
+            meter: meter.clone(),
+        };
+        let state = state::Stores::new(registry, "app".into());
         let (engine, run) = Engine::new(Options {
-            catalog: Arc::new(catalog),
+            catalog,
             app_id: "app".into(),
             namespace: "ns".into(),
-            policies: Arc::new(ArcSwap::new(policies)),
+            policies,
             meter,
             tracer: Tracer::disabled(),
             app: channel.clone(),
+            state: state.clone(),
         });
         tasks.spawn(run.run(shutdown.clone()));
         engine
@@ -87,6 +98,7 @@ impl World {
         engine.start().await;
         Self {
             engine,
+            state,
             app,
             bus,
             shutdown,

@@ -150,14 +150,25 @@ impl<'s> Runtime<'s> {
             registry,
             app: app.clone(),
         });
-        let intakes: Vec<Arc<dyn Intake>> =
-            vec![Arc::new(pubsub.clone()), Arc::new(configuration.clone())];
+        let bindings = ::bindings::Engine::new(::bindings::Options {
+            registry: ground.registry(&settings.namespace),
+            app: app.clone(),
+            state: state.clone(),
+            tracer: ground.tracer.clone(),
+            options_timeout: settings.app.binding_options_timeout,
+        });
+        let intakes: Vec<Arc<dyn Intake>> = vec![
+            Arc::new(pubsub.clone()),
+            Arc::new(configuration.clone()),
+            Arc::new(bindings.clone()),
+        ];
         let owners: Vec<Arc<dyn Owner>> = vec![
             Arc::new(secrets.clone()),
             Arc::new(state.clone()),
             Arc::new(lock.clone()),
             Arc::new(configuration.clone()),
             Arc::new(pubsub.clone()),
+            Arc::new(bindings.clone()),
             Arc::clone(&middleware) as Arc<dyn Owner>,
         ];
         let loader = Arc::new(self.loader(&ground, owners, &secrets));
@@ -182,6 +193,7 @@ impl<'s> Runtime<'s> {
             lock,
             configuration,
             pubsub: pubsub.clone(),
+            bindings,
             invoker: invoker.clone(),
             inventory,
             health: Arc::new(self.readiness.clone()),

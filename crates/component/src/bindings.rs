@@ -54,7 +54,7 @@ pub trait InputBinding: Component {
 
 /// How an input binding settles an event.
 #[async_trait]
-pub trait Settle: Send {
+pub trait Settle: Send + Sync {
     /// Tells the source what the app said: its answer, or that it failed and the event is to come again.
     ///
     /// # Errors

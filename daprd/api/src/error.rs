@@ -6,9 +6,10 @@ use std::{
 };
 
 use component::{Body, body, error::Presented};
-use http::{Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use proto::ERROR_DOMAIN as DOMAIN;
 use serde_json::{Value, json};
+use tonic::metadata::MetadataMap;
 use tonic_types::{
     BadRequest, ErrorDetail, ErrorDetails, ErrorInfo, Help, ResourceInfo, StatusExt,
 };
@@ -32,6 +33,7 @@ struct Inner {
     metadata: Option<BTreeMap<String, String>>,
     passed: Option<tonic::Status>,
     presented: Option<Box<Presented>>,
+    headers: HeaderMap,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +54,7 @@ impl ApiError {
             metadata: None,
             passed: None,
             presented: None,
+            headers: HeaderMap::new(),
         }))
     }
 
@@ -94,6 +97,12 @@ impl ApiError {
     /// Names the field of the request that is wrong; an empty name is left out.
     pub fn field(mut self, field: &str) -> Self {
         self.0.field = Some((field.to_owned(), self.0.message.clone()));
+        self
+    }
+
+    /// Headers of the HTTP response, or metadata of the gRPC call.
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.0.headers = headers;
         self
     }
 
@@ -146,6 +155,7 @@ impl ApiError {
         }
         let mut response = Response::new(body::full(value.to_string()));
         *response.status_mut() = status;
+        *response.headers_mut() = self.0.headers.clone();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -281,7 +291,13 @@ impl ApiError {
         let metadata = error.metadata.unwrap_or_default();
         let metadata: HashMap<_, _> = metadata.into_iter().collect();
         details.push(ErrorInfo::new(reason, DOMAIN, metadata).into());
-        tonic::Status::with_error_details_vec(error.reason.grpc, error.message, details)
+        let metadata = MetadataMap::from_headers(error.headers);
+        tonic::Status::with_error_details_vec_and_metadata(
+            error.reason.grpc,
+            error.message,
+            details,
+            metadata,
+        )
     }
 }
 

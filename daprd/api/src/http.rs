@@ -1,6 +1,7 @@
 //! The HTTP front end: routes, decoding, encoding. It decides nothing.
 
 pub mod actors;
+pub mod bindings;
 pub mod configuration;
 pub mod health;
 pub mod invoke;

@@ -2,6 +2,7 @@
 //! `Api` whose methods they are. The rows of a block stand beside its operations.
 
 pub mod actors;
+pub mod bindings;
 pub mod configuration;
 pub mod health;
 pub mod invoke;
@@ -28,6 +29,7 @@ pub struct Options {
     pub lock: blocks::lock::Stores,
     pub configuration: ::configuration::Engine,
     pub pubsub: ::pubsub::Engine,
+    pub bindings: ::bindings::Engine,
     pub invoker: ::invoke::Invoker,
     pub inventory: Arc<dyn metadata::Inventory>,
     pub health: Arc<dyn health::Readiness>,
@@ -173,6 +175,7 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
         pubsub::ROWS,
         subscribe::ROWS,
         secrets::ROWS,
+        bindings::ROWS,
         configuration::ROWS,
         lock::ROWS,
         invoke::ROWS,
@@ -194,7 +197,6 @@ pub fn streams() -> impl Iterator<Item = &'static str> {
 
 /// RPCs of the `Dapr` service whose block is not built yet: they answer Unimplemented.
 pub static PLANNED: &[&str] = &[
-    "InvokeBinding",
     "RegisterActorTimer",
     "RegisterActorReminder",
     "UnregisterActorReminder",

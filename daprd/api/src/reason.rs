@@ -1,6 +1,7 @@
 //! Error reasons: one row per way an operation can fail. The rows of a block stand in its file; they are joined here.
 
 pub mod actors;
+pub mod bindings;
 pub mod configuration;
 pub mod general;
 pub mod health;
@@ -82,6 +83,7 @@ impl Reason {
 pub fn all() -> impl Iterator<Item = &'static Reason> {
     [
         actors::ALL,
+        bindings::ALL,
         configuration::ALL,
         general::ALL,
         health::ALL,

@@ -5,9 +5,10 @@ use component::{Body, body};
 use proto::{
     common::v1::{InvokeRequest, InvokeResponse},
     runtime::v1::{
-        HealthCheckResponse, ListTopicSubscriptionsResponse, TopicEventBulkRequest,
-        TopicEventBulkResponse, TopicEventRequest, TopicEventResponse,
-        app_callback_alpha_client::AppCallbackAlphaClient, app_callback_client::AppCallbackClient,
+        BindingEventRequest, BindingEventResponse, HealthCheckResponse, ListInputBindingsResponse,
+        ListTopicSubscriptionsResponse, TopicEventBulkRequest, TopicEventBulkResponse,
+        TopicEventRequest, TopicEventResponse, app_callback_alpha_client::AppCallbackAlphaClient,
+        app_callback_client::AppCallbackClient,
         app_callback_health_check_client::AppCallbackHealthCheckClient,
     },
 };
@@ -104,6 +105,23 @@ impl AppChannel {
         let none = HeaderMap::new();
         call!(self, AppCallbackClient, list_topic_subscriptions, (), none)
             .map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn list_input_bindings(&self) -> Result<ListInputBindingsResponse, Status> {
+        let none = HeaderMap::new();
+        call!(self, AppCallbackClient, list_input_bindings, (), none)
+            .map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn on_binding_event(
+        &self,
+        request: BindingEventRequest,
+        metadata: HeaderMap,
+    ) -> Result<BindingEventResponse, Error> {
+        self.check()?;
+        call!(self, AppCallbackClient, on_binding_event, request, metadata)
+            .map(tonic::Response::into_inner)
+            .map_err(failed)
     }
 
     /// Asks a gRPC app for its health, also while it has as many calls as it may have.

@@ -1,6 +1,7 @@
-//! Everything said to the app, over HTTP or gRPC: invocation, topic events, its subscriptions, its health. Only this crate
+//! Everything said to the app, over HTTP or gRPC: invocation, topic events, its subscriptions, bindings, its health. Only this crate
 //! knows the app's side of the contract (2.4, 9.5).
 
+mod bindings;
 mod client;
 mod grpc;
 mod health;
@@ -15,6 +16,7 @@ use component::HttpMiddleware;
 use telemetry::{GrpcMetrics, HttpMetrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub use bindings::headers as event_headers;
 pub use health::{HealthOptions, Probe};
 pub use subscriptions::{BulkSubscribe, ProgrammaticSubscription, Rule};
 

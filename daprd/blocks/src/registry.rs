@@ -126,6 +126,11 @@ impl<T: ?Sized + Component, B: Send + Sync + 'static> Registry<T, B> {
         })
     }
 
+    /// Where its types are.
+    pub fn catalog(&self) -> &Catalog {
+        &self.options.catalog
+    }
+
     pub fn is_empty(&self) -> bool {
         self.by_name.load().is_empty()
     }

@@ -245,3 +245,6 @@ impl Owner for Engine {
         self.0.registry.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

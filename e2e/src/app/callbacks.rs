@@ -1,5 +1,6 @@
 //! The gRPC side of a test app: callbacks that record, and a two-way stream that proxying can be tried on.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
@@ -19,12 +20,14 @@ use crate::wait;
 struct Seen {
     events: Vec<runtime::TopicEventRequest>,
     invocations: Vec<(MetadataMap, common::InvokeRequest)>,
+    binding_events: Vec<runtime::BindingEventRequest>,
 }
 
 /// What the gRPC app declares, and what it was told. Clones share the record.
 #[derive(Clone, Default)]
 pub struct Callbacks {
     subscriptions: Vec<runtime::TopicSubscription>,
+    bindings: BTreeMap<String, runtime::BindingEventResponse>,
     statuses: Arc<Mutex<Vec<TopicEventResponseStatus>>>,
     seen: Arc<Mutex<Seen>>,
 }
@@ -39,6 +42,27 @@ impl Callbacks {
             ..Default::default()
         });
         self
+    }
+
+    /// Takes the events of an input binding, and answers this.
+    #[must_use]
+    pub fn binding(mut self, name: &str, answer: runtime::BindingEventResponse) -> Self {
+        self.bindings.insert(name.to_owned(), answer);
+        self
+    }
+
+    /// Waits until `count` events of input bindings arrived.
+    pub async fn binding_events(&self, count: usize) -> Vec<runtime::BindingEventRequest> {
+        wait::until(
+            &format!("{count} binding events"),
+            wait::DEADLINE,
+            || async {
+                let seen = self.seen.lock().expect("nobody panics with it");
+                let events = seen.binding_events.clone();
+                (events.len() >= count).then_some(events)
+            },
+        )
+        .await
     }
 
     /// Answers the next events with these statuses, in this order, and then with SUCCESS.
@@ -141,14 +165,21 @@ impl AppCallback for Callbacks {
         &self,
         _: Request<()>,
     ) -> Result<Response<runtime::ListInputBindingsResponse>, Status> {
-        Ok(Response::new(runtime::ListInputBindingsResponse::default()))
+        Ok(Response::new(runtime::ListInputBindingsResponse {
+            bindings: self.bindings.keys().cloned().collect(),
+        }))
     }
 
     async fn on_binding_event(
         &self,
-        _: Request<runtime::BindingEventRequest>,
+        request: Request<runtime::BindingEventRequest>,
     ) -> Result<Response<runtime::BindingEventResponse>, Status> {
-        Err(Status::unimplemented("no bindings"))
+        let event = request.into_inner();
+        let answer = self.bindings.get(&event.name).cloned();
+        let answer = answer.ok_or_else(|| Status::not_found("no such binding"))?;
+        let mut seen = self.seen.lock().expect("nobody panics with it");
+        seen.binding_events.push(event);
+        Ok(Response::new(answer))
     }
 
     async fn on_bulk_topic_event(

@@ -3,6 +3,7 @@
 
 mod app_start;
 mod bad_input;
+mod bindings;
 mod configuration;
 mod early;
 mod invoke;

@@ -3,7 +3,13 @@
 use std::{future::Future, marker::PhantomData};
 
 use component::Body;
-use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use http::{HeaderName, header};
+use http_body_util::StreamBody;
 use telemetry::ErrorCodes;
 use tonic::{
     Status,
@@ -14,6 +20,9 @@ use tonic_prost::ProstCodec;
 
 use super::Response;
 use crate::{ApiError, CallContext, Transport, reply::IntoReply};
+
+/// What metadata of components begin with.
+const METADATA_PREFIX: &str = "metadata.";
 
 /// Messages of the caller.
 pub type Incoming<Q> = BoxStream<'static, Result<Q, ApiError>>;
@@ -60,8 +69,29 @@ where
     Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
 {
     let mut grpc = serving.grpc::<Q, A::Message>();
-    grpc.unary(Operation::new(serving, operation), request)
-        .await
+    let answer = grpc.unary(Operation::new(serving, operation), request);
+    metadata_first(answer.await)
+}
+
+/// The metadata of a component's failure go ahead of the status, as those of its success do: clients look for both in the
+/// same place. A status alone would have them behind it.
+fn metadata_first(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let is_metadata = |name: &HeaderName| name.as_str().starts_with(METADATA_PREFIX);
+    if !headers.contains_key(Status::GRPC_STATUS) || !headers.keys().any(is_metadata) {
+        return response;
+    }
+    let mut trailers = std::mem::take(headers);
+    for name in trailers.keys().cloned().collect::<Vec<_>>() {
+        if is_metadata(&name) || name == header::CONTENT_TYPE {
+            let values = trailers.get_all(&name).iter().cloned();
+            headers.extend(values.map(|value| (name.clone(), value)));
+            trailers.remove(&name);
+        }
+    }
+    let frame = http_body::Frame::trailers(trailers);
+    let body = StreamBody::new(stream::iter([Ok::<_, Status>(frame)]));
+    response.map(|_| tonic::body::Body::new(body))
 }
 
 /// One request, a stream of replies.

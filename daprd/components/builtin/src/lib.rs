@@ -1,6 +1,7 @@
-//! The components that need no server: in-memory state and pub/sub, local secrets, name resolution without a registry, and
-//! plain HTTP middleware. They are the defaults of a laptop and the fakes of the tests.
+//! The components that need no server: in-memory state and pub/sub, local secrets, bindings to the clock, to files and to HTTP,
+//! name resolution without a registry, and plain HTTP middleware. They are the defaults of a laptop and the fakes of the tests.
 
+pub mod bindings;
 pub mod files;
 pub mod middleware;
 pub mod names;
@@ -11,8 +12,8 @@ pub mod state;
 use std::sync::Arc;
 
 use component::{
-    Catalog, Fields, HttpMiddleware, NameResolver, PubSub, Registration, SecretStore, StateStore,
-    catalog::Taken,
+    Catalog, Fields, HttpMiddleware, InputBinding, NameResolver, OutputBinding, PubSub,
+    Registration, SecretStore, StateStore, catalog::Taken,
 };
 
 /// Adds all of them.
@@ -29,6 +30,7 @@ pub fn register(catalog: &mut Catalog) -> Result<(), Taken> {
         .add(of("in-memory", Fields::default()), |open| async {
             Ok(Arc::new(pubsub::InMemory::open(open)) as Arc<dyn PubSub>)
         })?;
+    bindings(catalog)?;
     secret_stores(catalog)?;
     name_resolvers(catalog)?;
     middleware(catalog)
@@ -36,6 +38,26 @@ pub fn register(catalog: &mut Catalog) -> Result<(), Taken> {
 
 fn of(name: &str, fields: Fields) -> Registration {
     Registration::new("builtin", name, fields)
+}
+
+fn bindings(catalog: &mut Catalog) -> Result<(), Taken> {
+    catalog.input_bindings.add(
+        of("cron", bindings::cron::Settings::fields()),
+        |open| async move { Ok(Arc::new(bindings::cron::Cron::open(open)?) as Arc<dyn InputBinding>) },
+    )?;
+    catalog.output_bindings.add(
+        of("http", bindings::http::Settings::fields()),
+        |open| async move {
+            Ok(Arc::new(bindings::http::Http::open(open).await?) as Arc<dyn OutputBinding>)
+        },
+    )?;
+    catalog.output_bindings.add(
+        of("localstorage", bindings::files::Settings::fields()),
+        |open| async move {
+            let files = bindings::files::Files::open(&open.metadata).await?;
+            Ok(Arc::new(files) as Arc<dyn OutputBinding>)
+        },
+    )
 }
 
 fn secret_stores(catalog: &mut Catalog) -> Result<(), Taken> {

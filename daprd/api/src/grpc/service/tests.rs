@@ -195,3 +195,23 @@ async fn streams_go_both_ways() {
     let replies: Vec<Tell> = replies.into_iter().map(Result::unwrap).collect();
     assert_eq!(replies, [tell("a"), tell("b")]);
 }
+
+#[tokio::test]
+async fn metadata_of_a_component_that_failed_stand_ahead_of_the_status() {
+    let mut status = Status::internal("no");
+    let metadata = status.metadata_mut();
+    metadata.insert("metadata.statuscode", "404".parse().unwrap());
+    metadata.insert("other", "1".parse().unwrap());
+    let response = metadata_first(status.into_http());
+    assert_eq!(response.headers()["metadata.statuscode"], "404");
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+    assert!(!response.headers().contains_key("other"));
+    let body = http_body_util::BodyExt::collect(response.into_body()).await;
+    let body = body.unwrap();
+    let trailers = body.trailers().unwrap();
+    assert_eq!(trailers["grpc-status"], "13");
+    assert_eq!(trailers["other"], "1");
+
+    let plain = metadata_first(Status::internal("no").into_http());
+    assert_eq!(plain.headers()["grpc-status"], "13");
+}

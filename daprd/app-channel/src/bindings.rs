@@ -1,0 +1,80 @@
+//! Input bindings: which of them the app takes, and their events.
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use bytes::Bytes;
+use proto::runtime::v1::{BindingEventRequest, BindingEventResponse};
+use tonic::Code;
+
+use crate::{AppChannel, Error};
+
+impl AppChannel {
+    /// Whether an HTTP app takes the events of a binding at this path: it answers OPTIONS there, or says that it has no such
+    /// method (contract 2.4).
+    ///
+    /// # Errors
+    /// As [`AppChannel::exchange`].
+    pub async fn takes_binding(&self, path: &str) -> Result<bool, Error> {
+        let content_type = HeaderValue::from_static("application/json");
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
+        let answer = self.exchange(Method::OPTIONS, path, headers, Bytes::new());
+        let status = answer.await?.status();
+        Ok(status.is_success() || status == ::http::StatusCode::METHOD_NOT_ALLOWED)
+    }
+
+    /// The bindings whose events a gRPC app takes; none where it does not know the question.
+    ///
+    /// # Errors
+    /// Where the app cannot be reached.
+    pub async fn input_bindings(&self) -> Result<Vec<String>, Error> {
+        match self.list_input_bindings().await {
+            Ok(answer) => Ok(answer.bindings),
+            Err(status) if status.code() == Code::Unimplemented => Ok(Vec::new()),
+            Err(status) => Err(Error::Status(Box::new(status))),
+        }
+    }
+
+    /// Delivers an event to an HTTP app.
+    ///
+    /// # Errors
+    /// As [`AppChannel::exchange`].
+    pub async fn binding_event_http(
+        &self,
+        path: &str,
+        data: Bytes,
+        headers: HeaderMap,
+    ) -> Result<Response<Bytes>, Error> {
+        self.exchange(Method::POST, path, headers, data).await
+    }
+
+    /// Delivers an event to a gRPC app.
+    ///
+    /// # Errors
+    /// As [`AppChannel::on_invoke`].
+    pub async fn binding_event_grpc(
+        &self,
+        request: BindingEventRequest,
+        metadata: HeaderMap,
+    ) -> Result<BindingEventResponse, Error> {
+        self.on_binding_event(request, metadata).await
+    }
+}
+
+/// Metadata of an event as headers. What describes the event's own transport must not reach the app.
+pub fn headers<'m>(metadata: impl IntoIterator<Item = (&'m String, &'m String)>) -> HeaderMap {
+    const OWN: [HeaderName; 9] = [
+        header::CONTENT_TYPE,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::HOST,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+    ];
+    let pairs = metadata.into_iter().filter_map(|(name, value)| {
+        let name = HeaderName::try_from(name).ok()?;
+        Some((name, HeaderValue::try_from(value).ok()?))
+    });
+    pairs.filter(|(name, _)| !OWN.contains(name)).collect()
+}

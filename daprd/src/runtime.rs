@@ -2,6 +2,7 @@
 //! servers, then the app; and all of it in reverse.
 
 mod app;
+mod blocks;
 mod ground;
 mod load;
 mod parts;
@@ -10,12 +11,11 @@ mod stop;
 
 use std::{convert::Infallible, sync::Arc};
 
-use ::pubsub::Engine;
+use ::blocks::{Intake, Owner};
 use anyhow::Result;
 use api::Api;
 use app_channel::AppChannel;
 use arc_swap::ArcSwapOption;
-use blocks::{Intake, Owner, lock, secrets, state};
 use component::NameResolver;
 use daemon::Daemon;
 use settings::Resolved;
@@ -30,6 +30,7 @@ use crate::{
     reload::Restart,
     servers::Servers,
 };
+use blocks::Blocks;
 use stop::Ending;
 
 /// How a life of the sidecar ended.
@@ -117,60 +118,25 @@ impl<'s> Runtime<'s> {
     async fn start(&self) -> Result<Running> {
         let mut ground = self.ground().await?;
         let settings = self.settings;
-        let registry = ground.registry(&settings.namespace);
-        let scopes = ground.compiled.secret_scopes.clone();
-        let secrets = secrets::Stores::new(registry.clone(), scopes);
-        let state = state::Stores::new(registry.clone(), settings.app.id.clone());
-        let lock = lock::Stores::new(registry.clone(), settings.app.id.clone());
         let spec = &ground.configuration.spec;
         let middleware = Arc::new(Middleware::new(
-            registry.clone(),
+            ground.registry(&settings.namespace),
             spec.http_pipeline.clone().unwrap_or_default(),
             spec.app_http_pipeline.clone().unwrap_or_default(),
         ));
         let (app, probe) = self.app_channel(&ground, &middleware)?;
-        let (pubsub, pubsub_run) = Engine::with_settings(
-            ::pubsub::Options {
-                catalog: Arc::clone(&ground.catalog),
-                app_id: settings.app.id.clone(),
-                namespace: settings.namespace.clone(),
-                policies: Arc::clone(&ground.policies),
-                meter: ground.meter.clone(),
-                tracer: ground.tracer.clone(),
-                app: app.clone(),
-                state: state.clone(),
-            },
-            ::pubsub::Settings {
-                programmatic: settings.app.ask_subscriptions,
-                ..::pubsub::Settings::default()
-            },
-        );
-        self.spawn("pubsub", pubsub_run.run(self.ending.intake_end()));
-        let configuration = ::configuration::Engine::new(::configuration::Options {
-            registry,
-            app: app.clone(),
-        });
-        let bindings = ::bindings::Engine::new(::bindings::Options {
-            registry: ground.registry(&settings.namespace),
-            app: app.clone(),
-            state: state.clone(),
-            tracer: ground.tracer.clone(),
-            options_timeout: settings.app.binding_options_timeout,
-        });
-        let intakes: Vec<Arc<dyn Intake>> = vec![
-            Arc::new(pubsub.clone()),
-            Arc::new(configuration.clone()),
-            Arc::new(bindings.clone()),
-        ];
-        let owners: Vec<Arc<dyn Owner>> = vec![
-            Arc::new(secrets.clone()),
-            Arc::new(state.clone()),
-            Arc::new(lock.clone()),
-            Arc::new(configuration.clone()),
-            Arc::new(pubsub.clone()),
-            Arc::new(bindings.clone()),
-            Arc::clone(&middleware) as Arc<dyn Owner>,
-        ];
+        let blocks = self.blocks(&ground, &app);
+        let intakes = blocks.intakes();
+        let mut owners = blocks.owners();
+        owners.push(Arc::clone(&middleware) as Arc<dyn Owner>);
+        let Blocks {
+            secrets,
+            state,
+            lock,
+            configuration,
+            pubsub,
+            bindings,
+        } = blocks;
         let loader = Arc::new(self.loader(&ground, owners, &secrets));
         let resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>> = Arc::default();
         let invoker = self.invoker(&ground, &app, Arc::clone(&resolver))?;

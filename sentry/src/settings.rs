@@ -183,7 +183,7 @@ mod tests {
     fn settings(args: &[&str]) -> anyhow::Result<Settings> {
         let args = ["sentry"].iter().chain(args).map(Into::into).collect();
         let args = daemon::normalise(args, Flags::command().as_ref());
-        let flags = Flags::parse(args).expect("the flags are there");
+        let flags = Flags::parse(args).map_err(|stop| anyhow::anyhow!("{stop:?}"))?;
         Settings::new(&flags, |name| {
             (name == "NAMESPACE").then(|| "dapr-system".to_owned())
         })

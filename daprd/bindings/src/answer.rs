@@ -200,11 +200,11 @@ mod tests {
             store_name: "s".to_owned(),
             states: vec![StateItem {
                 key: "k".to_owned(),
-                value: Bytes::from_static(b"v").into(),
+                value: Bytes::from_static(b"v"),
                 ..StateItem::default()
             }],
             to: vec!["x".to_owned()],
-            data: Bytes::from_static(b"{ \"a\": 1 }").into(),
+            data: Bytes::from_static(b"{ \"a\": 1 }"),
             ..BindingEventResponse::default()
         });
         assert_eq!(

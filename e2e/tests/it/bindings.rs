@@ -62,7 +62,7 @@ async fn an_endpoint_is_called_and_its_answer_comes_with_headers() {
     let mut grpc = daprd.grpc();
     let request = |operation: &str, path: &str| InvokeBindingRequest {
         name: "endpoint".to_owned(),
-        data: Bytes::from_static(b"data").into(),
+        data: Bytes::from_static(b"data"),
         metadata: [("path".to_owned(), path.to_owned())].into(),
         operation: operation.to_owned(),
     };
@@ -269,7 +269,7 @@ async fn a_clock_calls_a_grpc_app() {
         "clock",
         BindingEventResponse {
             to: vec!["endpoint".to_owned()],
-            data: Bytes::from_static(b"{\"a\": 1}").into(),
+            data: Bytes::from_static(b"{\"a\": 1}"),
             ..BindingEventResponse::default()
         },
     );

@@ -1,0 +1,87 @@
+//! The building blocks and engines that components belong to, and what they are to the rest: owners of components, and intakes
+//! of events. A new one is a field here, and stands in both lists that it belongs to.
+
+use std::sync::Arc;
+
+use ::blocks::{Intake, Owner, lock, secrets, state};
+use app_channel::AppChannel;
+
+use super::{Runtime, ground::Ground};
+
+/// Every block of a life.
+pub struct Blocks {
+    pub secrets: secrets::Stores,
+    pub state: state::Stores,
+    pub lock: lock::Stores,
+    pub configuration: configuration::Engine,
+    pub pubsub: pubsub::Engine,
+    pub bindings: bindings::Engine,
+}
+
+impl Blocks {
+    /// Those that take events in for the app.
+    pub fn intakes(&self) -> Vec<Arc<dyn Intake>> {
+        vec![
+            Arc::new(self.pubsub.clone()),
+            Arc::new(self.configuration.clone()),
+            Arc::new(self.bindings.clone()),
+        ]
+    }
+
+    /// Those that own components, in the order of their metadata; they are closed in the reverse one.
+    pub fn owners(&self) -> Vec<Arc<dyn Owner>> {
+        vec![
+            Arc::new(self.secrets.clone()),
+            Arc::new(self.state.clone()),
+            Arc::new(self.lock.clone()),
+            Arc::new(self.configuration.clone()),
+            Arc::new(self.pubsub.clone()),
+            Arc::new(self.bindings.clone()),
+        ]
+    }
+}
+
+impl Runtime<'_> {
+    /// Makes the blocks; nothing is loaded yet.
+    pub(super) fn blocks(&self, ground: &Ground, app: &AppChannel) -> Blocks {
+        let settings = self.settings;
+        let registry = ground.registry(&settings.namespace);
+        let app_id = &settings.app.id;
+        let scopes = ground.compiled.secret_scopes.clone();
+        let state = state::Stores::new(registry.clone(), app_id.clone());
+        let (pubsub, run) = pubsub::Engine::with_settings(
+            pubsub::Options {
+                catalog: Arc::clone(&ground.catalog),
+                app_id: app_id.clone(),
+                namespace: settings.namespace.clone(),
+                policies: Arc::clone(&ground.policies),
+                meter: ground.meter.clone(),
+                tracer: ground.tracer.clone(),
+                app: app.clone(),
+                state: state.clone(),
+            },
+            pubsub::Settings {
+                programmatic: settings.app.ask_subscriptions,
+                ..pubsub::Settings::default()
+            },
+        );
+        self.spawn("pubsub", run.run(self.ending.intake_end()));
+        Blocks {
+            secrets: secrets::Stores::new(registry.clone(), scopes),
+            lock: lock::Stores::new(registry.clone(), app_id.clone()),
+            configuration: configuration::Engine::new(configuration::Options {
+                registry: registry.clone(),
+                app: app.clone(),
+            }),
+            bindings: bindings::Engine::new(bindings::Options {
+                registry,
+                app: app.clone(),
+                state: state.clone(),
+                tracer: ground.tracer.clone(),
+                options_timeout: settings.app.binding_options_timeout,
+            }),
+            state,
+            pubsub,
+        }
+    }
+}

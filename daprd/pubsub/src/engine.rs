@@ -118,7 +118,7 @@ impl Engine {
 
     /// Waits until the internal topic of an outbox is subscribed to, or was tried: a broker that keeps nothing would lose
     /// what is published before.
-    pub(crate) async fn relays(&self, pubsub: &str, topic: &str) {
+    pub(crate) async fn relay_begun(&self, pubsub: &str, topic: &str) {
         let inner = &self.0;
         let key = Key::Outbox {
             pubsub: pubsub.to_owned(),

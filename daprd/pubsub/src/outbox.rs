@@ -77,10 +77,10 @@ impl Outbox {
         let count = event::committed(&operations);
         let operations = options.state.kept(&store, operations, count).await?;
         let (mut operations, projections) = event::split(operations);
-        // What the sidecar has sealed is no JSON any more. Q-outbox-encrypted
+        // Compat: Q-outbox-encrypted: what the sidecar has sealed is said as it is, and no JSON any more.
         let json_values = transaction.json_values && !options.state.is_encrypted(&store);
         let topic = config.internal_topic(options);
-        self.0.relays(&config.via, &topic).await;
+        self.0.relay_begun(&config.via, &topic).await;
 
         let core = self.0.core();
         let trace = transaction.trace.as_ref();

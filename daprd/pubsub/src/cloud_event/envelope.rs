@@ -49,8 +49,7 @@ pub fn envelope(
     Ok(envelope.write(data.len()))
 }
 
-/// The JSON of the event `id` for a write to a state store. What the metadata of the write names becomes a field of that
-/// name, except the id and the data. Q-outbox-fields
+/// The JSON of the event `id` for a write to a state store, with a field for each metadata entry of the write.
 pub fn event_of_write(
     parts: Parts<'_>,
     id: &str,
@@ -66,6 +65,7 @@ pub fn event_of_write(
     let no_overrides = BTreeMap::new();
     let mut event = Envelope::wrap(parts, data, &text, &no_overrides, now);
     event.set(field::ID, id);
+    // Compat: Q-outbox-fields: names are taken as they are, and only id and data stay the event's own.
     for (name, value) in metadata {
         if name != field::ID && name != field::DATA {
             let value = Value::Text(Cow::Borrowed(value));

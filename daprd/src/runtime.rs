@@ -150,13 +150,7 @@ impl<'s> Runtime<'s> {
             registry,
             app: app.clone(),
         });
-        let bindings = ::bindings::Engine::new(::bindings::Options {
-            registry: ground.registry(&settings.namespace),
-            app: app.clone(),
-            state: state.clone(),
-            tracer: ground.tracer.clone(),
-            options_timeout: settings.app.binding_options_timeout,
-        });
+        let bindings = self.bindings(&ground, &app, &state);
         let intakes: Vec<Arc<dyn Intake>> = vec![
             Arc::new(pubsub.clone()),
             Arc::new(configuration.clone()),

@@ -6,7 +6,7 @@ use ::invoke::{Invoker, access_control::AccessControl};
 use anyhow::Result;
 use app_channel::{AppChannel, HealthOptions, Probe, Protocol};
 use arc_swap::ArcSwapOption;
-use blocks::{Owner, secrets};
+use blocks::{Owner, secrets, state};
 use component::NameResolver;
 use settings::{App, AppProtocol, Mode};
 use telemetry::{GrpcMetrics, HttpMetrics};
@@ -66,6 +66,22 @@ impl Runtime<'_> {
             http_metrics: HttpMetrics::new(&ground.meter, &ground.compiled.http_metrics)?,
             grpc_metrics: GrpcMetrics::new(&ground.meter),
         }))
+    }
+
+    pub(super) fn bindings(
+        &self,
+        ground: &Ground,
+        app: &AppChannel,
+        state: &state::Stores,
+    ) -> bindings::Engine {
+        let settings = self.settings;
+        bindings::Engine::new(bindings::Options {
+            registry: ground.registry(&settings.namespace),
+            app: app.clone(),
+            state: state.clone(),
+            tracer: ground.tracer.clone(),
+            options_timeout: settings.app.binding_options_timeout,
+        })
     }
 
     pub(super) fn loader(

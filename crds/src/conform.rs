@@ -33,6 +33,16 @@ pub(crate) fn conform(value: &mut Value, schema: &Value) -> Result<Vec<String>, 
     Ok(unknown)
 }
 
+/// A field of an object by its name, or else by the same name in another case.
+pub(crate) fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    let map = value.as_object()?;
+    map.get(name).or_else(|| {
+        let mut fields = map.iter();
+        let same = fields.find(|(key, _)| key.eq_ignore_ascii_case(name));
+        same.map(|(_, value)| value)
+    })
+}
+
 fn walk(
     value: &mut Value,
     schema: &Value,
@@ -140,7 +150,9 @@ fn object(
 /// What every object has besides the fields of its kind.
 fn is_open(path: &str, key: &str) -> bool {
     match path {
-        "" => matches!(key, "apiVersion" | "kind" | "metadata" | "status"),
+        "" => ["apiVersion", "kind", "metadata", "status"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(key)),
         _ => path == "metadata" || path.starts_with("metadata."),
     }
 }

@@ -222,11 +222,8 @@ fn parsed(file: &str, document: usize, text: &str) -> Result<Value, Error> {
 fn read(file: &str, document: usize, text: &str) -> Result<Option<Read>, Error> {
     let value = parsed(file, document, text)?;
     let field = |name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
+        let found = conform::field(&value, name).and_then(Value::as_str);
+        found.unwrap_or_default().to_owned()
     };
     let (version, kind) = (field("apiVersion"), field("kind"));
     let place = (file, document);

@@ -28,6 +28,7 @@ pub enum Change {
 pub const CHANGES: usize = 64;
 
 /// A source of resources.
+#[derive(Clone)]
 pub enum Source {
     Disk(disk::Disk),
     Operator(operator::Operator),

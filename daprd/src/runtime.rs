@@ -143,6 +143,8 @@ impl<'s> Runtime<'s> {
         self.serve_internal(&mut ground, &invoker);
         self.open_resolver(&ground, &resolver).await;
         self.load(&ground, &loader, &pubsub, &middleware).await?;
+        // Before anybody can see that this sidecar is up: what happens then is not to be missed.
+        let restart = self.watch_resources(&ground, &loader, &pubsub);
         let inventory = Arc::new(Inventory {
             loader: Arc::clone(&loader),
             pubsub: pubsub.clone(),
@@ -171,7 +173,6 @@ impl<'s> Runtime<'s> {
         self.readiness.set_outbound();
         let settled = self.follow_app(&app, probe, &intakes);
         self.keep_components(&loader);
-        let restart = self.watch_resources(ground, &loader, &pubsub);
         Ok(Running {
             loader,
             intakes,

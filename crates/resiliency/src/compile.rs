@@ -18,7 +18,7 @@ use crate::unknown;
 
 /// A resource that says something impossible.
 #[derive(Debug, thiserror::Error)]
-#[error("resiliency {resource}: {section} {entry}: field {field}")]
+#[error("resiliency policy {resource}: {section} {entry}: field {field}")]
 pub struct Error {
     /// Name of the resource.
     pub resource: String,

@@ -134,7 +134,10 @@ impl Policies {
         let mut errors = Vec::new();
         for resource in resources {
             match book.add(resource) {
-                Ok(origin) => instruments.loaded(&origin.name, &origin.namespace),
+                Ok(origin) => {
+                    tracing::info!("Resiliency {} is loaded", origin.name);
+                    instruments.loaded(&origin.name, &origin.namespace);
+                }
                 Err(error) => errors.push(error),
             }
         }

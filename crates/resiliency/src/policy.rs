@@ -181,6 +181,9 @@ pub(crate) struct Rules {
 
 impl Policy {
     pub(crate) fn new(rules: Rules) -> Self {
+        if let (Some(breaker), Some(reporter)) = (&rules.breaker, &rules.reporter) {
+            reporter.breaker_state(breaker.lock().last_state());
+        }
         let empty = rules.timeout.is_none() && rules.retry.is_none() && rules.breaker.is_none();
         Self {
             rules: (!empty).then(|| Arc::new(rules)),

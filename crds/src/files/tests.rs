@@ -56,6 +56,22 @@ fn documents_become_resources_and_strangers_are_skipped() {
 }
 
 #[test]
+fn the_head_of_a_document_is_read_in_any_case() {
+    let text = "ApiVersion: dapr.io/v1alpha1\nKind: Subscription\nMetadata: {Name: orders}\n\
+        Spec: {PubsubName: bus, Topic: orders, Route: /orders}\n";
+    let read = each_document("caps.yaml", text);
+    let [Ok(read)] = read.as_slice() else {
+        panic!("{read:?}");
+    };
+    let Resource::Subscription(subscription) = &read.resource else {
+        panic!("{read:?}");
+    };
+    assert_eq!(subscription.name(), "orders");
+    assert_eq!(subscription.spec.topic, "orders");
+    assert!(read.unknown.is_empty(), "{read:?}");
+}
+
+#[test]
 fn the_last_of_two_equal_keys_wins() {
     let text = "apiVersion: dapr.io/v1alpha1\nkind: Component\nkind: Component\nmetadata: {name: a, name: b}\n";
     assert_eq!(from_documents("f", text).unwrap()[0].name(), "b");

@@ -36,6 +36,16 @@ struct Inner {
     headers: HeaderMap,
 }
 
+/// The body of an error over HTTP, its fields in the order in which upstream writes them: people match it as text.
+#[derive(serde::Serialize)]
+struct Said<'a> {
+    #[serde(rename = "errorCode")]
+    error_code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<Value>,
+}
+
 #[derive(Clone, Debug)]
 struct Resource {
     kind: &'static str,
@@ -148,12 +158,14 @@ impl ApiError {
     pub fn into_response(self) -> Response<Body> {
         let status = self.http_status();
         let shown = self.shown();
-        let mut value = json!({ "errorCode": shown.code, "message": self.0.message });
-        let details = self.http_details();
-        if !details.is_empty() {
-            value["details"] = Value::Array(details);
-        }
-        let mut response = Response::new(body::full(value.to_string()));
+        let said = Said {
+            error_code: &shown.code,
+            message: &self.0.message,
+            details: self.http_details(),
+        };
+        // Texts and lists of JSON can always be written.
+        let said = serde_json::to_vec(&said).unwrap_or_default();
+        let mut response = Response::new(body::full(said));
         *response.status_mut() = status;
         *response.headers_mut() = self.0.headers.clone();
         let headers = response.headers_mut();
@@ -332,6 +344,17 @@ mod tests {
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_code_comes_first_then_the_message_then_details() {
+        let error = ApiError::new(&reason::state::NOT_FOUND, "no store");
+        let body = error.into_response().into_body();
+        let text = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let places = ["\"errorCode\"", "\"message\"", "\"details\""].map(|key| text.find(key));
+        assert!(places.iter().all(Option::is_some), "{text}");
+        assert!(places.is_sorted(), "{text}");
     }
 
     #[tokio::test]

@@ -41,17 +41,19 @@ struct Endpoint {
 type Client = Result<reqwest::Client, String>;
 
 impl Endpoints {
-    /// # Errors
-    /// Names the resource and the field.
-    pub fn new(resources: &[HttpEndpoint]) -> Result<Self, Error> {
-        let mut by_name = BTreeMap::new();
+    /// Leaves a resource out that cannot be used, and says why: one of a whole namespace must not keep sidecars from starting.
+    pub fn load(resources: &[HttpEndpoint]) -> (Self, Vec<Error>) {
+        let (mut by_name, mut problems) = (BTreeMap::new(), Vec::new());
         for resource in resources {
-            by_name.insert(resource.name().to_owned(), Arc::new(endpoint(resource)?));
+            match endpoint(resource) {
+                Ok(endpoint) => {
+                    by_name.insert(resource.name().to_owned(), Arc::new(endpoint));
+                }
+                Err(problem) => problems.push(problem),
+            }
         }
-        Ok(Self {
-            by_name,
-            plain: OnceLock::new(),
-        })
+        let plain = OnceLock::new();
+        (Self { by_name, plain }, problems)
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -179,13 +181,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_url_names_resource_and_field() {
+    fn a_wrong_url_is_left_out_with_resource_and_field() {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .ok();
-        let mut resource = HttpEndpoint::new("github", crds::http_endpoint::Spec::default());
-        resource.spec.base_url = "ht tp://".to_owned();
-        let error = Endpoints::new(&[resource]).err().unwrap();
+        let resource = |name, url: &str| {
+            let mut resource = HttpEndpoint::new(name, crds::http_endpoint::Spec::default());
+            resource.spec.base_url = url.to_owned();
+            resource
+        };
+        let resources = [
+            resource("github", "ht tp://"),
+            resource("docs", "https://docs"),
+        ];
+        let (endpoints, problems) = Endpoints::load(&resources);
+        assert_eq!(endpoints.names(), ["docs"]);
+        let [error] = problems.as_slice() else {
+            panic!("{problems:?}");
+        };
         assert!(
             error
                 .to_string()

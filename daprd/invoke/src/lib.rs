@@ -72,21 +72,24 @@ struct Inner {
 }
 
 impl Invoker {
-    /// # Errors
-    /// Where an HTTPEndpoint cannot be used; names it and the field.
-    pub fn new(options: Options) -> Result<Self, endpoints::Error> {
+    /// An HTTPEndpoint that cannot be used is left out, and the log names it and the field.
+    pub fn new(options: Options) -> Self {
         let own = CallerHeaders::new(
             &options.app_id,
             &options.namespace,
             &options.host_address,
             &options.host_name,
         );
-        Ok(Self(Arc::new(Inner {
-            endpoints: Endpoints::new(&options.http_endpoints)?,
+        let (endpoints, problems) = Endpoints::load(&options.http_endpoints);
+        for problem in problems {
+            tracing::error!("not loaded: {problem}");
+        }
+        Self(Arc::new(Inner {
+            endpoints,
             metrics: Metrics::new(&options.meter),
             own,
             options,
-        })))
+        }))
     }
 
     /// Names of the HTTPEndpoint resources.

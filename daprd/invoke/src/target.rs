@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Option<(String, String)> {
-        let endpoints = Endpoints::new(&[]).unwrap();
+        let endpoints = Endpoints::load(&[]).0;
         match Target::parse(text, "own", &endpoints).ok()? {
             Target::App { app_id, namespace } => Some((app_id, namespace)),
             Target::Url { url, .. } => Some((url.to_string(), String::new())),

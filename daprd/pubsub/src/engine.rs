@@ -46,6 +46,8 @@ struct Inner {
     asked: OnceCell<()>,
     /// What is declared has changed.
     changed: Notify,
+    /// Cancelled once nothing is to be subscribed any more.
+    closing: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -78,6 +80,7 @@ impl Engine {
             unserved: Mutex::default(),
             asked: OnceCell::new(),
             changed: Notify::new(),
+            closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }));
         (engine.clone(), Run(engine))
@@ -208,10 +211,16 @@ impl Engine {
         })
     }
 
+    /// Ends once nothing is to be subscribed any more, for whoever waits to be told what.
+    pub async fn closing(&self) {
+        self.0.closing.cancelled().await;
+    }
+
     /// Ends every subscription and stream, with what was taken delivered; none opens again.
     async fn shut_down(&self) {
         let inner = &self.0;
         inner.consumers.lock().closed = true;
+        inner.closing.cancel();
         inner.reconcile(Mode::Drain).settled().await;
         for (_, _, session) in inner.declarations.lock().streams(None) {
             session.close();

@@ -1,10 +1,16 @@
 //! Resources from the operator of the cluster, over mTLS.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use crds::{Component, Configuration, HttpEndpoint, Kind, Resiliency, Resource, Subscription};
-use futures::{Stream, StreamExt, stream::SelectAll};
+use futures::{
+    StreamExt, TryStreamExt, future,
+    stream::{self, BoxStream, SelectAll},
+};
 use proto::operator::v1::{
     ComponentUpdateRequest, ConfigurationUpdateRequest, GetConfigurationRequest,
     HttpEndpointUpdateRequest, ListComponentsRequest, ListHttpEndpointsRequest,
@@ -121,8 +127,8 @@ impl Operator {
         Ok(listing)
     }
 
-    /// Sends what changes, until shutdown. A list is compared whenever streams have been opened, so that nothing is lost
-    /// that happened while there were none, and then at every interval.
+    /// Sends what changes, until shutdown. A list is compared at once, whenever a stream has been opened, so that nothing is
+    /// lost that happened while there was none, and then at every interval.
     ///
     /// # Errors
     /// None so far.
@@ -152,11 +158,23 @@ impl Operator {
         changes: &mpsc::Sender<Change>,
         reconcile: Duration,
     ) -> Result<()> {
-        let mut events = self.streams().await?;
+        let mut news = self.streams();
         let mut due = tokio::time::interval(reconcile);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let found = tokio::select! {
+                // Streams that open at the same time ask for one list.
+                biased;
+                item = news.next() => match item {
+                    Some(item) => match item? {
+                        News::Opened => {
+                            due.reset_immediately();
+                            continue;
+                        }
+                        News::Event(event) => desired.take(event).into_iter().collect(),
+                    },
+                    None => bail!("the streams ended"),
+                },
                 // The first tick is at once.
                 _ = due.tick() => {
                     let mut listing = self.list().await?;
@@ -164,10 +182,6 @@ impl Operator {
                     desired.warn_of(&listing);
                     desired.replace(listing)
                 }
-                event = events.next() => match event {
-                    Some(event) => desired.take(event?).into_iter().collect(),
-                    None => bail!("the streams ended"),
-                },
             };
             for change in found {
                 changes.send(change).await.context("nobody takes changes")?;
@@ -175,88 +189,95 @@ impl Operator {
         }
     }
 
-    async fn streams(&self) -> Result<SelectAll<Events>> {
+    /// A stream for each kind, opened side by side: an operator may answer a call only with the first event.
+    fn streams(&self) -> SelectAll<BoxStream<'static, Result<News>>> {
         let namespace = || self.namespace.clone();
-        let mut client = self.client.clone();
         let mut all = SelectAll::new();
+        let mut client = self.client.clone();
         let request = ComponentUpdateRequest {
             namespace: namespace(),
         };
-        let components = client.component_update(request).await?.into_inner();
-        all.push(ended(components.map(|event| {
-            let event = event?;
-            news::<Component>(&event.component, event.r#type())
-        })));
+        let components = async move { client.component_update(request).await };
+        all.push(opened(components, |event| {
+            happened::<Component>(&event.component, event.r#type())
+        }));
+        let mut client = self.client.clone();
         let request = SubscriptionUpdateRequest {
             namespace: namespace(),
         };
-        let subscriptions = client.subscription_update(request).await?.into_inner();
-        all.push(ended(subscriptions.map(|event| {
-            let event = event?;
-            news::<Subscription>(&event.subscription, event.r#type())
-        })));
+        let subscriptions = async move { client.subscription_update(request).await };
+        all.push(opened(subscriptions, |event| {
+            happened::<Subscription>(&event.subscription, event.r#type())
+        }));
+        let mut client = self.client.clone();
         let request = HttpEndpointUpdateRequest {
             namespace: namespace(),
         };
-        let endpoints = client.http_endpoint_update(request).await?.into_inner();
-        all.push(ended(endpoints.map(|event| {
-            let event = event?;
-            news::<HttpEndpoint>(&event.http_endpoints, event.r#type())
-        })));
+        let endpoints = async move { client.http_endpoint_update(request).await };
+        all.push(opened(endpoints, |event| {
+            happened::<HttpEndpoint>(&event.http_endpoints, event.r#type())
+        }));
+        let mut client = self.client.clone();
         let request = ResiliencyUpdateRequest {
             namespace: namespace(),
         };
-        let resiliencies = client.resiliency_update(request).await?.into_inner();
-        all.push(ended(resiliencies.map(|event| {
-            let event = event?;
-            news::<Resiliency>(&event.resiliency, event.r#type())
-        })));
+        let resiliencies = async move { client.resiliency_update(request).await };
+        all.push(opened(resiliencies, |event| {
+            happened::<Resiliency>(&event.resiliency, event.r#type())
+        }));
+        let mut client = self.client.clone();
         let request = ConfigurationUpdateRequest {
             namespace: namespace(),
         };
+        let configurations = async move { client.configuration_update(request).await };
         let own = self.configuration.clone();
-        let configurations = client.configuration_update(request).await?.into_inner();
-        all.push(ended(configurations.filter_map(move |event| {
-            let own = own.clone();
-            async move {
-                let event = match event {
-                    Ok(event) => event,
-                    Err(status) => return Some(Err(status.into())),
-                };
-                configuration_news(&event.configuration, event.r#type(), own.as_deref()).transpose()
-            }
-        })));
-        Ok(all)
+        all.push(opened(configurations, move |event| {
+            configured(&event.configuration, event.r#type(), own.as_deref())
+        }));
+        all
     }
 }
 
-type Events = futures::stream::BoxStream<'static, Result<Event>>;
+/// What a stream tells.
+enum News {
+    /// The operator watches: what happens from now on is told, what was before is in the lists.
+    Opened,
+    Event(Event),
+}
 
-/// A stream whose end is an error, so that the end of one ends all.
-fn ended(stream: impl Stream<Item = Result<Event>> + Send + 'static) -> Events {
-    let end = futures::stream::once(async { bail!("the stream ended") });
-    stream.chain(end).boxed()
+/// A stream once the operator has answered the call, event by event. Its end is an error, so that the end of one ends all.
+fn opened<M: Send + 'static>(
+    call: impl Future<Output = Result<tonic::Response<tonic::Streaming<M>>, Status>> + Send + 'static,
+    read: impl Fn(M) -> Result<Option<Event>> + Clone + Send + 'static,
+) -> BoxStream<'static, Result<News>> {
+    let events = async move {
+        let events = call.await?.into_inner().map(move |event| read(event?));
+        let events = events.try_filter_map(|event| future::ready(Ok(event.map(News::Event))));
+        let opened = stream::once(future::ready(Ok(News::Opened)));
+        anyhow::Ok(opened.chain(events))
+    };
+    let end = stream::once(async { bail!("the stream ended") });
+    stream::once(events).try_flatten().chain(end).boxed()
 }
 
 /// What an event says. One that cannot be read is an error: the list that follows finds out what it was about.
-fn news<K: Kind + Into<Resource>>(bytes: &[u8], event: ResourceEventType) -> Result<Event> {
+fn happened<K: Kind + Into<Resource>>(
+    bytes: &[u8],
+    event: ResourceEventType,
+) -> Result<Option<Event>> {
     let resource: K = parse(bytes)?;
     let name = resource.name().to_owned();
-    Ok(match event {
+    Ok(Some(match event {
         ResourceEventType::Deleted => Event::Gone((K::KIND, name)),
         _ => Event::Is(Box::new(Written {
             resource: resource.into(),
             origin: origin::<K>(&name),
         })),
-    })
+    }))
 }
 
 /// Only the Configuration that the pod names concerns this sidecar.
-fn configuration_news(
-    bytes: &[u8],
-    event: ResourceEventType,
-    own: Option<&str>,
-) -> Result<Option<Event>> {
+fn configured(bytes: &[u8], event: ResourceEventType, own: Option<&str>) -> Result<Option<Event>> {
     let found: Configuration = parse(bytes)?;
     if own != Some(found.name()) {
         return Ok(None);

@@ -96,7 +96,7 @@ impl Runtime<'_> {
         let resiliencies: Vec<_> = desired.resiliencies().cloned().collect();
         let (policies, problems) = Policies::load(&resiliencies, meter.clone());
         for problem in problems {
-            tracing::error!("{}", component::error::chain(&problem));
+            tracing::error!("Could not read {}", component::error::chain(&problem));
         }
         let address = host::address(
             settings.host_ip.as_deref(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::pubsub::Engine;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arc_swap::ArcSwapOption;
 use component::{NameResolver, Open};
 use crds::{Component, component::Spec};
@@ -53,8 +53,9 @@ impl Runtime<'_> {
             .context("failed to load components")?;
         let missing = middleware.missing();
         if !missing.is_empty() {
-            bail!(
-                "middleware components of the pipelines are not loaded: {}",
+            // They may still come, by a reload.
+            tracing::error!(
+                "middleware components of the pipelines are not loaded, requests go on without them: {}",
                 missing.join(", ")
             );
         }
@@ -73,7 +74,7 @@ impl Runtime<'_> {
     /// Follows what changes, if that is switched on and there is something to follow.
     pub(super) fn watch_resources(
         &self,
-        ground: Ground,
+        ground: &Ground,
         loader: &Arc<Loader>,
         pubsub: &Engine,
     ) -> Option<Restart> {
@@ -85,7 +86,8 @@ impl Runtime<'_> {
             pubsub: pubsub.clone(),
         };
         let reconcile = self.settings.hot_reload_reconcile_interval;
-        Some(reload.start(ground.source, ground.desired, reconcile, self.daemon))
+        let (source, desired) = (ground.source.clone(), ground.desired.clone());
+        Some(reload.start(source, desired, reconcile, self.daemon))
     }
 }
 

@@ -125,7 +125,7 @@ impl Runtime<'_> {
             http_endpoints: ground.desired.http_endpoints().cloned().collect(),
             meter: ground.meter.clone(),
             max_message: self.max_message(),
-        })?)
+        }))
     }
 
     /// Largest message of gRPC, either way: the largest body, or what counts as no limit.

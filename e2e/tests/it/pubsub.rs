@@ -8,7 +8,7 @@ use proto::runtime::v1::subscribe_topic_events_request_alpha1::SubscribeTopicEve
 use proto::runtime::v1::subscribe_topic_events_response_alpha1::SubscribeTopicEventsResponseType as ToApp;
 use proto::runtime::v1::topic_event_response::TopicEventResponseStatus;
 use proto::runtime::v1::{
-    PublishEventRequest, SubscribeTopicEventsRequestAlpha1,
+    GetMetadataRequest, PublishEventRequest, SubscribeTopicEventsRequestAlpha1,
     SubscribeTopicEventsRequestInitialAlpha1, SubscribeTopicEventsRequestProcessedAlpha1,
     TopicEventResponse,
 };
@@ -361,6 +361,24 @@ async fn a_grpc_app() {
     );
     assert!(event.extensions.is_some());
     daprd.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_says_nothing_does_not_hold_up_the_shutdown() {
+    let daprd = Daprd::builder("app").resources(PUBSUB).start().await;
+    let (_silent, receiver) = tokio::sync::mpsc::channel::<SubscribeTopicEventsRequestAlpha1>(1);
+    let mut grpc: DaprClient<_> = daprd.grpc();
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut later = grpc.clone();
+    let mut call = std::pin::pin!(grpc.subscribe_topic_events_alpha1(requests));
+    // On one connection what is answered has come after the stream.
+    tokio::select! {
+        biased;
+        answer = &mut call => panic!("nobody has asked for anything: {answer:?}"),
+        metadata = later.get_metadata(GetMetadataRequest {}) => metadata.expect("metadata"),
+    };
+    let (answer, ()) = tokio::join!(call, daprd.stop());
+    assert!(answer.is_err(), "the stream has ended");
 }
 
 #[tokio::test]

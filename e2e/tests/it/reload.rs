@@ -1,7 +1,7 @@
 //! Hot reload from disk and SIGHUP (contract 9.4).
 
 use e2e::process::Signal;
-use e2e::{App, Daprd, wait};
+use e2e::{App, Daprd, app::Answer, wait};
 use serde_json::{Value, json};
 
 use crate::resources::{PUBSUB, STATE, component, configuration};
@@ -255,5 +255,42 @@ async fn many_restarts_leak_nothing() {
             .await;
         daprd.ready().await;
     }
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn middleware_that_comes_later_is_taken_into_the_pipeline() {
+    let app = App::builder()
+        .route("/upper", Answer::status(200))
+        .start()
+        .await;
+    let pipeline = configuration(
+        "  appHttpPipeline:\n    handlers:\n    - name: alias\n      type: middleware.http.routeralias",
+    );
+    let daprd = Daprd::builder("app")
+        .config(&pipeline)
+        .app(&app)
+        .start()
+        .await;
+    let call = || async {
+        daprd
+            .http()
+            .get("/v1.0/invoke/app/method/lower")
+            .await
+            .status
+    };
+    wait::eventually("a call without the middleware", wait::DEADLINE, || async {
+        call().await == 404
+    })
+    .await;
+    let routes = [("routes", r#"{"/lower": "/upper"}"#)];
+    daprd.write_resource(
+        "alias.yaml",
+        &component("alias", "middleware.http.routeralias", &routes),
+    );
+    wait::eventually("a call through the middleware", wait::DEADLINE, || async {
+        call().await == 200
+    })
+    .await;
     daprd.stop().await;
 }

@@ -337,7 +337,7 @@ fn later_resources_win_and_bad_ones_are_left_out_whole() {
     assert_eq!(errors.len(), 1);
     assert_eq!(
         errors[0].to_string(),
-        "resiliency bad: retry r: field duration"
+        "resiliency policy bad: retry r: field duration"
     );
 }
 
@@ -378,7 +378,10 @@ fn every_bad_field_is_named() {
         ),
     ] {
         let error = Policies::compile(&[resource("mine", spec)], meter().1).unwrap_err();
-        assert_eq!(error.to_string(), format!("resiliency mine: {place}"));
+        assert_eq!(
+            error.to_string(),
+            format!("resiliency policy mine: {place}")
+        );
         assert!(std::error::Error::source(&error).is_some());
     }
 }
@@ -395,8 +398,16 @@ async fn metrics_count_what_is_loaded_picked_and_activated() {
     );
     let policies = Policies::compile(&[resource], meter).unwrap();
     let policy = policies.component_outbound("store", ComponentKind::Statestore);
-    fail(&policy).await;
     let target = ("target", "Statestore_store");
+    for (status, value) in [("open", 0.0), ("closed", 1.0), ("half-open", 0.0)] {
+        let labels = [target, ("status", status)];
+        let state = metric(&registry, "dapr_resiliency_cb_state", &labels);
+        assert!(
+            (state - value).abs() < 0.1,
+            "{status} before the first call"
+        );
+    }
+    fail(&policy).await;
     assert!((metric(&registry, "dapr_resiliency_loaded", &[("name", "mine")]) - 1.0).abs() < 0.1);
     let count = metric(
         &registry,

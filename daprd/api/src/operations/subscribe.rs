@@ -38,7 +38,11 @@ impl Api {
         call: &CallContext,
         mut incoming: Incoming<Request>,
     ) -> Result<Outgoing<Response>, ApiError> {
-        let first = incoming.next().await.transpose()?;
+        let first = tokio::select! {
+            first = incoming.next() => first.transpose()?,
+            // A stream that never says what it wants must not hold up the shutdown.
+            () = self.options.pubsub.closing() => return Err(unknown("stream closed")),
+        };
         let subscription = self.open_stream(call, first).await?;
         let hello = ToApp::InitialResponse(SubscribeTopicEventsResponseInitialAlpha1 {});
         let rest = stream::unfold(Some((subscription, incoming)), |both| async move {

@@ -215,7 +215,6 @@ fn invoker(
         meter,
         max_message: MAX_MESSAGE,
     })
-    .unwrap()
 }
 
 fn without_tls(metrics: &Metrics) -> Security {

@@ -1,0 +1,98 @@
+//! Streams of an operator that answers a call for news only when there is some.
+
+use std::convert::Infallible;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use component::{Body, body};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use prost::Message as _;
+use proto::operator::v1::SubscriptionUpdateEvent;
+use serde_json::json;
+use transport::{ChannelOptions, Connector, Listener, ServerOptions};
+
+use super::*;
+
+/// A test fails that waits for longer.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+type Part = Result<Frame<Bytes>, Infallible>;
+
+fn message(message: &impl prost::Message) -> Part {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(message.encoded_len().try_into().unwrap());
+    message.encode(&mut frame).unwrap();
+    Ok(Frame::data(frame.freeze()))
+}
+
+fn subscription() -> SubscriptionUpdateEvent {
+    let resource = json!({
+        "apiVersion": "dapr.io/v2alpha1", "kind": "Subscription", "metadata": {"name": "orders"},
+        "spec": {"pubsubname": "bus", "topic": "orders", "routes": {"default": "/orders"}},
+    });
+    SubscriptionUpdateEvent {
+        subscription: resource.to_string().into_bytes().into(),
+        ..SubscriptionUpdateEvent::default()
+    }
+}
+
+/// Lists are empty, and there is news of subscriptions alone; calls for the others stay without an answer.
+async fn answer<B>(request: http::Request<B>) -> Result<http::Response<Body>, Infallible> {
+    let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let parts = match method {
+        "SubscriptionUpdate" => {
+            let news = stream::iter([message(&subscription())]);
+            news.chain(stream::pending()).boxed()
+        }
+        name if name.ends_with("Update") => future::pending().await,
+        _ => {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            stream::iter([message(&()), Ok(Frame::trailers(trailers))]).boxed()
+        }
+    };
+    let mut response = http::Response::new(body::streamed(StreamBody::new(parts)));
+    let kind = http::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", kind);
+    Ok(response)
+}
+
+#[tokio::test]
+async fn a_quiet_stream_keeps_no_other_from_being_opened() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = CancellationToken::new();
+    let service = tower::service_fn(answer);
+    let server = transport::serve(
+        listener,
+        ServerOptions::default(),
+        service,
+        shutdown.clone(),
+    );
+    let channel = transport::channel(
+        uri.parse().unwrap(),
+        Connector::plain(),
+        ChannelOptions::default(),
+    );
+    let operator = Operator::new(channel, "shop".to_owned(), None);
+    let desired = Desired::new("app", Configuration::default());
+    let (changes, mut incoming) = mpsc::channel(super::super::CHANGES);
+    let watch = operator.watch(
+        desired,
+        changes,
+        Duration::from_secs(3600),
+        shutdown.clone(),
+    );
+    let seen = async {
+        let change = tokio::time::timeout(DEADLINE, incoming.recv()).await;
+        shutdown.cancel();
+        change.expect("news in time")
+    };
+    let ((), watched, change) = tokio::join!(server, watch, seen);
+    watched.unwrap();
+    let Some(Change::Subscription(subscription)) = change else {
+        panic!("{change:?}");
+    };
+    assert_eq!(subscription.name(), "orders");
+}

@@ -11,6 +11,8 @@ use component::{Catalog, catalog::Taken};
 pub fn catalog() -> Result<Catalog, Taken> {
     let mut catalog = Catalog::default();
     component_builtin::register(&mut catalog)?;
+    #[cfg(feature = "mqtt")]
+    component_mqtt::register(&mut catalog)?;
     #[cfg(feature = "redis")]
     component_redis::register(&mut catalog)?;
     #[cfg(feature = "sql")]

@@ -27,6 +27,8 @@ pub struct Traits {
     pub durable: bool,
     /// Metadata of a message arrive with it.
     pub metadata: bool,
+    /// Wildcards stand for whole levels of a topic: `a/+`, not `a*`.
+    pub levels: bool,
 }
 
 /// Runs the suite on topics of its own.
@@ -45,7 +47,8 @@ pub async fn suite(broker: &dyn PubSub, table: &[Capability], traits: Traits) {
         gives_back(broker).await;
     }
     let has = |capability| table.contains(capability);
-    wildcards(broker, has(Capability::SubscribeWildcards)).await;
+    let supported = has(Capability::SubscribeWildcards);
+    wildcards(broker, supported, traits.levels).await;
     bulk(broker).await;
     broker.close().await;
 }
@@ -176,10 +179,14 @@ async fn gives_back(broker: &dyn PubSub) {
     silent(&mut deliveries, "kept: settled").await;
 }
 
-async fn wildcards(broker: &dyn PubSub, supported: bool) {
+async fn wildcards(broker: &dyn PubSub, supported: bool, levels: bool) {
     let topic = topic("wild");
-    let mut deliveries = subscribe(broker, &format!("{topic}*")).await;
-    let name = format!("{topic}card");
+    let (wildcard, rest) = match levels {
+        true => ("/+", "/card"),
+        false => ("*", "card"),
+    };
+    let mut deliveries = subscribe(broker, &format!("{topic}{wildcard}")).await;
+    let name = format!("{topic}{rest}");
     if supported {
         let receive = async {
             let delivery = next(&mut deliveries, "wildcards").await;

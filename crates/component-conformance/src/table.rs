@@ -17,6 +17,7 @@ pub const STATE: &[(&str, &[state::Capability])] = &[
 /// Brokers.
 pub const PUBSUB: &[(&str, &[pubsub::Capability])] = &[
     ("in-memory", &[pubsub::Capability::SubscribeWildcards]),
+    ("mqtt3", &[pubsub::Capability::SubscribeWildcards]),
     ("redis", &[]),
 ];
 

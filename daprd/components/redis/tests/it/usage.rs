@@ -21,6 +21,7 @@ pub const QUICK: [(&str, &str); 2] = [
 pub const TRAITS: pubsub::Traits = pubsub::Traits {
     durable: true,
     metadata: true,
+    levels: false,
 };
 
 /// Both suites, on components of these fields.

@@ -1,0 +1,297 @@
+//! The messages that a session holds: received, and neither acknowledged nor forgotten. A pure state machine: what the server
+//! sends and what becomes of it go in, acknowledgements come out.
+//!
+//! The server sends what was not acknowledged again on the next connection, under the same packet id and marked as a
+//! duplicate. What is still held then is not delivered a second time; what was settled meanwhile is acknowledged. A message
+//! that is released goes back to its place in the queue of its filter, because the server will not send it again on this
+//! connection.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use component::pubsub::MOST_BYTES;
+use rumqttc::{Publish, QoS};
+
+use crate::filter::Filter;
+
+/// Messages that are held at once before no more are read: twice what a subscription has under way at most.
+pub const MOST_HELD: usize = 1024;
+
+/// What the server is told of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    pub qos: QoS,
+    pub packet: u16,
+}
+
+/// A message that was taken to be delivered.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// What it is settled or released by.
+    pub number: u64,
+    pub topic: String,
+    pub payload: Bytes,
+    pub retained: bool,
+}
+
+/// One session, over all its connections.
+#[derive(Default)]
+pub struct Session {
+    /// Nothing outlives a subscription.
+    is_clean: bool,
+    received: u64,
+    held: BTreeMap<u64, Held>,
+    by_packet: HashMap<u16, u64>,
+    routes: Vec<Route>,
+    /// Messages for which there is no route yet: a session may have them from an earlier life of the app.
+    unrouted: BTreeSet<u64>,
+    unsettled: usize,
+    unsettled_bytes: usize,
+}
+
+struct Held {
+    message: Taken,
+    receipt: Option<Receipt>,
+    is_settled: bool,
+}
+
+/// How the server knows a message; there is none without a quality of service, and after the session was lost.
+struct Receipt {
+    acknowledgement: Acknowledgement,
+    /// It was sent on the connection that is there now, so it can be acknowledged.
+    is_current: bool,
+}
+
+/// The messages of one filter.
+struct Route {
+    filter: Filter,
+    subscribers: usize,
+    /// The server has the subscription, and has it again on each connection.
+    is_confirmed: bool,
+    waiting: BTreeSet<u64>,
+}
+
+impl Session {
+    pub fn new(is_clean: bool) -> Self {
+        Self {
+            is_clean,
+            ..Self::default()
+        }
+    }
+
+    /// Whether more may be read.
+    pub fn has_room(&self) -> bool {
+        self.unsettled < MOST_HELD && self.unsettled_bytes < MOST_BYTES
+    }
+
+    /// A new connection. Without its session the server has forgotten all packet ids, and what it never sent again in a
+    /// whole connection it has heard of.
+    pub fn connect(&mut self, session_present: bool) {
+        self.held.retain(|_, held| {
+            let Some(receipt) = &mut held.receipt else {
+                return true;
+            };
+            let was_current = std::mem::replace(&mut receipt.is_current, false);
+            if !session_present {
+                held.receipt = None;
+            }
+            !held.is_settled || (session_present && was_current)
+        });
+        self.by_packet = self
+            .held
+            .iter()
+            .filter_map(|(number, held)| {
+                Some((held.receipt.as_ref()?.acknowledgement.packet, *number))
+            })
+            .collect();
+    }
+
+    /// A message came. What has been settled already is to be acknowledged once more.
+    pub fn receive(&mut self, topic: String, publish: Publish) -> Option<Acknowledgement> {
+        let acknowledgement = Acknowledgement {
+            qos: publish.qos,
+            packet: publish.pkid,
+        };
+        let counts = publish.qos != QoS::AtMostOnce;
+        if counts && let Some(number) = self.by_packet.get(&publish.pkid).copied() {
+            if publish.dup && self.is_same(number, &topic, &publish) {
+                return self.receive_again(number);
+            }
+            // The server has used the packet id for something else, so it knows that the old message was settled.
+            self.detach(number);
+        }
+        let number = self.received;
+        self.received += 1;
+        self.unsettled += 1;
+        self.unsettled_bytes += topic.len() + publish.payload.len();
+        if counts {
+            self.by_packet.insert(publish.pkid, number);
+        }
+        let message = Taken {
+            number,
+            topic,
+            payload: publish.payload,
+            retained: publish.retain,
+        };
+        let held = Held {
+            message,
+            receipt: counts.then_some(Receipt {
+                acknowledgement,
+                is_current: true,
+            }),
+            is_settled: false,
+        };
+        self.held.insert(number, held);
+        self.queue(number);
+        None
+    }
+
+    fn is_same(&self, number: u64, topic: &str, publish: &Publish) -> bool {
+        self.held.get(&number).is_some_and(|held| {
+            held.message.topic == topic && held.message.payload == publish.payload
+        })
+    }
+
+    fn receive_again(&mut self, number: u64) -> Option<Acknowledgement> {
+        let held = self.held.get_mut(&number)?;
+        let receipt = held.receipt.as_mut()?;
+        receipt.is_current = true;
+        held.is_settled.then_some(receipt.acknowledgement)
+    }
+
+    fn detach(&mut self, number: u64) {
+        let Some(held) = self.held.get_mut(&number) else {
+            return;
+        };
+        held.receipt = None;
+        if held.is_settled {
+            self.held.remove(&number);
+        }
+    }
+
+    /// Puts a message where its next subscriber finds it: with the filter that names its topic most closely, and rather
+    /// with one that has subscribers. Q-mqtt-overlap
+    fn queue(&mut self, number: u64) -> bool {
+        let Some(held) = self.held.get(&number) else {
+            return false;
+        };
+        let topic = &held.message.topic;
+        let closest = self
+            .routes
+            .iter_mut()
+            .filter_map(|route| {
+                let closeness = route.filter.closeness(topic)?;
+                Some(((route.subscribers > 0, closeness), route))
+            })
+            .max_by_key(|(rank, _)| *rank);
+        match closest {
+            Some((_, route)) => route.waiting.insert(number),
+            None => {
+                self.unrouted.insert(number);
+                false
+            }
+        }
+    }
+
+    /// The next message of a filter.
+    pub fn take(&mut self, filter: &Filter) -> Option<Taken> {
+        let route = self.route(filter)?;
+        let number = route.waiting.pop_first()?;
+        self.held.get(&number).map(|held| held.message.clone())
+    }
+
+    /// A message is done with.
+    pub fn settle(&mut self, number: u64) -> Option<Acknowledgement> {
+        let held = self.held.get_mut(&number)?;
+        if held.is_settled {
+            return None;
+        }
+        held.is_settled = true;
+        self.unsettled -= 1;
+        self.unsettled_bytes -= held.message.topic.len() + held.message.payload.len();
+        let Some(receipt) = &held.receipt else {
+            self.held.remove(&number);
+            return None;
+        };
+        receipt.is_current.then_some(receipt.acknowledgement)
+    }
+
+    /// A message is given back.
+    pub fn release(&mut self, number: u64) -> Option<Acknowledgement> {
+        if !self.queue(number) && self.is_clean && self.unrouted.remove(&number) {
+            // Nobody comes back for it, and it would keep the server from sending others.
+            return self.settle(number);
+        }
+        None
+    }
+
+    /// The server was told of a message.
+    pub fn acknowledged(&mut self, packet: u16) {
+        let Some(number) = self.by_packet.get(&packet).copied() else {
+            return;
+        };
+        if self.held.get(&number).is_some_and(|held| held.is_settled) {
+            self.by_packet.remove(&packet);
+            self.held.remove(&number);
+        }
+    }
+
+    /// One more subscriber of a filter.
+    pub fn subscribe(&mut self, filter: &Filter) {
+        if let Some(route) = self.route(filter) {
+            route.subscribers += 1;
+            return;
+        }
+        self.routes.push(Route {
+            filter: filter.clone(),
+            subscribers: 1,
+            is_confirmed: false,
+            waiting: BTreeSet::new(),
+        });
+        for number in std::mem::take(&mut self.unrouted) {
+            self.queue(number);
+        }
+    }
+
+    /// One subscriber less. Whether it was the last of a filter that is to be forgotten, and then what the server is told
+    /// of messages that nobody has taken.
+    pub fn unsubscribe(&mut self, filter: &Filter, forget: bool) -> Option<Vec<Acknowledgement>> {
+        let position = self
+            .routes
+            .iter()
+            .position(|route| route.filter == *filter)?;
+        let route = &mut self.routes[position];
+        route.subscribers = route.subscribers.saturating_sub(1);
+        if route.subscribers > 0 || !forget {
+            return None;
+        }
+        let waiting = self.routes.swap_remove(position).waiting;
+        Some(
+            waiting
+                .into_iter()
+                .filter_map(|number| self.settle(number))
+                .collect(),
+        )
+    }
+
+    /// The server has taken the subscription to a filter.
+    pub fn confirm(&mut self, filter: &Filter) {
+        if let Some(route) = self.route(filter) {
+            route.is_confirmed = true;
+        }
+    }
+
+    /// All filters that the server has taken, and has to know on a connection without the session. Others are asked for by
+    /// those who wait for the answer; asked for twice, a retained message comes twice.
+    pub fn filters(&self) -> impl Iterator<Item = &Filter> {
+        let confirmed = self.routes.iter().filter(|route| route.is_confirmed);
+        confirmed.map(|route| &route.filter)
+    }
+
+    fn route(&mut self, filter: &Filter) -> Option<&mut Route> {
+        self.routes.iter_mut().find(|route| route.filter == *filter)
+    }
+}
+
+#[cfg(test)]
+mod tests;

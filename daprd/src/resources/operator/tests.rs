@@ -6,7 +6,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use component::{Body, body};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use prost::Message as _;
 use proto::operator::v1::SubscriptionUpdateEvent;
 use serde_json::json;
 use transport::{ChannelOptions, Connector, Listener, ServerOptions};

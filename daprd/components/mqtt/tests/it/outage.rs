@@ -159,10 +159,13 @@ impl Proxy {
         task.spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let server = server.clone();
-                shared.lock().unwrap().spawn(async move {
-                    let mut server = TcpStream::connect(server).await.expect("a server");
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                });
+                shared
+                    .lock()
+                    .expect("no test panics while it holds the lock")
+                    .spawn(async move {
+                        let mut server = TcpStream::connect(server).await.expect("a server");
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    });
             }
         });
         Self {
@@ -174,6 +177,9 @@ impl Proxy {
 
     /// Breaks all connections.
     fn cut(&self) {
-        self.open.lock().unwrap().abort_all();
+        self.open
+            .lock()
+            .expect("no test panics while it holds the lock")
+            .abort_all();
     }
 }

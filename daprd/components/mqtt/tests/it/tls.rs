@@ -10,20 +10,20 @@ struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
+        let mut params = CertificateParams::new([]).expect("no names are fine");
         let name = rcgen::DnType::CommonName;
         params.distinguished_name.push(name, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
     /// A certificate for 127.0.0.1 and its key.
     fn issue(&self) -> (String, String) {
-        let mut params = CertificateParams::new([]).unwrap();
+        let mut params = CertificateParams::new([]).expect("no names are fine");
         let address = SanType::IpAddress(Ipv4Addr::LOCALHOST.into());
         params.subject_alt_names.push(address);
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).unwrap();
         (certificate.pem(), key.serialize_pem())
     }

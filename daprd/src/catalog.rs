@@ -13,6 +13,8 @@ pub fn catalog() -> Result<Catalog, Taken> {
     component_builtin::register(&mut catalog)?;
     #[cfg(feature = "mqtt")]
     component_mqtt::register(&mut catalog)?;
+    #[cfg(feature = "rabbitmq")]
+    component_rabbitmq::register(&mut catalog)?;
     #[cfg(feature = "redis")]
     component_redis::register(&mut catalog)?;
     #[cfg(feature = "sql")]

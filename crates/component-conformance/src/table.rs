@@ -18,6 +18,7 @@ pub const STATE: &[(&str, &[state::Capability])] = &[
 pub const PUBSUB: &[(&str, &[pubsub::Capability])] = &[
     ("in-memory", &[pubsub::Capability::SubscribeWildcards]),
     ("mqtt3", &[pubsub::Capability::SubscribeWildcards]),
+    ("rabbitmq", &[pubsub::Capability::MessageTtl]),
     ("redis", &[]),
 ];
 

@@ -80,6 +80,7 @@ pub fn entry(event: &CloudEvent) -> Result<TopicEventCeRequest, Failure> {
     })
 }
 
+/// The data of an event of any content type, Q-grpc-event-data.
 fn data(event: &CloudEvent, data_content_type: &str) -> Result<Bytes, Failure> {
     if let Some(bytes) = event.binary_data() {
         return Ok(bytes.clone());

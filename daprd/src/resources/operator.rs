@@ -33,6 +33,9 @@ const CALL_ATTEMPTS: u32 = 100;
 /// Pause between two attempts, and before broken streams are opened again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// An event that comes this soon after the answer has come with it.
+const WITH_ANSWER: Duration = Duration::from_millis(100);
+
 /// Largest message of the operator, in bytes: a list of all resources of a namespace.
 const MAX_MESSAGE: usize = 64 << 20;
 
@@ -251,10 +254,17 @@ fn opened<M: Send + 'static>(
     read: impl Fn(M) -> Result<Option<Event>> + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<News>> {
     let events = async move {
-        let events = call.await?.into_inner().map(move |event| read(event?));
+        let mut events = call.await?.into_inner();
+        // An operator that answers with the first event has been watching since it was called, which was when the list
+        // at the start was taken.
+        let first = match tokio::time::timeout(WITH_ANSWER, events.next()).await {
+            Err(_) => Some(News::Opened),
+            Ok(Some(event)) => read(event?)?.map(News::Event),
+            Ok(None) => None,
+        };
+        let events = events.map(move |event| read(event?));
         let events = events.try_filter_map(|event| future::ready(Ok(event.map(News::Event))));
-        let opened = stream::once(future::ready(Ok(News::Opened)));
-        anyhow::Ok(opened.chain(events))
+        anyhow::Ok(stream::iter(first.map(Ok)).chain(events))
     };
     let end = stream::once(async { bail!("the stream ended") });
     stream::once(events).try_flatten().chain(end).boxed()

@@ -87,7 +87,7 @@ struct Subscription {
 enum Event {
     Paused(bool),
     HandedOver,
-    Taken(Option<lapin::Result<lapin::message::Delivery>>),
+    Taken(Option<lapin::Result<Box<lapin::message::Delivery>>>),
 }
 
 impl Subscription {
@@ -123,7 +123,9 @@ impl Subscription {
                     biased;
                     Ok(paused) = pauses.pause_changed() => Event::Paused(paused),
                     () = next_of(handing) => Event::HandedOver,
-                    taken = next_from(consumer), if handing.is_none() && !paused => Event::Taken(taken),
+                    taken = next_from(consumer), if handing.is_none() && !paused => {
+                        Event::Taken(taken.map(|one| one.map(Box::new)))
+                    }
                 }
             };
             let outcome = match event {
@@ -132,7 +134,7 @@ impl Subscription {
                     self.handing = None;
                     Ok(())
                 }
-                Event::Taken(Some(Ok(message))) => self.hand_over(message).await,
+                Event::Taken(Some(Ok(message))) => self.hand_over(*message).await,
                 // Whatever it says of it: what was declared was fine when the channel was opened.
                 Event::Taken(Some(Err(error))) => Err(Error::unavailable(
                     "rabbitmq has closed a channel",

@@ -21,7 +21,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_mqtt::register(&mut catalog).unwrap();
+    component_mqtt::register(&mut catalog).expect("no name is taken twice");
     catalog
 }
 

@@ -24,14 +24,14 @@ impl Authority {
         let address = SanType::IpAddress(Ipv4Addr::LOCALHOST.into());
         params.subject_alt_names.push(address);
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.0).unwrap();
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         (certificate.pem(), key.serialize_pem())
     }
 }
 
 /// A server that asks clients for a certificate of the same authority.
 async fn server(authority: &Authority) -> Server {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let (certificate, key) = authority.issue();
     let mut lines = "allow_anonymous true\nrequire_certificate true\n".to_owned();
     for (option, content) in [
@@ -40,7 +40,7 @@ async fn server(authority: &Authority) -> Server {
         ("keyfile", key),
     ] {
         let path = folder.path().join(option);
-        std::fs::write(&path, content).unwrap();
+        std::fs::write(&path, content).expect("the folder is writable");
         lines += &format!("{option} {}\n", path.display());
     }
     Server::start_in(folder, &lines).await

@@ -26,7 +26,7 @@ const KEPT: [(&str, &str); 3] = [
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    component_rabbitmq::register(&mut catalog).unwrap();
+    component_rabbitmq::register(&mut catalog).expect("no name is taken twice");
     catalog
 }
 

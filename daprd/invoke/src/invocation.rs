@@ -39,7 +39,12 @@ impl Invocation<'_> {
         } else {
             MAX_REPLAY
         };
-        let limit = if policy.has_retries() { limit } else { 0 };
+        // A caller that streams what has no known length is called back for nothing: of that, nothing is kept.
+        let streamed = http_body::Body::size_hint(&body).exact().is_none();
+        let limit = match streamed || !policy.has_retries() {
+            true => 0,
+            false => limit,
+        };
         let (replay, first) = Replay::new(body, limit);
         let call = Call::new(self.attempt(first), |_| {
             replay.again().map(|body| self.attempt(body))

@@ -141,7 +141,8 @@ impl PubSub for InMemory {
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
-        let (sender, deliveries) = deliveries(request.limits, Redelivery::Never);
+        // A message waits until the one before it is settled, so a batch has one.
+        let (sender, deliveries) = deliveries(request.limits.at_most(1), Redelivery::Never);
         let (messages, receiver) = mpsc::channel(MOST_QUEUED);
         let bytes = Arc::<AtomicUsize>::default();
         let queue = Queue {

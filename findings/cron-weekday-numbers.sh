@@ -1,7 +1,7 @@
 #!/bin/bash
 # Weekday 1 of a schedule is Sunday, Monday or Tuesday, depending on the library that reads it.
 #
-# Versions: cron 0.17.0 (crates.io), APScheduler 3.11.3 (PyPI), croner 11.0.1 (npm), github.com/robfig/cron/v3 3.0.1 (Go).
+# Versions: cron 0.17.0 (Rust), APScheduler 3.11.3 (PyPI), croner 11.0.1 (npm), github.com/robfig/cron/v3 3.0.1 (Go).
 # Source: crontab(5) counts from Sunday as 0; systems that take schedules as text take them in that form.
 # Behaviour: nine o'clock on weekday 1 is Monday for robfig/cron and croner. The Rust library counts from Sunday as 1.
 # APScheduler counts from Monday as 0, also in its reader of crontab lines. All of them accept 1 to 6.

@@ -29,6 +29,8 @@ pub struct Traits {
     pub metadata: bool,
     /// Wildcards stand for whole levels of a topic: `a/+`, not `a*`.
     pub levels: bool,
+    /// A message waits until the one before it is settled.
+    pub one_at_a_time: bool,
 }
 
 /// Runs the suite on topics of its own.

@@ -8,7 +8,7 @@ const KNOWN: &[(&str, &str)] = &[
          aws.kinesis aws.s3 aws.ses aws.sns aws.sqs azure.blobstorage azure.cosmosdb \
          azure.cosmosdb.gremlinapi azure.eventgrid azure.eventhubs azure.openai azure.servicebus.queues \
          azure.signalr azure.storagequeues cloudflare.queues commercetools cron dubbo gcp.bucket gcp.pubsub \
-         graphql http huawei.obs influx kafka kitex kubemq kubernetes localstorage mqtt3 mysql postgres \
+         graphql http huawei.obs influx kafka kitex kubemq kubernetes localstorage mqtt mqtt3 mysql postgres \
          postmark rabbitmq redis rethinkdb.statechange rocketmq sftp smtp twilio.sendgrid twilio.sms wasm \
          zeebe.command zeebe.jobworker",
     ),
@@ -33,7 +33,7 @@ const KNOWN: &[(&str, &str)] = &[
     (
         "pubsub",
         "aws.snssqs azure.eventhubs azure.servicebus.queues azure.servicebus.topics gcp.pubsub in-memory \
-         jetstream kafka kubemq mqtt3 pulsar rabbitmq redis rocketmq solace.amqp",
+         jetstream kafka kubemq mqtt mqtt3 pulsar rabbitmq redis rocketmq solace.amqp",
     ),
     (
         "secretstores",

@@ -12,8 +12,12 @@ use super::{Traits, message, next, publish, settle, silent, subscribe, topic};
 
 pub async fn cases(broker: &dyn PubSub, traits: Traits) {
     keeps_order(broker).await;
-    settles_in_parts(broker, traits).await;
-    waits_for_room(broker).await;
+    if traits.one_at_a_time {
+        waits_for_the_one_before(broker).await;
+    } else {
+        settles_in_parts(broker, traits).await;
+        waits_for_room(broker).await;
+    }
     pauses(broker).await;
     survives_a_cut(broker).await;
     if traits.durable {
@@ -54,6 +58,20 @@ async fn keeps_order(broker: &dyn PubSub) {
     };
     join(publish_all(broker, &topic, &["a", "b"]), receive).await;
     silent(&mut deliveries, "order: all settled").await;
+}
+
+/// The next message comes once the one before it is settled, and not before.
+async fn waits_for_the_one_before(broker: &dyn PubSub) {
+    let topic = topic("one");
+    let mut deliveries = subscribe(broker, &topic).await;
+    let receive = async {
+        let first = next(&mut deliveries, "one: the first").await;
+        silent(&mut deliveries, "one: the first is under way").await;
+        settle(first, Outcome::Ok).await;
+        let second = next(&mut deliveries, "one: the second").await;
+        settle(second, Outcome::Ok).await;
+    };
+    join(publish_all(broker, &topic, &["a", "b"]), receive).await;
 }
 
 /// Of several messages at once, each has its own outcome.

@@ -32,6 +32,7 @@ async fn pubsub_in_memory() {
         .await;
     let traits = pubsub::Traits {
         metadata: true,
+        one_at_a_time: true,
         ..pubsub::Traits::default()
     };
     pubsub::suite(

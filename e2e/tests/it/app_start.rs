@@ -66,7 +66,7 @@ async fn an_app_that_is_healthy_late_is_asked_then() {
     .await;
 
     health.send_replace(false);
-    daprd.logged("its subscriptions are closed").await;
+    daprd.logged("nothing is taken in for it").await;
     daprd.logged("the app is unhealthy").await;
     wait::eventually("invocations to be refused", wait::DEADLINE, || async {
         daprd.http().get("/v1.0/invoke/app/method/x").await.status == 500

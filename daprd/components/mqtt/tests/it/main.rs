@@ -112,8 +112,8 @@ async fn every_quality_of_service_conforms() {
         let broker = broker(&fields).await.unwrap();
         let traits = pubsub::Traits {
             durable,
-            metadata: false,
             levels: true,
+            ..pubsub::Traits::default()
         };
         pubsub::suite(&*broker, table::row(table::PUBSUB, "mqtt3"), traits).await;
         let closed = broker.publish(&message("t", "m", &[])).await.unwrap_err();

@@ -22,6 +22,7 @@ pub const TRAITS: pubsub::Traits = pubsub::Traits {
     durable: true,
     metadata: true,
     levels: false,
+    one_at_a_time: false,
 };
 
 /// Both suites, on components of these fields.

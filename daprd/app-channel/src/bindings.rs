@@ -1,6 +1,6 @@
 //! Input bindings: which of them the app takes, and their events.
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use ::http::{HeaderMap, HeaderValue, Method, Response, header};
 use bytes::Bytes;
 use proto::runtime::v1::{BindingEventRequest, BindingEventResponse};
 use tonic::Code;
@@ -57,24 +57,4 @@ impl AppChannel {
     ) -> Result<BindingEventResponse, Error> {
         self.on_binding_event(request, metadata).await
     }
-}
-
-/// Metadata of an event as headers. What describes the event's own transport must not reach the app.
-pub fn headers<'m>(metadata: impl IntoIterator<Item = (&'m String, &'m String)>) -> HeaderMap {
-    const OWN: [HeaderName; 9] = [
-        header::CONTENT_TYPE,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::EXPECT,
-    ];
-    let pairs = metadata.into_iter().filter_map(|(name, value)| {
-        let name = HeaderName::try_from(name).ok()?;
-        Some((name, HeaderValue::try_from(value).ok()?))
-    });
-    pairs.filter(|(name, _)| !OWN.contains(name)).collect()
 }

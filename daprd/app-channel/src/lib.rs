@@ -3,6 +3,7 @@
 
 mod bindings;
 mod client;
+mod event_headers;
 mod grpc;
 mod health;
 mod http;
@@ -16,7 +17,7 @@ use component::HttpMiddleware;
 use telemetry::{GrpcMetrics, HttpMetrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub use bindings::headers as event_headers;
+pub use event_headers::event_headers;
 pub use health::{HealthOptions, Probe};
 pub use subscriptions::{BulkSubscribe, ProgrammaticSubscription, Rule};
 

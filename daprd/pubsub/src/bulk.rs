@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use app_channel::event_headers;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use component::pubsub::{BulkEntry, BulkPublishRequest, Delivery, Message, Outcome, Redelivery};
 use http::{HeaderValue, StatusCode, header};
@@ -234,7 +235,7 @@ impl Subscriber {
                 .collect();
             request::batch_body(&cloud_event::new_id(), self.pubsub(), topic, &entries)
         };
-        let mut headers = request::headers(&named);
+        let mut headers = event_headers(&named);
         let content_type = HeaderValue::from_static(content_type::JSON);
         headers.insert(header::CONTENT_TYPE, content_type);
         trace_headers(&mut headers, spans.last(), false);

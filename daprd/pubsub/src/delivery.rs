@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use app_channel::event_headers;
 use bytes::Bytes;
 use component::pubsub::{Ack, Delivery, Message, Outcome, PublishRequest, Redelivery};
 use http::{HeaderMap, HeaderValue, header};
@@ -303,7 +304,7 @@ impl Subscriber {
                 }
             }
             Target::App | Target::Outbox => {
-                let mut headers = request::headers(&message.metadata);
+                let mut headers = event_headers(&message.metadata);
                 let content_type = HeaderValue::from_static("application/cloudevents+json");
                 headers.insert(header::CONTENT_TYPE, content_type);
                 trace_headers(&mut headers, span.as_ref(), false);

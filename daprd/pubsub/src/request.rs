@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use app_channel::event_headers;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 use proto::runtime::v1::{TopicEventCeRequest, TopicEventRequest};
 use serde_json::{Value, value::RawValue};
 
@@ -217,37 +218,9 @@ fn write_texts(out: &mut String, texts: &BTreeMap<String, String>) {
     out.push('}');
 }
 
-/// The metadata of a message as headers. What describes the message's own transport must not reach the app's.
-pub fn headers(metadata: &BTreeMap<String, String>) -> HeaderMap {
-    const OWN: [HeaderName; 9] = [
-        header::CONTENT_TYPE,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::HOST,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::EXPECT,
-    ];
-    let mut headers = HeaderMap::with_capacity(metadata.len() + 4);
-    for (key, value) in metadata {
-        let Ok(name) = HeaderName::try_from(key.as_str()) else {
-            continue;
-        };
-        if OWN.contains(&name) {
-            continue;
-        }
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    }
-    headers
-}
-
 /// The metadata of a message as gRPC metadata: binary keys carry base64.
 pub fn grpc_headers(metadata: &BTreeMap<String, String>) -> HeaderMap {
-    let mut headers = headers(metadata);
+    let mut headers = event_headers(metadata);
     for (name, value) in &mut headers {
         if name.as_str().ends_with("-bin")
             && let Ok(encoded) = HeaderValue::from_str(&STANDARD.encode(value.as_bytes()))
@@ -318,7 +291,7 @@ mod tests {
 
     #[test]
     fn headers_leave_the_transports_own_alone() {
-        let headers = headers(&metadata(&[
+        let headers = event_headers(&metadata(&[
             ("Content-Length", "123"),
             ("content-type", "x"),
             ("pubsubName", "bus"),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use blocks::{Declared, Kind, Listed, LoadError, Loaded, Owner, Registry, registry};
+use blocks::{
+    Declared, Kind, LoadError, Loaded, Owner, Registry,
+    registry::{self, AnyRegistry},
+};
 use component::{Body, Component, HttpMiddleware, middleware::Next};
 use crds::configuration::Pipeline;
 
@@ -77,8 +80,8 @@ impl Middleware {
 
 #[async_trait]
 impl Owner for Middleware {
-    fn prefix(&self) -> &'static str {
-        MIDDLEWARE.prefix
+    fn registry(&self) -> &dyn AnyRegistry {
+        &self.registry
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
@@ -97,10 +100,6 @@ impl Owner for Middleware {
         if let Some(old) = old {
             registry::retire(old).await;
         }
-    }
-
-    fn components(&self) -> Vec<Listed> {
-        self.registry.listed()
     }
 
     async fn close(&self) {

@@ -7,7 +7,7 @@ use app_channel::AppChannel;
 use async_trait::async_trait;
 use blocks::{
     Declared, Intake, Kind, Listed, LoadError, Owner, Registry,
-    registry::{self, Called},
+    registry::{self, AnyRegistry, Called},
     state,
 };
 use component::{
@@ -223,8 +223,9 @@ impl Intake for Engine {
 /// delivered, so that nothing is taken twice.
 #[async_trait]
 impl Owner for Engine {
-    fn prefix(&self) -> &'static str {
-        PREFIX
+    /// That of the inputs. Types of both directions have one prefix; everything else is done for both.
+    fn registry(&self) -> &dyn AnyRegistry {
+        &self.0.inputs
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use component::{Instance, Lent, Metadata, Open, Spawn};
 
-use crate::calls;
+use crate::{calls, registry::AnyRegistry};
 
 /// A component resource whose secrets and templates are resolved: what its owner opens.
 #[derive(Clone)]
@@ -120,8 +120,13 @@ pub struct Listed {
 /// A part that owns the components below one type prefix.
 #[async_trait]
 pub trait Owner: Send + Sync {
+    /// Where its components are kept; what is done with them is left to it unless the owner has more to do.
+    fn registry(&self) -> &dyn AnyRegistry;
+
     /// The prefix with its dot, lower case: `state.`.
-    fn prefix(&self) -> &'static str;
+    fn prefix(&self) -> &'static str {
+        self.registry().prefix()
+    }
 
     /// Opens a component, or replaces the one of that name by the rules of architecture 5.5.
     ///
@@ -130,11 +135,17 @@ pub trait Owner: Send + Sync {
     async fn apply(&self, declared: Declared) -> Result<(), LoadError>;
 
     /// Closes a component once its calls have ended; unknown names are ignored.
-    async fn remove(&self, name: &str);
+    async fn remove(&self, name: &str) {
+        self.registry().remove(name).await;
+    }
 
     /// What is loaded, by name.
-    fn components(&self) -> Vec<Listed>;
+    fn components(&self) -> Vec<Listed> {
+        self.registry().listed()
+    }
 
     /// Closes everything.
-    async fn close(&self);
+    async fn close(&self) {
+        self.registry().close().await;
+    }
 }

@@ -10,8 +10,8 @@ use component::{
 use resiliency::ComponentKind;
 
 use crate::{
-    Declared, Kind, Listed, LoadError, Loaded, Missing, Owner, Registry,
-    registry::{self, Called},
+    Declared, Kind, LoadError, Loaded, Missing, Owner, Registry,
+    registry::{self, AnyRegistry, Called},
 };
 
 static LOCK: Kind<dyn Lock> = Kind {
@@ -157,8 +157,8 @@ impl Stores {
 
 #[async_trait]
 impl Owner for Stores {
-    fn prefix(&self) -> &'static str {
-        LOCK.prefix
+    fn registry(&self) -> &dyn AnyRegistry {
+        &self.0.registry
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
@@ -171,18 +171,6 @@ impl Owner for Stores {
         let listed = declared.listed(Vec::new());
         self.0.registry.replace(listed, store, prefix).await;
         Ok(())
-    }
-
-    async fn remove(&self, name: &str) {
-        self.0.registry.remove(name).await;
-    }
-
-    fn components(&self) -> Vec<Listed> {
-        self.0.registry.listed()
-    }
-
-    async fn close(&self) {
-        self.0.registry.close().await;
     }
 }
 

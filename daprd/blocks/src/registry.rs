@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, future::Future, ops::Deref, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use component::{Catalog, Component, Family};
 use parking_lot::Mutex;
 use resiliency::{ComponentKind, Policies, Policy};
@@ -250,6 +251,41 @@ impl<T: ?Sized + Component, B: Send + Sync + 'static> Registry<T, B> {
         self.changes
             .send_modify(|count| *count = count.wrapping_add(1));
         result
+    }
+}
+
+/// A registry, of whatever kind: what all owners do with their components in the same way.
+#[async_trait]
+pub trait AnyRegistry: Send + Sync {
+    /// The prefix of its types, see [`Kind::prefix`].
+    fn prefix(&self) -> &'static str;
+
+    /// See [`Registry::remove`].
+    async fn remove(&self, name: &str);
+
+    /// See [`Registry::listed`].
+    fn listed(&self) -> Vec<Listed>;
+
+    /// See [`Registry::close`].
+    async fn close(&self);
+}
+
+#[async_trait]
+impl<T: ?Sized + Component, B: Send + Sync + 'static> AnyRegistry for Registry<T, B> {
+    fn prefix(&self) -> &'static str {
+        self.kind.prefix
+    }
+
+    async fn remove(&self, name: &str) {
+        Registry::remove(self, name).await;
+    }
+
+    fn listed(&self) -> Vec<Listed> {
+        Registry::listed(self)
+    }
+
+    async fn close(&self) {
+        Registry::close(self).await;
     }
 }
 

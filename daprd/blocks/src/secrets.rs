@@ -7,8 +7,8 @@ use component::{SecretStore, secrets::Secret};
 use resiliency::ComponentKind;
 
 use crate::{
-    Declared, Kind, Listed, LoadError, Loaded, Missing, Owner, Registry,
-    registry::{self, Called},
+    Declared, Kind, LoadError, Loaded, Missing, Owner, Registry,
+    registry::{self, AnyRegistry, Called},
 };
 
 static SECRETS: Kind<dyn SecretStore> = Kind {
@@ -118,8 +118,8 @@ impl Stores {
 
 #[async_trait]
 impl Owner for Stores {
-    fn prefix(&self) -> &'static str {
-        SECRETS.prefix
+    fn registry(&self) -> &dyn AnyRegistry {
+        &self.0.registry
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
@@ -128,17 +128,5 @@ impl Owner for Stores {
         let listed = declared.listed(capabilities);
         self.0.registry.replace(listed, store, ()).await;
         Ok(())
-    }
-
-    async fn remove(&self, name: &str) {
-        self.0.registry.remove(name).await;
-    }
-
-    fn components(&self) -> Vec<Listed> {
-        self.0.registry.listed()
-    }
-
-    async fn close(&self) {
-        self.0.registry.close().await;
     }
 }

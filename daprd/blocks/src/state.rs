@@ -19,8 +19,8 @@ use component::{
 use resiliency::ComponentKind;
 
 use crate::{
-    Declared, Kind, Listed, LoadError, Loaded, Missing, Owner, Registry,
-    registry::{self, Called},
+    Declared, Kind, LoadError, Loaded, Missing, Owner, Registry,
+    registry::{self, AnyRegistry, Called},
 };
 use encryption::Encryption;
 pub use key_prefix::KeyPrefix;
@@ -365,8 +365,8 @@ fn has(store: &Store, capability: Capability) -> bool {
 /// A new store is opened, put in place, and only then the old one drained: no call ever finds none.
 #[async_trait]
 impl Owner for Stores {
-    fn prefix(&self) -> &'static str {
-        STATE.prefix
+    fn registry(&self) -> &dyn AnyRegistry {
+        &self.0.registry
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
@@ -390,18 +390,6 @@ impl Owner for Stores {
         };
         self.0.registry.replace(listed, store, keeping).await;
         Ok(())
-    }
-
-    async fn remove(&self, name: &str) {
-        self.0.registry.remove(name).await;
-    }
-
-    fn components(&self) -> Vec<Listed> {
-        self.0.registry.listed()
-    }
-
-    async fn close(&self) {
-        self.0.registry.close().await;
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use app_channel::AppChannel;
 use async_trait::async_trait;
 use blocks::{
-    Declared, Intake, Kind, Listed, LoadError, Loaded, Missing, Owner, Registry,
-    registry::{self, Called},
+    Declared, Intake, Kind, LoadError, Loaded, Missing, Owner, Registry,
+    registry::{self, AnyRegistry, Called},
 };
 use component::{
     Configuration,
@@ -222,8 +222,8 @@ impl Intake for Engine {
 
 #[async_trait]
 impl Owner for Engine {
-    fn prefix(&self) -> &'static str {
-        CONFIGURATION.prefix
+    fn registry(&self) -> &dyn AnyRegistry {
+        &self.0.registry
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
@@ -231,18 +231,6 @@ impl Owner for Engine {
         let listed = declared.listed(Vec::new());
         self.0.registry.replace(listed, store, ()).await;
         Ok(())
-    }
-
-    async fn remove(&self, name: &str) {
-        self.0.registry.remove(name).await;
-    }
-
-    fn components(&self) -> Vec<Listed> {
-        self.0.registry.listed()
-    }
-
-    async fn close(&self) {
-        self.0.registry.close().await;
     }
 }
 

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use blocks::{Kind, Loaded, Missing, Registry};
+use blocks::{Kind, Loaded, Missing, Registry, registry::Called};
 use component::{Catalog, PubSub};
+use resiliency::ComponentKind;
 
 use crate::{Error, scopes::Scopes};
 
-/// Calls are counted by topic, which other kinds do not have: see [`crate::metrics::Metrics`].
 static KIND: Kind<dyn PubSub> = Kind {
     prefix: "pubsub.",
-    calls: None,
+    calls: Some(Called {
+        // Counted by topic, which other kinds do not have: see [`crate::metrics::Metrics`].
+        metrics: None,
+        policies: ComponentKind::Pubsub,
+    }),
     family: |catalog: &Catalog| &catalog.pubsub,
 };
 

@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use proto::runtime::v1::{
     TopicEventBulkRequest, TopicEventBulkRequestEntry, topic_event_bulk_request_entry::Event,
 };
-use resiliency::ComponentKind;
 use serde_json::value::RawValue;
 use telemetry::trace::Span;
 
@@ -183,8 +182,7 @@ impl Subscriber {
     }
 
     async fn deliver_entries(&self, topic: &str, path: &str, progress: &Progress) {
-        let policies = self.core.options.policies.load();
-        let policy = policies.component_inbound(self.pubsub(), ComponentKind::Pubsub);
+        let policy = self.core.brokers.inbound(self.pubsub());
         let attempt = |_| async {
             let answer = self.call(topic, path, progress).await?;
             apply(progress, answer)

@@ -3,22 +3,16 @@
 use std::sync::Arc;
 
 use app_channel::AppChannel;
-use arc_swap::ArcSwap;
-use blocks::state;
-use component::Catalog;
-use resiliency::Policies;
-use telemetry::{Meter, trace::Tracer};
+use blocks::{registry, state};
+use telemetry::trace::Tracer;
 use values::{Clock, SystemClock};
 
 use crate::{brokers::Brokers, metrics::Metrics, outbox::UnderWay};
 
 /// What the engine is made of.
 pub struct Options {
-    pub catalog: Arc<Catalog>,
+    pub registry: registry::Options,
     pub app_id: String,
-    pub namespace: String,
-    pub policies: Arc<ArcSwap<Policies>>,
-    pub meter: Meter,
     pub tracer: Tracer,
     pub app: AppChannel,
     /// The stores that may have an outbox.

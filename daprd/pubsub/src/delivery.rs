@@ -6,7 +6,6 @@ use app_channel::event_headers;
 use bytes::Bytes;
 use component::pubsub::{Ack, Delivery, Message, Outcome, PublishRequest, Redelivery};
 use http::{HeaderMap, HeaderValue, header};
-use resiliency::ComponentKind;
 use telemetry::trace::{Kind, Span, TRACEPARENT, TraceContext, attribute};
 use tokio::sync::watch;
 
@@ -248,8 +247,7 @@ impl Subscriber {
         data: Bytes,
         path: &str,
     ) -> Option<Outcome> {
-        let policies = self.core.options.policies.load();
-        let policy = policies.component_inbound(self.pubsub(), ComponentKind::Pubsub);
+        let policy = self.core.brokers.inbound(self.pubsub());
         let attempt = |_| self.attempt(message, topic, event, data.clone(), path);
         let classify = |failure: &Failure| {
             // A subscription that ends makes no further attempt.

@@ -59,17 +59,12 @@ impl Engine {
 
     /// The same, with other settings than the usual ones.
     pub fn with_settings(options: Options, settings: Settings) -> (Self, Run) {
-        let brokers = brokers::new(blocks::registry::Options {
-            catalog: Arc::clone(&options.catalog),
-            namespace: options.namespace.clone(),
-            policies: Arc::clone(&options.policies),
-            meter: options.meter.clone(),
-        });
+        let registry = &options.registry;
         let core = Core {
-            metrics: Metrics::new(&options.meter, &options.namespace),
+            metrics: Metrics::new(&registry.meter, &registry.namespace),
+            brokers: brokers::new(registry.clone()),
             options,
             clock: settings.clock,
-            brokers,
             under_way: UnderWay::default(),
         };
         let engine = Self(Arc::new(Inner {
@@ -275,7 +270,7 @@ impl Inner {
         }
         let asking = self.asked.get_or_try_init(async || {
             let options = &self.core.options;
-            let policies = options.policies.load();
+            let policies = options.registry.policies.load();
             let policy = policies.builtin(Builtin::InitializationRetries);
             let attempt = |_| options.app.list_subscriptions();
             let asked = policy

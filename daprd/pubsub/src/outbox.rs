@@ -145,9 +145,7 @@ impl Config {
 
     /// The topic between the transaction and the relay. Sidecars of the same app share it, those of upstream too.
     fn internal_topic(&self, options: &Options) -> String {
-        let Options {
-            namespace, app_id, ..
-        } = options;
+        let (namespace, app_id) = (&options.registry.namespace, &options.app_id);
         format!("{namespace}{app_id}{}outbox", self.topic)
     }
 }

@@ -8,7 +8,6 @@ use component::{
     pubsub::{BulkPublishRequest, BulkResult, Capability, PublishRequest},
 };
 use parking_lot::Mutex;
-use resiliency::{ComponentKind, Outcome, Policy, policy, repeatable};
 use telemetry::trace::TraceContext;
 
 use crate::{
@@ -193,11 +192,6 @@ impl Core {
             .map_err(|problem| Error::CloudEvent { problem })
     }
 
-    fn outbound(&self, pubsub: &str) -> Policy {
-        let policies = self.options.policies.load();
-        policies.component_outbound(pubsub, ComponentKind::Pubsub)
-    }
-
     fn check_publishing(&self, broker: &Broker, topic: &str) -> Result<(), Error> {
         if broker.beside.scopes.may_publish(topic) {
             return Ok(());
@@ -215,17 +209,8 @@ impl Core {
         let topic = std::mem::take(&mut request.topic);
         request.topic = broker.beside.on_broker(&topic);
         let began = self.clock.instant();
-        let result = self
-            .outbound(name)
-            .run(
-                repeatable(|_| {
-                    let publish = || broker.component.publish(&request);
-                    self.brokers.call(broker, "publish", publish)
-                }),
-                outcome,
-            )
-            .await
-            .map_err(flatten);
+        let publish = || broker.component.publish(&request);
+        let result = self.brokers.call(broker, "publish", publish).await;
         let elapsed = self.clock.instant() - began;
         self.metrics
             .published(name, &topic, result.is_ok(), elapsed);
@@ -247,26 +232,19 @@ impl Core {
 
         let left = Mutex::new(request.entries);
         let failures = Mutex::new(Vec::new());
-        let result = self
-            .outbound(name)
-            .run(
-                repeatable(|_| {
-                    let request = BulkPublishRequest {
-                        topic: full_topic.clone(),
-                        entries: left.lock().clone(),
-                        metadata: request.metadata.clone(),
-                    };
-                    let (left, failures) = (&left, &failures);
-                    async move {
-                        let publish = || broker.component.bulk_publish(&request);
-                        let results = self.brokers.call(broker, "bulk publish", publish).await?;
-                        settle(&mut left.lock(), &mut failures.lock(), results)
-                    }
-                }),
-                outcome,
-            )
-            .await
-            .map_err(flatten);
+        let publish = || {
+            let request = BulkPublishRequest {
+                topic: full_topic.clone(),
+                entries: left.lock().clone(),
+                metadata: request.metadata.clone(),
+            };
+            let (left, failures) = (&left, &failures);
+            async move {
+                let results = broker.component.bulk_publish(&request).await?;
+                settle(&mut left.lock(), &mut failures.lock(), results)
+            }
+        };
+        let result = self.brokers.call(broker, "bulk publish", publish).await;
 
         let left = left.into_inner();
         let failed = match &result {
@@ -366,22 +344,6 @@ fn trace_texts(trace: Option<&TraceContext>) -> (String, String) {
             let state = trace.tracestate().unwrap_or_default().to_owned();
             (trace.traceparent(), state)
         }
-    }
-}
-
-/// Failures of the caller's own making are answers: they neither retry nor count against the circuit breaker.
-fn outcome(error: &component::Error) -> Outcome {
-    if error.kind().is_transient() {
-        Outcome::Retryable
-    } else {
-        Outcome::Permanent
-    }
-}
-
-fn flatten(error: policy::Error<component::Error>) -> component::Error {
-    match error {
-        policy::Error::Inner(error) => error,
-        other => component::Error::new(ErrorKind::Unavailable, other.to_string()),
     }
 }
 

@@ -51,11 +51,8 @@ impl Runtime<'_> {
         let state = state::Stores::new(registry.clone(), app_id.clone());
         let (pubsub, run) = pubsub::Engine::with_settings(
             pubsub::Options {
-                catalog: Arc::clone(&ground.catalog),
+                registry: registry.clone(),
                 app_id: app_id.clone(),
-                namespace: settings.namespace.clone(),
-                policies: Arc::clone(&ground.policies),
-                meter: ground.meter.clone(),
                 tracer: ground.tracer.clone(),
                 app: app.clone(),
                 state: state.clone(),

@@ -13,6 +13,7 @@ use resiliency::Policies;
 use telemetry::{Meter, MetricOptions};
 
 use super::*;
+use crate::Listed;
 
 fn stores() -> Stores {
     let mut catalog = Catalog::default();

@@ -1,7 +1,10 @@
 //! How components come to the engine, are replaced and go.
 
 use async_trait::async_trait;
-use blocks::{Declared, LoadError, Owner, registry::retire};
+use blocks::{
+    Declared, LoadError, Owner,
+    registry::{AnyRegistry, retire},
+};
 
 use super::{Engine, Inner};
 use crate::{brokers::Topics, delivery::Mode, scopes::Scopes};
@@ -28,8 +31,8 @@ impl Drop for Paused<'_> {
 /// A broker is replaced with intake paused, so that nothing is consumed twice (architecture 5.5).
 #[async_trait]
 impl Owner for Engine {
-    fn prefix(&self) -> &'static str {
-        "pubsub."
+    fn registry(&self) -> &dyn AnyRegistry {
+        &self.0.core.brokers
     }
 
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
@@ -39,7 +42,7 @@ impl Owner for Engine {
         let component = inner.core.brokers.open(&declared).await?;
         let capabilities = component.capabilities().names();
         let prefix = match declared.names_namespace {
-            true => options.namespace.clone(),
+            true => options.registry.namespace.clone(),
             false => String::new(),
         };
         let listed = declared.listed(capabilities.collect());
@@ -75,10 +78,6 @@ impl Owner for Engine {
             session.close();
         }
         retire(old).await;
-    }
-
-    fn components(&self) -> Vec<blocks::Listed> {
-        self.0.core.brokers.listed()
     }
 
     async fn close(&self) {

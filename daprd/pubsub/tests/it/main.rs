@@ -71,20 +71,16 @@ impl World {
         });
         tasks.spawn(probe.run(CancellationToken::new(), shutdown.clone()));
         let policies = Policies::compile(resiliency, meter.clone()).unwrap();
-        let (catalog, policies) = (Arc::new(catalog), Arc::new(ArcSwap::new(policies)));
         let registry = blocks::registry::Options {
-            catalog: Arc::clone(&catalog),
+            catalog: Arc::new(catalog),
             namespace: "ns".into(),
-            policies: Arc::clone(&policies),
-            meter: meter.clone(),
-        };
-        let state = state::Stores::new(registry, "app".into());
-        let (engine, run) = Engine::new(Options {
-            catalog,
-            app_id: "app".into(),
-            namespace: "ns".into(),
-            policies,
+            policies: Arc::new(ArcSwap::new(policies)),
             meter,
+        };
+        let state = state::Stores::new(registry.clone(), "app".into());
+        let (engine, run) = Engine::new(Options {
+            registry,
+            app_id: "app".into(),
             tracer: Tracer::disabled(),
             app: channel.clone(),
             state: state.clone(),

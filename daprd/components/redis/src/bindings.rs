@@ -7,29 +7,19 @@ use bytes::Bytes;
 use component::{
     Component, Error, Open, OutputBinding, Result,
     bindings::{InvokeRequest, InvokeResponse},
-    fields::{Fields, MILLISECOND},
+    fields::Fields,
 };
 use redis::Value;
 use values::GoDuration;
 
 use crate::{
     client::{Client, Request, failure},
-    metadata::{Declared, Settings},
+    metadata::{Declared, Plain, Settings},
 };
-
-const MIN_RETRY_INTERVAL: GoDuration = GoDuration::from_nanos(8_000_000);
-
-component::metadata! {
-    /// The fields that only the binding has.
-    struct Own {
-        /// Shortest pause before a request is sent again.
-        min_retry_interval: GoDuration => "redisMinRetryInterval", default(MIN_RETRY_INTERVAL), unit(MILLISECOND);
-    }
-}
 
 /// All fields of the binding.
 pub fn fields() -> Fields {
-    Declared::fields().and(Own::fields())
+    Declared::fields().and(Plain::fields())
 }
 
 /// A binding to a Redis server.
@@ -43,8 +33,7 @@ impl Redis {
     /// # Errors
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
-        let own = Own::read(&open.metadata)?;
-        let settings = Settings::read(&open.metadata, own.min_retry_interval)?;
+        let settings = Settings::plain(&open.metadata)?;
         let client = Client::open(settings, &open.name, &open.tasks).await?;
         Ok(Self { client })
     }

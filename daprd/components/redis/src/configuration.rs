@@ -7,19 +7,16 @@ use async_trait::async_trait;
 use component::{
     Component, Configuration, Open, Result, Scope,
     configuration::{Item, Items, Request, Updates, updates},
-    fields::{Fields, MILLISECOND},
+    fields::Fields,
 };
 use redis::{RedisError, ServerErrorKind};
-use values::GoDuration;
 
 use crate::{
     client::{Client, failure},
     listing,
-    metadata::{Declared, Settings},
+    metadata::{Declared, Plain, Settings},
 };
 use notices::Follower;
-
-const MIN_RETRY_INTERVAL: GoDuration = GoDuration::from_nanos(8_000_000);
 
 /// Between a value and its version.
 const SEPARATOR: &str = "||";
@@ -27,17 +24,9 @@ const SEPARATOR: &str = "||";
 /// Updates that wait for whoever follows; what changes meanwhile is read once there is room.
 const QUEUED: usize = 16;
 
-component::metadata! {
-    /// The fields that only the configuration store has.
-    struct Own {
-        /// Shortest pause before a request is sent again.
-        min_retry_interval: GoDuration => "redisMinRetryInterval", default(MIN_RETRY_INTERVAL), unit(MILLISECOND);
-    }
-}
-
 /// All fields of the configuration store.
 pub fn fields() -> Fields {
-    Declared::fields().and(Own::fields())
+    Declared::fields().and(Plain::fields())
 }
 
 /// Configuration on a Redis server.
@@ -52,8 +41,7 @@ impl Redis {
     /// # Errors
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
-        let own = Own::read(&open.metadata)?;
-        let settings = Settings::read(&open.metadata, own.min_retry_interval)?;
+        let settings = Settings::plain(&open.metadata)?;
         let client = Client::open(settings, &open.name, &open.tasks).await?;
         Ok(Self {
             client,

@@ -12,11 +12,9 @@ use values::GoDuration;
 
 use crate::{
     client::{Client, Request, failure},
-    metadata::{Declared, Settings, Topology},
+    metadata::{Declared, MIN_RETRY_INTERVAL, Settings, Topology},
     replication,
 };
-
-const MIN_RETRY_INTERVAL: GoDuration = GoDuration::from_nanos(8_000_000);
 
 /// Deletes the key where its value is the owner's. Answers 1 then, 0 where there is no key, and -1 where it is another's.
 const RELEASE: &str = "local owner = redis.call('GET', KEYS[1])

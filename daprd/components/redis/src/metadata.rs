@@ -73,6 +73,17 @@ component::metadata! {
     }
 }
 
+/// The shortest pause of all kinds but the state store.
+pub const MIN_RETRY_INTERVAL: GoDuration = GoDuration::from_nanos(8_000_000);
+
+component::metadata! {
+    /// The field that a component has beside [`Declared`] which has none of its own.
+    pub struct Plain {
+        /// Shortest pause before a request is sent again.
+        min_retry_interval: GoDuration => "redisMinRetryInterval", default(MIN_RETRY_INTERVAL), unit(MILLISECOND);
+    }
+}
+
 /// How `redisType` says that servers belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisType {
@@ -194,6 +205,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Of a component whose one other field is that of [`Plain`].
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn plain(metadata: &Metadata) -> Result<Self> {
+        let Plain { min_retry_interval } = Plain::read(metadata)?;
+        Self::read(metadata, min_retry_interval)
+    }
+
     /// Reads and checks the metadata; the pause before a retry is declared by each component, for they differ in it.
     ///
     /// # Errors

@@ -21,11 +21,10 @@ use values::GoDuration;
 
 use crate::{
     client::{Client, failure},
-    metadata::{Declared, Settings},
+    metadata::{Declared, MIN_RETRY_INTERVAL, Settings},
 };
 use read::Subscription;
 
-const MIN_RETRY_INTERVAL: GoDuration = GoDuration::from_nanos(8_000_000);
 const QUEUE_DEPTH: usize = 100;
 const CONCURRENCY: usize = 10;
 

@@ -24,9 +24,6 @@ pub struct GrpcAnswer {
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Domain of every `google.rpc.ErrorInfo` of Dapr's.
-pub const DOMAIN: &str = "dapr.io";
-
 /// Most bytes of an HTTP error's body that travel in a gRPC status (google.rpc.ErrorInfo limits values to 64).
 const MAX_DETAIL: usize = 63;
 
@@ -128,7 +125,7 @@ pub fn http_error(status: StatusCode, data: &[u8]) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(
         reason,
-        DOMAIN,
+        proto::ERROR_DOMAIN,
         [
             ("http.code".to_owned(), status.as_u16().to_string()),
             (

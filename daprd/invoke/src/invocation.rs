@@ -34,17 +34,7 @@ pub struct Invocation<'a> {
 impl Invocation<'_> {
     /// Makes the call under the policy of its target, as often as that says and the body allows.
     pub async fn run(self, policy: &Policy, body: Body) -> Result<Response<Body>, Error> {
-        let limit = if policy.judges_answers() {
-            MAX_POLICY_REPLAY
-        } else {
-            MAX_REPLAY
-        };
-        // A caller that streams what has no known length is called back for nothing: of that, nothing is kept.
-        let streamed = http_body::Body::size_hint(&body).exact().is_none();
-        let limit = match streamed || !policy.has_retries() {
-            true => 0,
-            false => limit,
-        };
+        let limit = replay_limit(policy, &body);
         let (replay, first) = Replay::new(body, limit);
         let call = Call::new(self.attempt(first), |_| {
             replay.again().map(|body| self.attempt(body))
@@ -90,6 +80,18 @@ impl Invocation<'_> {
 
     fn request(&self, body: Body) -> Request<Body> {
         Request::from_parts(self.parts.clone(), body)
+    }
+}
+
+/// How many bytes of a body are kept for other attempts: none where there are no others, and none of a body of unknown length,
+/// which upstream does not try again either (Q-invoke-replay).
+fn replay_limit(policy: &Policy, body: &Body) -> u64 {
+    if !policy.has_retries() || http_body::Body::size_hint(body).exact().is_none() {
+        0
+    } else if policy.judges_answers() {
+        MAX_POLICY_REPLAY
+    } else {
+        MAX_REPLAY
     }
 }
 

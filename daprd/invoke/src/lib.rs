@@ -33,7 +33,6 @@ use invocation::{Asked, Invocation};
 use metrics::Metrics;
 use target::Target;
 
-pub use answer::DOMAIN;
 pub use callee::{Internal, reflection};
 pub use error::Error;
 pub use message::Reply;

@@ -2,27 +2,20 @@
 //! for the Helm chart, and pages that tests of other crates print. They are committed. A tidy check fails when definitions
 //! are stale, and the tests fail when the pages are, so that this program need not be built from all that they are about.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::tree;
+use crate::{
+    programs::{self, EVERYTHING, RELEASE},
+    tree,
+};
 
 /// Folders that hold definitions, and nothing else that ends in `.yaml` directly inside.
 const DEFINITION_FOLDERS: [&str; 2] = ["crds", "charts/dapr/crds"];
 
-/// The tests that print pages, by crate and name: `docs/api.md` and `docs/components.md`.
-const PAGES: [(&str, &[&str], &str); 2] = [
-    ("api", &[], "the_list_of_operations_is_fresh"),
-    (
-        "daprd",
-        &["--features", "allcomponents"],
-        "the_list_of_components_is_fresh",
-    ),
-];
+/// What the names of the tests hold that print pages: `docs/api.md` and `docs/components.md`.
+const PAGES: &str = "the_list_of_";
 
 /// What makes those tests print.
 const PRINT: &str = "DAPR_PRINT";
@@ -53,27 +46,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Runs the tests that compare the pages with what they are printed from, or print them.
 fn pages(root: &Path, print: bool) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // As this program was built: another profile would be a second build of everything.
-    let profile: &[&str] = if cfg!(debug_assertions) {
-        &[]
-    } else {
-        &["--release"]
-    };
-    for (package, features, test) in PAGES {
-        let mut command = Command::new(&cargo);
-        command.current_dir(root).env_remove(PRINT);
-        if print {
-            command.env(PRINT, "1");
-        }
-        command
-            .args(["test", "--quiet", "-p", package])
-            .args(profile)
-            .args(features)
-            .arg(test);
-        let status = command.status().context("cannot run cargo")?;
-        anyhow::ensure!(status.success(), "{test} of {package} failed");
+    let mut command = programs::cargo();
+    command.current_dir(root).env_remove(PRINT);
+    if print {
+        command.env(PRINT, "1");
     }
+    // As this program was built, and with the selection of all else: another profile or another selection would compile
+    // libraries once more, which the tests that come after it do not use.
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        RELEASE
+    };
+    command
+        .args(["test", "--quiet", "--profile", profile])
+        .args(EVERYTHING)
+        .arg(PAGES);
+    let status = command.status().context("cannot run cargo")?;
+    anyhow::ensure!(status.success(), "a page differs, or cannot be printed");
     Ok(())
 }
 

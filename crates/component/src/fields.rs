@@ -133,11 +133,6 @@ impl Fields {
         self.list.iter()
     }
 
-    /// Whether there may be others.
-    pub fn is_free(&self) -> bool {
-        self.free
-    }
-
     /// The field of a name or an alias.
     pub fn find(&self, name: &str) -> Option<&Field> {
         self.list.iter().find(|field| field.is(name))

@@ -13,6 +13,15 @@ use crate::resources::{PUBSUB, STATE, orders};
 
 const END: Duration = Duration::from_secs(15);
 
+/// A sidecar that waits for no call longer than a second when it ends.
+async fn impatient(app: &App) -> Daprd {
+    Daprd::builder("app")
+        .app(app)
+        .flag("dapr-graceful-shutdown-seconds", "1")
+        .start()
+        .await
+}
+
 /// An app whose `/slow` answers only when the test opens the gate.
 async fn gated() -> (App, watch::Sender<bool>) {
     let (gate, opened) = watch::channel(false);
@@ -109,11 +118,7 @@ async fn calls_in_flight_are_finished() {
 #[tokio::test]
 async fn a_call_that_never_ends_cannot_hold_it() {
     let (app, _gate) = gated().await;
-    let mut daprd = Daprd::builder("app")
-        .app(&app)
-        .flag("dapr-graceful-shutdown-seconds", "1")
-        .start()
-        .await;
+    let mut daprd = impatient(&app).await;
     let client = daprd.http();
     let call = client
         .request(Method::GET, "/v1.0/invoke/app/method/slow")
@@ -132,11 +137,7 @@ async fn a_call_that_never_ends_cannot_hold_it() {
 #[tokio::test]
 async fn a_call_that_never_ends_cannot_hold_up_a_restart() {
     let (app, _gate) = gated().await;
-    let daprd = Daprd::builder("app")
-        .app(&app)
-        .flag("dapr-graceful-shutdown-seconds", "1")
-        .start()
-        .await;
+    let daprd = impatient(&app).await;
     let client = daprd.http();
     let call = client
         .request(Method::GET, "/v1.0/invoke/app/method/slow")

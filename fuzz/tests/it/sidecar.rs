@@ -133,18 +133,23 @@ fn http_api() {
     });
 }
 
+/// An app that answers at `route` with the JSON that is given at the time.
+async fn app(route: &str, answer: &Arc<Mutex<Bytes>>) -> App {
+    let given = answer.clone();
+    let app = App::builder().respond(route, move |_| {
+        let body = given.lock().expect("nobody panics").clone();
+        async move { Answer::bytes(body).header("content-type", "application/json") }
+    });
+    app.start().await
+}
+
 /// An event as a broker gives it to the sidecar, an empty line, what the app answers to it.
 #[test]
 fn app_answers() {
     let runtime = runtime();
     let answer = Arc::new(Mutex::new(Bytes::new()));
     let (app, mut daprd) = runtime.block_on(async {
-        let given = answer.clone();
-        let app = App::builder().respond("POST /orders", move |_| {
-            let body = given.lock().expect("nobody panics").clone();
-            async move { Answer::bytes(body).header("content-type", "application/json") }
-        });
-        let app = app.start().await;
+        let app = app("POST /orders", &answer).await;
         let daprd = Daprd::builder("app")
             .resources(RESOURCES)
             .app(&app)
@@ -188,12 +193,7 @@ fn subscriptions() {
     let runtime = runtime();
     let answer = Arc::new(Mutex::new(Bytes::from_static(b"[]")));
     let (app, mut daprd) = runtime.block_on(async {
-        let given = answer.clone();
-        let app = App::builder().respond("GET /dapr/subscribe", move |_| {
-            let body = given.lock().expect("nobody panics").clone();
-            async move { Answer::bytes(body).header("content-type", "application/json") }
-        });
-        let app = app.start().await;
+        let app = app("GET /dapr/subscribe", &answer).await;
         let daprd = Daprd::builder("app")
             .resources(RESOURCES)
             .app(&app)

@@ -23,7 +23,7 @@ pub use api_access::Api;
 pub use logging::{ApiLogging, Logging};
 pub use metrics::Metrics;
 pub use mtls::Mtls;
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, PipelineEntry};
 pub use secrets::Secrets;
 pub use tracing::Tracing;
 pub use workflow::Workflow;

@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use anyhow::{Context, Result, anyhow, bail};
 use blocks::{Listed, Owner};
+use component::catalog::FIRST_VERSION;
 use crds::{Component, Configuration, Kind};
 use daemon::Daemon;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -427,7 +428,7 @@ async fn sleep_until(due: Option<Instant>) {
 
 fn version(component: &Component) -> &str {
     match component.spec.version.as_str() {
-        "" => "v1",
+        "" => FIRST_VERSION,
         given => given,
     }
 }

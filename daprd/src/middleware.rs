@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use blocks::{
-    Declared, Kind, LoadError, Loaded, Owner, Registry,
+    Declared, Kind, Listed, LoadError, Loaded, Owner, Registry,
     registry::{self, AnyRegistry},
 };
-use component::{Body, Component, HttpMiddleware, middleware::Next};
-use crds::configuration::Pipeline;
+use component::{Body, Component, HttpMiddleware, catalog, middleware::Next};
+use crds::configuration::{Pipeline, PipelineEntry};
 
 static MIDDLEWARE: Kind<dyn HttpMiddleware> = Kind {
     prefix: "middleware.http.",
@@ -63,15 +63,31 @@ impl Middleware {
     pub fn missing(&self) -> Vec<String> {
         let entries = self.api.0.handlers.iter().chain(&self.app.0.handlers);
         entries
-            .filter(|entry| self.registry.find(&entry.name).is_err())
+            .filter(|entry| self.find(entry).is_none())
             .map(|entry| format!("{} ({})", entry.name, entry.component_type))
             .collect()
+    }
+
+    /// The component that an entry means: the one of its name, if type and version are the entry's too.
+    fn find(&self, entry: &PipelineEntry) -> Option<Arc<Loaded<dyn HttpMiddleware>>> {
+        let loaded = self.registry.find(&entry.name).ok()?;
+        let Listed {
+            component_type,
+            version,
+            ..
+        } = &loaded.listed;
+        let asked = catalog::key(
+            &entry.component_type,
+            entry.version.as_deref().unwrap_or_default(),
+        );
+        let same = catalog::key(component_type, version) == asked;
+        same.then_some(loaded)
     }
 
     fn rebuild(&self) {
         for (pipeline, links) in [&self.api, &self.app] {
             let entries = pipeline.handlers.iter();
-            let found = entries.filter_map(|entry| self.registry.find(&entry.name).ok());
+            let found = entries.filter_map(|entry| self.find(entry));
             let found = found.map(|loaded| Arc::new(Link(loaded)) as Arc<dyn HttpMiddleware>);
             links.store(Arc::new(found.collect()));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use component::{Catalog, Metadata, NameResolver, Open, Result};
+use component::{Catalog, Metadata, NameResolver, Open, Result, catalog::FIRST_VERSION};
 use crds::configuration::NameResolution;
 use serde_json::Value;
 use settings::Mode;
@@ -20,8 +20,8 @@ pub async fn open(
     let configured = configured.filter(|it| !it.component.is_empty());
     let (name, version) = match configured {
         Some(it) => (it.component.clone(), it.version.clone()),
-        None if mode == Mode::Kubernetes => ("kubernetes".to_owned(), "v1".to_owned()),
-        None => ("mdns".to_owned(), "v1".to_owned()),
+        None if mode == Mode::Kubernetes => ("kubernetes".to_owned(), FIRST_VERSION.to_owned()),
+        None => ("mdns".to_owned(), FIRST_VERSION.to_owned()),
     };
     let metadata =
         configured.map_or_else(Metadata::default, |it| fields(it.configuration.as_ref()));

@@ -247,8 +247,9 @@ impl<T: ?Sized> Family<T> {
     }
 }
 
-/// Lookup ignores case; an absent version, `v0` and `v1` are the first version (contract 3.3, 14).
-fn key(name: &str, version: &str) -> String {
+/// What a type and version are looked up by: case does not matter; an absent version, `v0` and `v1` are the first version
+/// (contract 3.3, 14).
+pub fn key(name: &str, version: &str) -> String {
     let version = match version.to_ascii_lowercase().as_str() {
         "" | "v0" => FIRST_VERSION.to_owned(),
         other => other.to_owned(),

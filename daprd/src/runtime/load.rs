@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::pubsub::Engine;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwapOption;
-use component::{NameResolver, Open};
+use component::{NameResolver, Open, catalog::FIRST_VERSION};
 use crds::{Component, component::Spec};
 use settings::Mode;
 
@@ -95,7 +95,7 @@ impl Runtime<'_> {
 fn kubernetes_secrets() -> Component {
     let spec = Spec {
         component_type: format!("secretstores.{KUBERNETES_STORE}"),
-        version: "v1".to_owned(),
+        version: FIRST_VERSION.to_owned(),
         ..Spec::default()
     };
     Component::new(KUBERNETES_STORE, spec)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use e2e::app::{Answer, Callbacks};
+use e2e::process::Signal;
 use e2e::{App, Daprd, wait};
 use http::Method;
 use proto::runtime::v1::{BindingEventResponse, InvokeBindingRequest};
@@ -261,6 +262,34 @@ async fn events_pause_with_the_apps_health_and_end_with_the_sidecar() {
     healthy.send_replace(true);
     app.called("/clock", before + 1).await;
     daprd.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_under_way_ends_before_the_sidecar() {
+    let (release, held) = watch::channel(false);
+    let (done, finished) = watch::channel(false);
+    let app = App::builder()
+        .respond("POST /clock", move |_| {
+            let (mut held, done) = (held.clone(), done.clone());
+            async move {
+                let _ = held.wait_for(|released| *released).await;
+                // Not reached where the sidecar has broken the call off: the call is dropped with its connection.
+                done.send_replace(true);
+                Answer::status(200)
+            }
+        })
+        .start()
+        .await;
+    let explicit = [("direction", "input")];
+    let daprd = Daprd::builder("app").resources(&clock("@every 20ms", &explicit));
+    let mut daprd = daprd.app(&app).start().await;
+    app.called("/clock", 1).await;
+    daprd.signal(Signal::Terminate).await;
+    daprd.closed().await;
+    assert!(!*finished.borrow());
+    release.send_replace(true);
+    assert_eq!(daprd.process().exit_code(wait::DEADLINE).await, 0);
+    assert!(*finished.borrow());
 }
 
 #[tokio::test]

@@ -65,3 +65,41 @@ async fn refusals_arrive() {
     }
     daprd.stop().await;
 }
+
+/// Nobody knows how long a chunked body is until it ends: the app sees it break off, and the caller learns why.
+#[tokio::test]
+async fn a_chunked_body_over_the_limit_is_refused_on_its_way() {
+    let app = App::builder().start().await;
+    let taker = Daprd::builder("taker").app(&app).start().await;
+    let giver = Daprd::builder("giver").start().await;
+    for port in [taker.http_port(), giver.http_port()] {
+        let exchange = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", port))
+                .await
+                .expect("it listens");
+            let head = "POST /v1.0/invoke/taker/method/m HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream
+                .write_all(head.as_bytes())
+                .await
+                .expect("the head is read");
+            // One chunk, and no end: only the limit can end it.
+            let chunk = [format!("{LARGE:x}\r\n").into_bytes(), vec![b'x'; LARGE]].concat();
+            stream
+                .write_all(&chunk)
+                .await
+                .expect("the body is read or waits");
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.expect("no reset");
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let answer = timeout(DEADLINE, exchange).await.expect("an answer");
+        assert_eq!(
+            answer.lines().next(),
+            Some("HTTP/1.1 413 Payload Too Large")
+        );
+    }
+    // What breaks off is recorded empty.
+    assert!(app.calls("/m").iter().all(|call| call.body.is_empty()));
+    giver.stop().await;
+    taker.stop().await;
+}

@@ -4,6 +4,8 @@ use e2e::app::{Answer, Callbacks};
 use e2e::{App, Daprd, golden, mesh, wait};
 use http::Method;
 use proto::common::v1::{HttpExtension, InvokeRequest, http_extension::Verb};
+use proto::internals::v1::service_invocation_client::ServiceInvocationClient;
+use proto::internals::v1::{ApiVersion, InternalInvokeRequest};
 use proto::placement::v1::{Host, placement_client::PlacementClient};
 use proto::runtime::v1::InvokeServiceRequest;
 use proto::runtime::v1::app_callback_client::AppCallbackClient;
@@ -226,6 +228,33 @@ async fn bodies_stream_in_both_directions() {
             .len(),
         20 << 20
     );
+    daprd.stop().await;
+}
+
+/// Older sidecars ask for the answer in one message: one that does not fit is refused, whatever the caller would take.
+#[tokio::test]
+async fn an_answer_in_one_message_has_a_limit() {
+    let app = App::builder()
+        .route("/small", Answer::bytes("hello"))
+        .route("/large", Answer::bytes(vec![b'x'; 5 << 20]))
+        .start()
+        .await;
+    let daprd = Daprd::builder("app").app(&app).start().await;
+    let mut client = ServiceInvocationClient::new(mesh::plain(daprd.internal_port()))
+        .max_decoding_message_size(usize::MAX);
+    let mut call = async |method: &str| {
+        let request = InternalInvokeRequest {
+            ver: ApiVersion::V1.into(),
+            message: invocation(method, "").message,
+            ..Default::default()
+        };
+        client.call_local(request).await
+    };
+    let reply = call("small").await.expect("it fits").into_inner();
+    let data = reply.message.and_then(|message| message.data);
+    assert_eq!(data.expect("an answer").value, b"hello");
+    let error = call("large").await.expect_err("it does not fit");
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
     daprd.stop().await;
 }
 

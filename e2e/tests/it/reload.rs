@@ -292,5 +292,17 @@ async fn middleware_that_comes_later_is_taken_into_the_pipeline() {
         call().await == 200
     })
     .await;
+
+    // A component of the name and of another type is not the one that the pipeline means.
+    daprd.write_resource(
+        "alias.yaml",
+        &component("alias", "middleware.http.uppercase", &[]),
+    );
+    wait::eventually(
+        "a call without the middleware again",
+        wait::DEADLINE,
+        || async { call().await == 404 },
+    )
+    .await;
     daprd.stop().await;
 }

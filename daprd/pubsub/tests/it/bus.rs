@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use component::{
     Catalog, Component, Fields, PubSub, Registration, Result,
     pubsub::{
-        Ack, Acknowledge, Backoff, Capabilities, Deliveries, Delivery, DeliverySender, Message,
-        Outcome, PublishRequest, Redelivery, SubscribeRequest, deliveries,
+        Ack, Acknowledge, Backoff, Capabilities, Capability, Deliveries, Delivery, DeliverySender,
+        Message, Outcome, PublishRequest, Redelivery, SubscribeRequest, deliveries,
     },
 };
 use tokio::sync::mpsc;
@@ -60,6 +60,13 @@ impl Bus {
             async move { Ok(Arc::new(bus) as Arc<dyn PubSub>) }
         });
         added.unwrap();
+        let bus = self.clone();
+        let batching = Registration::new("test", "batching", Fields::default());
+        let added = catalog.pubsub.add(batching, move |_| {
+            let bus = bus.clone();
+            async move { Ok(Arc::new(Batching(bus)) as Arc<dyn PubSub>) }
+        });
+        added.unwrap();
         let hangs = Registration::new("test", "hangs", Fields::default());
         let added = catalog.pubsub.add(hangs, |_| std::future::pending());
         added.unwrap();
@@ -67,9 +74,25 @@ impl Bus {
 
     /// Hands a message to the subscription of a topic.
     pub async fn send(&self, topic: &str, name: &str, data: &str, order_key: Option<&str>) {
-        let sender = self.0.subscriptions.lock().unwrap()[topic].clone();
-        let ends = self.0.ends.clone();
-        let delivery = Delivery {
+        let delivery = self.delivery(topic, name, data, order_key);
+        self.sender(topic).send(delivery).await.unwrap();
+    }
+
+    /// Hands over a batch, as a broker has it that knows batches.
+    pub async fn send_batch(&self, topic: &str, names: &[&str], data: &str) {
+        let deliveries = names
+            .iter()
+            .map(|name| self.delivery(topic, name, data, None));
+        let batch = deliveries.collect();
+        self.sender(topic).send_batch(batch).await.unwrap();
+    }
+
+    fn sender(&self, topic: &str) -> DeliverySender {
+        self.0.subscriptions.lock().unwrap()[topic].clone()
+    }
+
+    fn delivery(&self, topic: &str, name: &str, data: &str, order_key: Option<&str>) -> Delivery {
+        Delivery {
             message: Message {
                 topic: topic.into(),
                 data: data.to_owned().into(),
@@ -78,9 +101,8 @@ impl Bus {
             },
             order_key: order_key.map(str::to_owned),
             attempt: 1,
-            ack: Ack::new(Settle(name.to_owned(), ends)),
-        };
-        sender.send(delivery).await.unwrap();
+            ack: Ack::new(Settle(name.to_owned(), self.0.ends.clone())),
+        }
     }
 
     /// What became of the next message.
@@ -149,5 +171,25 @@ impl PubSub for Bus {
         let mut subscriptions = self.0.subscriptions.lock().unwrap();
         subscriptions.insert(request.topic, sender);
         Ok(deliveries)
+    }
+}
+
+/// The same broker, where it says that it has batches of its own.
+struct Batching(Bus);
+
+impl Component for Batching {}
+
+#[async_trait]
+impl PubSub for Batching {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::EMPTY.with(Capability::BulkSubscribeImmediate)
+    }
+
+    async fn publish(&self, request: &PublishRequest) -> Result<()> {
+        self.0.publish(request).await
+    }
+
+    async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
+        self.0.subscribe(request).await
     }
 }

@@ -211,6 +211,34 @@ async fn batches_are_answered_by_entry() {
     world.end().await;
 }
 
+/// A broker's own batches go to the app as they are, at once, and split only where the app takes fewer.
+#[tokio::test]
+async fn batches_of_the_broker_are_not_collected_anew() {
+    let bulk = r#"[{"pubsubname":"batches","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":3600000}}]"#;
+    let world = World::new(bulk).await;
+    world.bus.send_batch("t", &["a", "b"], EVENT).await;
+    world
+        .bus
+        .send_batch("t", &["c", "d", "e", "f"], EVENT)
+        .await;
+    // Were they collected, the first batch would wait an hour for a third message.
+    for expected in [2, 3, 1] {
+        let event = world.app.event().await;
+        let entries = event.body["entries"].as_array().unwrap();
+        assert_eq!(entries.len(), expected);
+        let statuses: Vec<_> = entries
+            .iter()
+            .map(|entry| json!({"entryId": entry["entryId"], "status": "SUCCESS"}))
+            .collect();
+        let answer = json!({ "statuses": statuses }).to_string();
+        event.answer(200, &answer);
+        for _ in 0..expected {
+            assert_eq!(world.bus.end().await.1, Some(Outcome::Ok));
+        }
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn the_inbound_policy_tries_again() {
     let resource = json!({

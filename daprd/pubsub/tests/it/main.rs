@@ -86,10 +86,12 @@ impl World {
             state: state.clone(),
         });
         tasks.spawn(run.run(shutdown.clone()));
-        engine
-            .apply(declared("bus", "pubsub.scripted", metadata))
-            .await
-            .unwrap();
+        for (name, component_type) in [("bus", "pubsub.scripted"), ("batches", "pubsub.batching")] {
+            engine
+                .apply(declared(name, component_type, metadata))
+                .await
+                .unwrap();
+        }
         channel.health().wait_for(|healthy| *healthy).await.unwrap();
         engine.start().await;
         Self {

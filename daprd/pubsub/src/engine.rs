@@ -2,18 +2,15 @@
 //! ends in `reconcile`, which has subscriptions begun and ended until the open ones are those that should be. They open, run
 //! and end in tasks of their own: one broker that hangs delays nobody but those who wait for it.
 
+mod asked;
 mod owner;
+mod wanted;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use blocks::Intake;
 use parking_lot::Mutex;
-use resiliency::{Builtin, Outcome, repeatable};
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -22,11 +19,11 @@ use crate::{
     Streaming, brokers,
     consumer::{self, Phase},
     consumers::{Changes, Consumers, Control, Key, Open, Wanted},
-    core::{Core, LOG},
+    core::Core,
     declarations::Declarations,
     delivery::{Mode, Subscriber, Target},
     metrics::Metrics,
-    outbox::{self, UnderWay},
+    outbox::UnderWay,
     stream::Session,
     subscription::Subscription,
 };
@@ -254,38 +251,6 @@ impl Intake for Engine {
 }
 
 impl Inner {
-    /// Asks the app what it subscribes to, once. An app that cannot be asked is asked again when it next becomes healthy.
-    async fn ask(&self) {
-        if self.core.brokers.is_empty() {
-            return;
-        }
-        if !self.programmatic {
-            if self.asked.set(()).is_ok() {
-                tracing::warn!(
-                    target: LOG,
-                    "Skipping programmatic subscription loading (see 'disable-init-endpoints' flag/annotation)"
-                );
-            }
-            return;
-        }
-        let asking = self.asked.get_or_try_init(async || {
-            let options = &self.core.options;
-            let policies = options.registry.policies.load();
-            let policy = policies.builtin(Builtin::InitializationRetries);
-            let attempt = |_| options.app.list_subscriptions();
-            let asked = policy
-                .run(repeatable(attempt), |_| Outcome::Retryable)
-                .await?;
-            let subscriptions = read_programmatic(asked);
-            self.declarations.lock().set_programmatic(subscriptions);
-            Ok::<_, resiliency::policy::Error<app_channel::Error>>(())
-        });
-        if let Err(error) = asking.await {
-            let error = component::error::chain(&error);
-            tracing::error!(target: LOG, "error getting topic list from app: {error}");
-        }
-    }
-
     /// Has subscriptions begun and ended until those are open that should be. On return they are on their way.
     fn reconcile(self: &Arc<Self>, how: Mode) -> Changes {
         let mut consumers = self.consumers.lock();
@@ -309,69 +274,6 @@ impl Inner {
             consumers.hasten(Mode::Leave);
         }
         consumers.changes(None)
-    }
-
-    fn wanted(&self, active: bool) -> Vec<Wanted> {
-        let declarations = self.declarations.lock();
-        let mut wanted = Vec::new();
-        if active {
-            let mut unserved = BTreeSet::new();
-            for subscription in declarations.of_app() {
-                let (pubsub, topic) = (subscription.pubsub.clone(), subscription.topic.clone());
-                let Ok(broker) = self.core.brokers.find(&pubsub) else {
-                    unserved.insert((pubsub, topic));
-                    continue;
-                };
-                let key = Key::App { pubsub, topic };
-                wanted.push(Wanted {
-                    key,
-                    broker,
-                    subscription,
-                    target: Target::App,
-                });
-            }
-            self.warn_unserved(unserved);
-        }
-        wanted.extend(self.relays());
-        for (id, subscription, session) in declarations.streams(None) {
-            if let Ok(broker) = self.core.brokers.find(&subscription.pubsub) {
-                wanted.push(Wanted {
-                    key: Key::Stream(id),
-                    broker,
-                    subscription,
-                    target: Target::Stream(session),
-                });
-            }
-        }
-        wanted
-    }
-
-    /// The internal topics of outboxes, whatever the app's health is: what was committed is published. One whose component is
-    /// missing is spoken of by the transactions that need it.
-    fn relays(&self) -> impl Iterator<Item = Wanted> {
-        let topics = outbox::internal_topics(&self.core.options).into_iter();
-        topics.filter_map(|(pubsub, topic)| {
-            let broker = self.core.brokers.find(&pubsub).ok()?;
-            let subscription = Subscription::internal(pubsub.clone(), topic.clone());
-            Some(Wanted {
-                key: Key::Outbox { pubsub, topic },
-                broker,
-                subscription: Arc::new(subscription),
-                target: Target::Outbox,
-            })
-        })
-    }
-
-    /// Says of each subscription that has no component, once, that it has none.
-    fn warn_unserved(&self, unserved: BTreeSet<(String, String)>) {
-        let mut known = self.unserved.lock();
-        for (pubsub, topic) in unserved.difference(&known) {
-            tracing::warn!(
-                target: LOG,
-                "the subscription to topic {topic} names pubsub {pubsub}, which is not loaded; it is opened once there is a component of that name"
-            );
-        }
-        *known = unserved;
     }
 
     /// A subscription with the ends by which it is controlled; nothing runs yet.
@@ -405,39 +307,6 @@ impl Inner {
             run.await;
         });
     }
-}
-
-/// What the app asks for, without what cannot be subscribed to.
-fn read_programmatic(asked: Vec<app_channel::ProgrammaticSubscription>) -> Vec<Subscription> {
-    let mut subscriptions = Vec::with_capacity(asked.len());
-    let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for one in asked {
-        match Subscription::programmatic(one) {
-            Ok(one) if one.rules.is_empty() => {
-                tracing::warn!(
-                    target: LOG,
-                    "topic {} has an empty routes. removing from subscriptions list",
-                    one.topic
-                );
-            }
-            Ok(one) => {
-                let of = topics.entry(one.pubsub.clone()).or_default();
-                of.push(one.topic.clone());
-                subscriptions.push(one);
-            }
-            Err(error) => {
-                let error = component::error::chain(&error);
-                tracing::error!(target: LOG, "a subscription of the app is left out: {error}");
-            }
-        }
-    }
-    for (pubsub, topics) in topics {
-        tracing::info!(
-            target: LOG,
-            "app is subscribed to the following topics: [{topics:?}] through pubsub={pubsub}"
-        );
-    }
-    subscriptions
 }
 
 /// The engine's task.

@@ -14,7 +14,7 @@ use redis::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::{Connection, Line},
+    connection::{Connection, Shared},
     metadata::{Address, Settings, Topology},
     servers::Servers,
 };
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     servers: Arc<Servers>,
-    line: Arc<Line>,
+    shared: Arc<Shared>,
     watch: Option<Arc<Watch>>,
 }
 
@@ -103,15 +103,23 @@ impl Client {
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Unauthorized`], naming the host.
     pub async fn open(settings: Settings, name: &str, tasks: &Arc<dyn Spawn>) -> Result<Self> {
         let servers = Arc::new(Servers::new(settings));
-        let line = Arc::new(Line::new(Arc::clone(&servers)));
         let client = Self {
+            shared: Arc::new(Shared::new(Arc::clone(&servers))),
             watch: (servers.settings().topology == Topology::Sentinel)
-                .then(|| watch(&servers, &line, name, tasks)),
-            line,
+                .then(|| watch(&servers, name, tasks)),
             servers,
         };
         client.ping().await?;
         Ok(client)
+    }
+
+    /// Another connection to the same servers, for requests that would keep those of others waiting. It is made when it is
+    /// needed first.
+    pub fn beside(&self) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(Arc::clone(&self.servers))),
+            ..self.clone()
+        }
     }
 
     /// What it was opened with.
@@ -156,12 +164,12 @@ impl Client {
         let mut pause = settings.min_retry_interval;
         let mut attempt = 0;
         loop {
-            let error = match self.line.connection().await {
+            let error = match self.shared.connection().await {
                 Ok((number, connection)) => match request.send(connection).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
                         if self.is_lost(&error) {
-                            self.line.forget(number);
+                            self.shared.forget(number);
                         }
                         error
                     }
@@ -194,7 +202,7 @@ impl Client {
 
     /// How often another server has been put in charge, so that whoever has a connection of its own knows when to leave it.
     pub fn changes(&self) -> u64 {
-        self.line.changes()
+        self.servers.changes()
     }
 
     /// The server that sentinels have put in charge.
@@ -214,19 +222,11 @@ impl Client {
     }
 }
 
-fn watch(
-    servers: &Arc<Servers>,
-    line: &Arc<Line>,
-    name: &str,
-    tasks: &Arc<dyn Spawn>,
-) -> Arc<Watch> {
+fn watch(servers: &Arc<Servers>, name: &str, tasks: &Arc<dyn Spawn>) -> Arc<Watch> {
     let end = CancellationToken::new();
-    let (servers, line, ended) = (Arc::clone(servers), Arc::clone(line), end.clone());
+    let (servers, ended) = (Arc::clone(servers), end.clone());
     let watch = async move {
-        tokio::select! {
-            () = ended.cancelled() => {}
-            () = servers.watch(|| line.change()) => {}
-        }
+        ended.run_until_cancelled(servers.watch()).await;
     };
     tasks.spawn(name, Box::pin(watch));
     Arc::new(Watch {

@@ -1,16 +1,10 @@
 //! A connection of any kind, and the one that all requests share: made when it is first needed, and made anew after it broke.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
-    future::{BoxFuture, Shared},
+    future::{self, BoxFuture},
 };
 use parking_lot::Mutex;
 use redis::{
@@ -63,29 +57,44 @@ impl ConnectionLike for Connection {
 }
 
 /// Everybody who waits for the same attempt gets its outcome.
-type Attempt = Shared<BoxFuture<'static, RedisResult<Connection>>>;
+type Attempt = future::Shared<BoxFuture<'static, RedisResult<Connection>>>;
 
-/// The connection that all requests share.
-pub struct Line {
+/// The connection that all requests share, made anew when it is lost, or when another server is in charge.
+pub struct Shared {
     servers: Arc<Servers>,
-    /// Counted, so that nobody who was late to notice a failure breaks the next one.
-    current: Mutex<(u64, Attempt)>,
-    changes: AtomicU64,
+    current: Mutex<Current>,
 }
 
-impl Line {
+struct Current {
+    /// Counted, so that nobody who was late to notice a failure breaks the next one.
+    number: u64,
+    /// See [`Servers::changes`], when it was made.
+    changes: u64,
+    attempt: Attempt,
+}
+
+impl Shared {
     pub fn new(servers: Arc<Servers>) -> Self {
-        let first = attempt(Arc::clone(&servers));
+        let current = Current {
+            number: 0,
+            changes: servers.changes(),
+            attempt: attempt(Arc::clone(&servers)),
+        };
         Self {
             servers,
-            current: Mutex::new((0, first)),
-            changes: AtomicU64::new(0),
+            current: Mutex::new(current),
         }
     }
 
     /// The connection and its number.
     pub async fn connection(&self) -> RedisResult<(u64, Connection)> {
-        let (number, attempt) = self.current.lock().clone();
+        let (number, attempt) = {
+            let mut current = self.current.lock();
+            if current.changes != self.servers.changes() {
+                self.renew(&mut current);
+            }
+            (current.number, current.attempt.clone())
+        };
         let outcome = attempt.await;
         if outcome.is_err() {
             self.forget(number);
@@ -96,21 +105,17 @@ impl Line {
     /// The next request gets another connection than this one.
     pub fn forget(&self, number: u64) {
         let mut current = self.current.lock();
-        if current.0 == number {
-            *current = (number + 1, attempt(Arc::clone(&self.servers)));
+        if current.number == number {
+            self.renew(&mut current);
         }
     }
 
-    /// Another server is in charge now.
-    pub fn change(&self) {
-        self.changes.fetch_add(1, Ordering::Relaxed);
-        let number = self.current.lock().0;
-        self.forget(number);
-    }
-
-    /// How often that happened.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+    fn renew(&self, current: &mut Current) {
+        *current = Current {
+            number: current.number + 1,
+            changes: self.servers.changes(),
+            attempt: attempt(Arc::clone(&self.servers)),
+        };
     }
 }
 

@@ -1,6 +1,9 @@
 //! The servers as configured: a single one, a cluster, or those that sentinels watch, and how a connection to them is made.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use redis::{
@@ -28,6 +31,8 @@ const CLUSTER_GRACE: Duration = Duration::from_secs(1);
 pub struct Servers {
     settings: Settings,
     sentinels: Sentinels,
+    /// How often another server has been put in charge.
+    changes: AtomicU64,
 }
 
 impl Servers {
@@ -35,6 +40,7 @@ impl Servers {
         Self {
             settings,
             sentinels: Sentinels::default(),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -66,9 +72,17 @@ impl Servers {
         self.sentinels.in_charge(&self.settings).await
     }
 
-    /// Calls `changed` whenever sentinels have put another server in charge. Does not end.
-    pub async fn watch(&self, changed: impl Fn()) {
+    /// Counts how often sentinels put another server in charge. Does not end.
+    pub async fn watch(&self) {
+        let changed = || {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        };
         self.sentinels.watch(&self.settings, changed).await;
+    }
+
+    /// How often that has happened: a connection that was made before leads to the wrong server.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 }
 

@@ -16,13 +16,13 @@ use component::{
     },
 };
 use jiff::{SignedDuration, Timestamp};
-use redis::{Pipeline, RedisError, Script, Value, cluster_routing::Slot};
+use redis::{Pipeline, RedisError, Script, cluster_routing::Slot};
 
 use crate::{
     client::{Client, Request, failure},
     listing,
     metadata::{Settings, Topology},
-    replication,
+    replication::Replicated,
 };
 use script::Step;
 
@@ -34,9 +34,6 @@ const UNREAD: &str = "failed to read a key";
 
 /// What is said of a write that failed.
 const FAILED: &str = "failed to write keys";
-
-/// Longest wait for replicas, in milliseconds.
-const REPLICA_WAIT: u32 = 1000;
 
 /// What it can do.
 pub const CAPABILITIES: [Capability; 4] = [
@@ -52,7 +49,14 @@ pub struct Redis {
     script: Script,
     /// Lifetime of keys whose request has none.
     lifetime: Option<i64>,
-    replicas: u32,
+    /// How strong writes are made. In a cluster waiting for replicas is not offered.
+    strong: Option<Box<Strong>>,
+}
+
+/// The same store over a connection of its own.
+struct Strong {
+    store: Redis,
+    replicated: Replicated,
 }
 
 /// What a key may hold: nothing, upstream's hash, or the plain text of a sidecar from before the hashes.
@@ -67,17 +71,32 @@ impl Redis {
         let own = metadata::Own::read(&open.metadata)?;
         let settings = Settings::read(&open.metadata, own.min_retry_interval())?;
         let client = Client::open(settings, &open.name, &open.tasks).await?;
-        Ok(Self {
-            // In a cluster waiting for replicas is not offered.
-            replicas: replication::replicas(&client).await,
-            script: Script::new(script::APPLY),
+        let over = |client, strong| Self {
             client,
+            script: Script::new(script::APPLY),
             lifetime: own.lifetime,
-        })
+            strong,
+        };
+        let strong = (client.settings().topology != Topology::Cluster).then(|| {
+            let beside = client.beside();
+            Box::new(Strong {
+                replicated: Replicated::new(beside.clone()),
+                store: over(beside, None),
+            })
+        });
+        Ok(over(client, strong))
+    }
+
+    /// Where a write is made, and what waits for replicas after it.
+    fn through(&self, strong: bool) -> (&Self, Option<&Replicated>) {
+        match &self.strong {
+            Some(over) if strong => (&over.store, Some(&over.replicated)),
+            _ => (self, None),
+        }
     }
 
     /// All or none, as far as a script reaches.
-    async fn apply(&self, steps: &[Step<'_>], strong: bool) -> Result<()> {
+    async fn apply(&self, steps: &[Step<'_>]) -> Result<()> {
         for group in self.by_slot(steps.iter().map(Step::key)) {
             let mut invocation = self.script.prepare_invoke();
             for index in &group {
@@ -92,7 +111,7 @@ impl Redis {
                 return Err(lost(steps[*index].key()));
             }
         }
-        self.wait_for_replicas(strong).await
+        Ok(())
     }
 
     /// The places of keys that one script or one pipeline reaches.
@@ -112,19 +131,6 @@ impl Redis {
             }
         }
         groups.into_iter().map(|(_, group)| group).collect()
-    }
-
-    async fn wait_for_replicas(&self, strong: bool) -> Result<()> {
-        if self.replicas == 0 || !strong {
-            return Ok(());
-        }
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(self.replicas).arg(REPLICA_WAIT);
-        self.client
-            .query::<Value>(&wait)
-            .await
-            .map(drop)
-            .map_err(|error| failure("failed to wait for the replicas", error))
     }
 
     /// What sidecars wrote before they used hashes.
@@ -192,6 +198,14 @@ impl Component for Redis {
     }
 }
 
+/// A write, and where replicas are waited for what comes after it.
+async fn replicated<T>(replicas: Option<&Replicated>, write: impl Future<Output = T>) -> Result<T> {
+    match replicas {
+        Some(replicas) => replicas.write(write).await,
+        None => Ok(write.await),
+    }
+}
+
 #[async_trait]
 impl StateStore for Redis {
     fn capabilities(&self) -> Capabilities {
@@ -212,11 +226,12 @@ impl StateStore for Redis {
 
     async fn set(&self, request: &SetRequest) -> Result<()> {
         let step = Step::set(request, self.lifetime)?;
-        self.apply(&[step], is_strong(request)).await
+        let (store, replicas) = self.through(is_strong(request));
+        replicated(replicas, store.apply(&[step])).await?
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<()> {
-        self.apply(&[Step::delete(request)?], false).await
+        self.apply(&[Step::delete(request)?]).await
     }
 
     async fn bulk_get(&self, requests: &[GetRequest], _: usize) -> Result<Vec<BulkItem>> {
@@ -225,9 +240,10 @@ impl StateStore for Redis {
 
     async fn bulk_set(&self, requests: &[SetRequest]) -> Result<()> {
         let steps = requests.iter().map(|set| Step::set(set, self.lifetime));
-        let mut outcomes = self.write_several(steps.collect()).await;
+        let steps = steps.collect();
         let strong = requests.iter().any(is_strong);
-        outcomes.push(self.wait_for_replicas(strong).await);
+        let (store, replicas) = self.through(strong);
+        let outcomes = replicated(replicas, store.write_several(steps)).await?;
         all_of(outcomes)
     }
 
@@ -246,7 +262,9 @@ impl StateStore for Redis {
             .collect::<Result<Vec<_>>>()?;
         let strong =
             |operation: &Operation| matches!(operation, Operation::Upsert(set) if is_strong(set));
-        self.apply(&steps, operations.iter().any(strong)).await
+        let strong = operations.iter().any(strong);
+        let (store, replicas) = self.through(strong);
+        replicated(replicas, store.apply(&steps)).await?
     }
 
     async fn keys_like(&self, request: &KeysLikeRequest) -> Result<KeysLikeResponse> {

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::read;
 use crate::{
     client::{Client, Request},
+    listing,
     metadata::{Address, Topology},
     servers,
 };
@@ -23,6 +24,9 @@ const EVENTS: &str = "Kg$xe";
 
 /// Most changed keys that wait to be read. Beyond that, changes are lost, with a warning.
 const MOST_CHANGED: usize = 10_000;
+
+/// Most keys that are remembered for whoever follows all. That another one has been deleted during a gap is not told.
+const MOST_KNOWN: usize = 100_000;
 
 /// How often a server is asked whether the connection is alive: one that only listens does not notice.
 const PROBE: Duration = Duration::from_secs(15);
@@ -50,6 +54,8 @@ pub struct Follower {
     prefix: String,
     sender: UpdateSender,
     changed: BTreeSet<String>,
+    /// Of all keys, those that have been told with a value, so that after a gap they can be told to be gone.
+    known: BTreeSet<String>,
 }
 
 impl Follower {
@@ -60,6 +66,7 @@ impl Follower {
             keys,
             sender,
             changed: BTreeSet::new(),
+            known: BTreeSet::new(),
         }
     }
 
@@ -146,7 +153,7 @@ impl Follower {
     }
 
     /// Tells of changes for as long as somebody follows. After a broken connection the followed keys are told again, for
-    /// they may have changed meanwhile.
+    /// they may have changed meanwhile; of all keys those that there are, and those told before that are gone.
     pub async fn run(mut self, first: Listening) {
         let mut listening = Some(first);
         let mut pause = FIRST_PAUSE;
@@ -157,14 +164,13 @@ impl Follower {
                     () = sender.closed() => return,
                     problem = self.follow(open) => problem,
                 },
-                None => match self.listen().await {
+                None => match self.catch_up().await {
                     Ok(open) => {
                         pause = FIRST_PAUSE;
                         listening = Some(open);
-                        self.changed.extend(self.keys.iter().cloned());
                         continue;
                     }
-                    Err(error) => error.to_string(),
+                    Err(problem) => problem,
                 },
             };
             tracing::warn!(target: "dapr.contrib", "redis: changed keys are not heard of: {broken}");
@@ -174,6 +180,20 @@ impl Follower {
             }
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Listens again, then has told what may have changed since.
+    async fn catch_up(&mut self) -> Result<Listening, String> {
+        let listening = self.listen().await.map_err(|error| error.to_string())?;
+        if self.keys.is_empty() {
+            let all = listing::keys(&self.client, "*").await;
+            let all = all.map_err(|error| component::error::chain(&error))?;
+            let known = self.known.iter().cloned();
+            self.changed.extend(all.into_iter().chain(known));
+        } else {
+            self.changed.extend(self.keys.iter().cloned());
+        }
+        Ok(listening)
     }
 
     /// Follows until a connection breaks; answers why.
@@ -192,7 +212,10 @@ impl Follower {
                 Some(room) = sender.ready(), if !self.changed.is_empty() => {
                     let Some(key) = self.changed.pop_first() else { continue };
                     match read(&self.client, std::slice::from_ref(&key)).await {
-                        Ok(items) => room.send(told(key, items)),
+                        Ok(items) => {
+                            self.remember(&key, &items);
+                            room.send(told(key, items));
+                        }
                         Err(error) => {
                             self.changed.insert(key);
                             return component::error::chain(&error);
@@ -211,6 +234,14 @@ impl Follower {
             if listening.messages.len() < listening.servers {
                 return "a connection has ended".to_owned();
             }
+        }
+    }
+
+    fn remember(&mut self, key: &str, items: &Items) {
+        if items.is_empty() {
+            self.known.remove(key);
+        } else if self.keys.is_empty() && self.known.len() < MOST_KNOWN {
+            self.known.insert(key.to_owned());
         }
     }
 

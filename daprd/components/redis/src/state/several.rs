@@ -107,7 +107,7 @@ impl Redis {
                     Err(error) => Err(failure(FAILED, error.into())),
                 },
                 Some(Err(error)) if was_not_run(&error) => {
-                    self.apply(std::slice::from_ref(step), false).await
+                    self.apply(std::slice::from_ref(step)).await
                 }
                 Some(Err(error)) => Err(failure(FAILED, error)),
                 None => Err(Error::new(ErrorKind::Internal, "an answer is missing")),

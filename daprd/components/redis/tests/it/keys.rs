@@ -149,6 +149,32 @@ async fn followed_keys_are_told_again_after_a_broken_connection() {
 }
 
 #[tokio::test]
+async fn whoever_follows_all_keys_is_told_what_a_broken_connection_has_missed() {
+    let server = Server::start(&[]).await;
+    let store = settings(&[("redisHost", &server.address)]).await.unwrap();
+    let mut updates = store.subscribe(&Request::default()).await.unwrap();
+    server.ask(&["SET", "gone", "v"]).await;
+    let patience = Duration::from_secs(20);
+    let told = tokio::time::timeout(patience, updates.next());
+    assert_eq!(told.await.unwrap().unwrap()["gone"].value, "v");
+    server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    server.ask(&["MSET", "new", "v"]).await;
+    server.ask(&["DEL", "gone"]).await;
+    let mut missing = std::collections::BTreeSet::from(["new", "gone"]);
+    let told = tokio::time::timeout(patience, async {
+        while !missing.is_empty() {
+            let items = updates.next().await.unwrap();
+            missing.retain(|key| {
+                items
+                    .get(*key)
+                    .is_none_or(|item| item.value.is_empty() != (*key == "gone"))
+            });
+        }
+    });
+    told.await.expect("both are told");
+}
+
+#[tokio::test]
 async fn keys_of_a_cluster_are_followed_on_every_server() {
     let cluster = Cluster::start(&[]).await;
     let store = settings(&cluster.fields()).await.unwrap();

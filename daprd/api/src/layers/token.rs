@@ -1,5 +1,6 @@
 //! The API token that the app must send, when one is set (contract 2.1, 1.2).
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::HeaderMap;
 
 /// Header and gRPC metadata key.
@@ -25,18 +26,9 @@ impl ApiToken {
         let Some(expected) = &self.0 else {
             return true;
         };
-        given.is_some_and(|given| same(expected, given.as_bytes()))
+        // Without telling by its duration how much was right.
+        given.is_some_and(|given| verify_slices_are_equal(expected, given.as_bytes()).is_ok())
     }
-}
-
-/// Compares without telling by its duration how much was right.
-fn same(expected: &[u8], given: &[u8]) -> bool {
-    expected.len() == given.len()
-        && expected
-            .iter()
-            .zip(given)
-            .fold(0, |difference, (a, b)| difference | (a ^ b))
-            == 0
 }
 
 #[cfg(test)]

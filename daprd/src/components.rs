@@ -146,7 +146,8 @@ impl Loader {
         self.book.changed.notify_one();
     }
 
-    /// Opens, replaces and closes components as they are wanted, until shutdown; what is under way then is ended.
+    /// Opens, replaces and closes components as they are wanted, until shutdown. What is being opened then is given up, since
+    /// nobody is left to call it, and what is being closed is closed.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut steps = FuturesUnordered::new();
         loop {
@@ -155,7 +156,12 @@ impl Loader {
                 let Some(step) = self.book.plan.lock().next(now) else {
                     break;
                 };
-                steps.push(self.carry_out(step, false));
+                let given_up = match &step {
+                    Step::Open { .. } => shutdown.clone(),
+                    Step::Close(_) => CancellationToken::new(),
+                };
+                let step = self.carry_out(step, false);
+                steps.push(async move { given_up.run_until_cancelled(step).await });
             }
             let due = self.book.plan.lock().due(now);
             tokio::select! {

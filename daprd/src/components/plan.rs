@@ -154,6 +154,8 @@ impl Plan {
             entry.break_down(now);
         } else {
             entry.failed = false;
+            // What was asked for meanwhile, and taken back, or of the one before.
+            entry.due = None;
         }
     }
 

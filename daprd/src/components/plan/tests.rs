@@ -227,6 +227,24 @@ fn a_panic_has_the_component_opened_anew_with_growing_pauses() {
 }
 
 #[test]
+fn what_is_asked_for_and_taken_back_during_an_opening_opens_nothing_twice() {
+    let mut world = World::new();
+    let (one, two) = (component("a", "state.one"), component("a", "state.two"));
+    world.want(&one);
+    let (opening, generation, _) = world.opening();
+    world.want(&two);
+    world.want(&one);
+    world.plan.opened(opening, generation, world.now);
+    assert_eq!((world.next(), world.plan.due(world.now)), (None, None));
+    // Nor does a panic of the one before, which is replaced at that moment.
+    world.want(&two);
+    let (opening, next, _) = world.opening();
+    world.plan.broke("a", generation, world.now, 1.0);
+    world.plan.opened(opening, next, world.now);
+    assert_eq!((world.next(), world.plan.due(world.now)), (None, None));
+}
+
+#[test]
 fn pauses_are_spread() {
     let all = [0.0, 0.5, 1.0].map(|jitter| pause(3, jitter).as_millis());
     assert_eq!(all, [2000, 3000, 4000]);

@@ -1,4 +1,4 @@
-//! Background loops of components, on the program's tracker.
+//! Background loops of components and engines, on the program's tracker.
 
 use std::{
     future::Future,
@@ -58,6 +58,15 @@ impl Spawn for Tasks {
         let name = format!("a loop of component {name}");
         self.daemon
             .spawn_contained(name, task, move || panicked(Ended::Panicked));
+    }
+}
+
+/// Runs the tasks of an engine, which says itself when they end; a panic ends no more than its task.
+pub struct Contained(pub Daemon);
+
+impl Spawn for Contained {
+    fn spawn(&self, name: &str, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.spawn_contained(name.to_owned(), task, || {});
     }
 }
 

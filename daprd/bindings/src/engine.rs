@@ -6,27 +6,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use app_channel::AppChannel;
 use async_trait::async_trait;
 use blocks::{
-    Declared, Intake, Kind, Listed, LoadError, Owner, Registry,
+    Declared, Intake, Kind, Listed, LoadError, Loaded, Owner, Registry, Tasks,
     registry::{self, AnyRegistry, Called},
     state,
 };
 use component::{
-    InputBinding,
+    InputBinding, Spawn,
     bindings::{InvokeRequest, InvokeResponse},
 };
-use futures::future::join_all;
 use parking_lot::Mutex;
 use resiliency::ComponentKind;
 use telemetry::trace::Tracer;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::OnceCell, time::timeout};
 
-use crate::{
-    Error,
-    metrics::Metrics,
-    output::Outputs,
-    reader::{Phase, Reader},
-};
+use crate::{Error, metrics::Metrics, output::Outputs, reader::HANDOVER, readers::Readers};
 
 /// Types of both directions begin with it.
 pub(crate) const PREFIX: &str = "bindings.";
@@ -52,6 +45,8 @@ pub struct Options {
     pub tracer: Tracer,
     /// How long the app may take to say whether it takes the events of a binding.
     pub options_timeout: Duration,
+    /// What runs its tasks.
+    pub spawn: Arc<dyn Spawn>,
 }
 
 /// Bindings of both directions. Clones share them.
@@ -68,11 +63,8 @@ pub(crate) struct Inner {
     pub options_timeout: Duration,
     /// What a gRPC app has said that it takes, once it has.
     pub taken: OnceCell<Vec<String>>,
-    /// One change of what is read at a time.
-    reading: AsyncMutex<Reading>,
-    /// For those who look without waiting.
-    readers: Mutex<BTreeMap<String, Open>>,
-    tasks: TaskTracker,
+    pub readers: Mutex<Readers>,
+    pub tasks: Tasks,
 }
 
 /// What is kept beside an input.
@@ -81,18 +73,6 @@ pub struct Input {
     pub route: String,
     /// The resource says that it is an input: the app is not asked.
     pub explicit: bool,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Reading {
-    active: bool,
-    closed: bool,
-}
-
-/// An input that is read.
-struct Open {
-    stop: CancellationToken,
-    ended: CancellationToken,
 }
 
 /// Which directions a resource asks for; none of them named asks for what there is.
@@ -129,9 +109,8 @@ impl Engine {
             tracer: options.tracer,
             options_timeout: options.options_timeout,
             taken: OnceCell::new(),
-            reading: AsyncMutex::default(),
             readers: Mutex::default(),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::new(options.spawn),
         }))
     }
 
@@ -146,81 +125,47 @@ impl Engine {
     ) -> Result<InvokeResponse, Error> {
         self.0.outputs.invoke(name, request).await
     }
-
-    /// Reads an input, unless that is done already. On return it is read, or is tried again in the background.
-    async fn begin(&self, name: &str) {
-        let inner = &self.0;
-        let Ok(loaded) = inner.inputs.find(name) else {
-            return;
-        };
-        let (phase, mut phases) = watch::channel(Phase::Opening);
-        let open = Open {
-            stop: CancellationToken::new(),
-            ended: CancellationToken::new(),
-        };
-        let reader = Reader::new(Arc::clone(inner), loaded, open.stop.clone(), phase);
-        let ended = open.ended.clone().drop_guard();
-        {
-            let mut readers = inner.readers.lock();
-            if readers.contains_key(name) {
-                return;
-            }
-            readers.insert(name.to_owned(), open);
-        }
-        inner.tasks.spawn(async move {
-            let _ended = ended;
-            reader.run().await;
-        });
-        let _ = phases.wait_for(|phase| *phase != Phase::Opening).await;
-    }
-
-    /// Reads an input no more; on return its events under way have been delivered.
-    async fn finish(&self, name: &str) {
-        let open = self.0.readers.lock().remove(name);
-        if let Some(open) = open {
-            open.stop.cancel();
-            open.ended.cancelled().await;
-        }
-    }
-
-    async fn finish_all(&self) {
-        let names: Vec<String> = self.0.readers.lock().keys().cloned().collect();
-        join_all(names.iter().map(|name| self.finish(name))).await;
-    }
 }
 
 #[async_trait]
 impl Intake for Engine {
     async fn start(&self) {
-        let mut reading = self.0.reading.lock().await;
-        if reading.closed || !self.0.app.is_configured() {
-            return;
+        if self.0.app.is_configured() {
+            let changes = self.0.reconcile(None, |readers| readers.active = true);
+            changes.begun().await;
         }
-        reading.active = true;
-        let names = self.0.inputs.names();
-        join_all(names.iter().map(|name| self.begin(name))).await;
     }
 
     async fn stop(&self) {
-        let mut reading = self.0.reading.lock().await;
-        reading.active = false;
-        self.finish_all().await;
+        let changes = self.0.reconcile(None, |readers| readers.active = false);
+        changes.ended().await;
     }
 
     async fn drain(&self) {
-        let mut reading = self.0.reading.lock().await;
-        *reading = Reading {
-            active: false,
-            closed: true,
-        };
-        self.finish_all().await;
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        let changes = self.0.reconcile(None, |readers| readers.closed = true);
+        changes.ended().await;
+        self.0.tasks.ended().await;
+    }
+}
+
+impl Inner {
+    /// Has an input read in place of the one before, which is closed once its events have been delivered.
+    async fn handed_over(
+        self: &Arc<Self>,
+        name: &str,
+        old: Option<Arc<Loaded<dyn InputBinding, Input>>>,
+    ) {
+        let ended = self.reconcile(Some(name), |_| {}).ended();
+        if let Some(old) = old {
+            // Those that take longer are cut short by the closing.
+            let _ = timeout(HANDOVER, ended).await;
+            registry::retire(old).await;
+        }
     }
 }
 
 /// A binding that is replaced is opened beside the one before. Its events are taken once those of the old one have been
-/// delivered, so that nothing is taken twice.
+/// delivered, so that nothing is taken twice; where that takes longer than [`HANDOVER`], they are taken anyway.
 #[async_trait]
 impl Owner for Engine {
     /// That of the inputs. Types of both directions have one prefix; everything else is done for both.
@@ -255,8 +200,6 @@ impl Owner for Engine {
             }
             None => inner.outputs.0.remove(name).await,
         }
-        let reading = inner.reading.lock().await;
-        self.finish(name).await;
         match input {
             Some(input) => {
                 let route = declared.metadata.text("route").unwrap_or(name);
@@ -265,21 +208,18 @@ impl Owner for Engine {
                     explicit: directions.named,
                 };
                 let listed = declared.listed(vec!["INPUT_BINDING"]);
-                inner.inputs.replace(listed, input, beside).await;
-                if reading.active {
-                    self.begin(name).await;
-                }
+                let old = inner.inputs.swap(listed, input, beside);
+                inner.handed_over(name, old).await;
             }
-            None => inner.inputs.remove(name).await,
+            None => inner.handed_over(name, inner.inputs.take(name)).await,
         }
         Ok(())
     }
 
     async fn remove(&self, name: &str) {
-        let _reading = self.0.reading.lock().await;
-        self.finish(name).await;
-        self.0.inputs.remove(name).await;
-        self.0.outputs.0.remove(name).await;
+        let inner = &self.0;
+        inner.handed_over(name, inner.inputs.take(name)).await;
+        inner.outputs.0.remove(name).await;
     }
 
     fn components(&self) -> Vec<Listed> {

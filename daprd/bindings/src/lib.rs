@@ -8,6 +8,7 @@ mod event;
 mod metrics;
 mod output;
 mod reader;
+mod readers;
 
 pub use engine::{Engine, Options};
 pub use error::Error;

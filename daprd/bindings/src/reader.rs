@@ -8,7 +8,7 @@ use component::{
     InputBinding,
     bindings::{Event, Events},
 };
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -23,6 +23,13 @@ const MOST_UNDER_WAY: usize = 100;
 /// Pauses after failures, doubled each time. Q-binding-retry
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a source may take to begin.
+const OPEN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a reader waits for the deliveries of the one before it, and a component is kept open for them. It bounds what a
+/// call of the app that never ends holds up.
+pub const HANDOVER: Duration = Duration::from_secs(30);
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +66,11 @@ impl Reader {
         &self.loaded.listed.name
     }
 
-    /// Reads until it is stopped; events under way are delivered then.
-    pub async fn run(self) {
+    /// Reads until it is stopped, once those `before` it have ended; events under way are delivered then.
+    pub async fn run(self, before: Vec<CancellationToken>) {
         let stop = self.stop.clone();
+        let ended = join_all(before.iter().map(CancellationToken::cancelled));
+        let _ = stop.run_until_cancelled(timeout(HANDOVER, ended)).await;
         let mut pause = FIRST_PAUSE;
         while !stop.is_cancelled() {
             let opening = stop.run_until_cancelled(self.open()).await;
@@ -96,8 +105,11 @@ impl Reader {
         if !wanted {
             return Ok(None);
         }
-        let read = self.loaded.read().await;
-        read.map(Some)
+        let late = |_| format!("it has not begun within {OPEN_LIMIT:?}");
+        let read = timeout(OPEN_LIMIT, self.loaded.read());
+        read.await
+            .map_err(late)?
+            .map(Some)
             .map_err(|error| component::error::chain(&error))
     }
 

@@ -11,6 +11,7 @@ pub trait Intake: Send + Sync {
     async fn start(&self);
 
     /// The app takes no events: closes what is open once what is being delivered has ended. [`Intake::start`] opens it again.
+    /// Dropping the future before that is as harmless: what has been begun to close goes on closing.
     async fn stop(&self);
 
     /// The sidecar ends: nothing is taken in any more, and on return what had been taken has been delivered or given back.

@@ -8,7 +8,9 @@ pub mod lock;
 pub mod registry;
 pub mod secrets;
 pub mod state;
+pub mod tasks;
 
 pub use intake::Intake;
 pub use loading::{Declared, Listed, LoadError, Owner};
 pub use registry::{Kind, Loaded, Missing, Registry};
+pub use tasks::Tasks;

@@ -5,17 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use app_channel::AppChannel;
 use async_trait::async_trait;
 use blocks::{
-    Declared, Intake, Kind, LoadError, Loaded, Missing, Owner, Registry,
+    Declared, Intake, Kind, LoadError, Loaded, Missing, Owner, Registry, Tasks,
     registry::{self, AnyRegistry, Called},
 };
 use component::{
-    Configuration,
+    Configuration, Spawn,
     configuration::{Items, Request},
 };
 use parking_lot::Mutex;
 use resiliency::ComponentKind;
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -43,6 +43,8 @@ static CONFIGURATION: Kind<dyn Configuration> = Kind {
 pub struct Options {
     pub registry: registry::Options,
     pub app: AppChannel,
+    /// What runs its tasks.
+    pub spawn: Arc<dyn Spawn>,
 }
 
 /// Configuration stores. Clones share them.
@@ -55,7 +57,7 @@ pub(crate) struct Inner {
     subscriptions: Mutex<BTreeMap<String, Subscription>>,
     /// Whether the app takes what is pushed to it.
     active: watch::Sender<bool>,
-    tasks: TaskTracker,
+    tasks: Tasks,
     /// Ends with the sidecar.
     end: CancellationToken,
 }
@@ -86,7 +88,7 @@ impl Engine {
             app: options.app,
             subscriptions: Mutex::default(),
             active: watch::Sender::new(false),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::new(options.spawn),
             end: CancellationToken::new(),
         }))
     }
@@ -129,7 +131,7 @@ impl Engine {
         let follower = self.open(store, request).await?;
         let id = follower.id().to_owned();
         let push = Push::new(follower, self.0.active.subscribe());
-        self.0.tasks.spawn(push.run());
+        self.0.tasks.spawn(LOG, push.run());
         Ok(id)
     }
 
@@ -215,8 +217,7 @@ impl Intake for Engine {
 
     async fn drain(&self) {
         self.0.end.cancel();
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        self.0.tasks.ended().await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use app_channel::AppChannel;
 use blocks::{registry, state};
+use component::Spawn;
 use telemetry::trace::Tracer;
 use values::{Clock, SystemClock};
 
@@ -17,6 +18,8 @@ pub struct Options {
     pub app: AppChannel,
     /// The stores that may have an outbox.
     pub state: state::Stores,
+    /// What runs its tasks.
+    pub spawn: Arc<dyn Spawn>,
 }
 
 /// What most programs leave as it is.

@@ -9,17 +9,17 @@ mod wanted;
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use async_trait::async_trait;
-use blocks::Intake;
+use blocks::{Intake, Tasks};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     BulkPublish, Error, Failed, Listed, Options, Outbox, Publish, Settings, StreamRequest,
     Streaming, brokers,
     consumer::{self, Phase},
     consumers::{Changes, Consumers, Control, Key, Open, Wanted},
-    core::Core,
+    core::{Core, LOG},
     declarations::Declarations,
     delivery::{Mode, Subscriber, Target},
     metrics::Metrics,
@@ -45,7 +45,7 @@ struct Inner {
     changed: Notify,
     /// Cancelled once nothing is to be subscribed any more.
     closing: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Engine {
@@ -57,6 +57,7 @@ impl Engine {
     /// The same, with other settings than the usual ones.
     pub fn with_settings(options: Options, settings: Settings) -> (Self, Run) {
         let registry = &options.registry;
+        let tasks = Tasks::new(Arc::clone(&options.spawn));
         let core = Core {
             metrics: Metrics::new(&registry.meter, &registry.namespace),
             brokers: brokers::new(registry.clone()),
@@ -73,7 +74,7 @@ impl Engine {
             asked: OnceCell::new(),
             changed: Notify::new(),
             closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            tasks,
         }));
         (engine.clone(), Run(engine))
     }
@@ -217,8 +218,7 @@ impl Engine {
         for (_, _, session) in inner.declarations.lock().streams(None) {
             session.close();
         }
-        inner.tasks.close();
-        inner.tasks.wait().await;
+        inner.tasks.ended().await;
     }
 }
 
@@ -302,7 +302,7 @@ impl Inner {
 
     fn spawn(&self, ended: CancellationToken, run: impl Future<Output = ()> + Send + 'static) {
         let until_here = ended.drop_guard();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(LOG, async move {
             let _until_here = until_here;
             run.await;
         });

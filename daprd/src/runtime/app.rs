@@ -58,7 +58,14 @@ impl Runtime<'_> {
                     tracing::warn!(
                         "the app is not healthy: nothing is taken in for it until it is"
                     );
-                    join_all(intakes.iter().map(|intake| intake.stop())).await;
+                    // Nor does an event that the app takes long for keep a healthy app out of it.
+                    let stop = join_all(intakes.iter().map(|intake| intake.stop()));
+                    let healthy = health.wait_for(|healthy| *healthy);
+                    tokio::select! {
+                        biased;
+                        _ = stop => {}
+                        _ = healthy => {}
+                    }
                 }
             };
             intake.run_until_cancelled(follow).await;

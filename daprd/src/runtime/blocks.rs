@@ -7,6 +7,7 @@ use ::blocks::{Intake, Owner, lock, secrets, state};
 use app_channel::AppChannel;
 
 use super::{Runtime, ground::Ground};
+use crate::tasks::Contained;
 
 /// Every block of a life.
 pub struct Blocks {
@@ -47,6 +48,7 @@ impl Runtime<'_> {
         let settings = self.settings;
         let registry = ground.registry(&settings.namespace);
         let app_id = &settings.app.id;
+        let spawn: Arc<dyn component::Spawn> = Arc::new(Contained(self.daemon.clone()));
         let scopes = ground.compiled.secret_scopes.clone();
         let state = state::Stores::new(registry.clone(), app_id.clone());
         let (pubsub, run) = pubsub::Engine::with_settings(
@@ -56,6 +58,7 @@ impl Runtime<'_> {
                 tracer: ground.tracer.clone(),
                 app: app.clone(),
                 state: state.clone(),
+                spawn: Arc::clone(&spawn),
             },
             pubsub::Settings {
                 programmatic: settings.app.ask_subscriptions,
@@ -69,6 +72,7 @@ impl Runtime<'_> {
             configuration: configuration::Engine::new(configuration::Options {
                 registry: registry.clone(),
                 app: app.clone(),
+                spawn: Arc::clone(&spawn),
             }),
             bindings: bindings::Engine::new(bindings::Options {
                 registry,
@@ -76,6 +80,7 @@ impl Runtime<'_> {
                 state: state.clone(),
                 tracer: ground.tracer.clone(),
                 options_timeout: settings.app.binding_options_timeout,
+                spawn,
             }),
             state,
             pubsub,

@@ -264,6 +264,75 @@ async fn events_pause_with_the_apps_health_and_end_with_the_sidecar() {
     daprd.stop().await;
 }
 
+/// An app whose clock handler goes on until `release` says otherwise, and which takes events of `orders` meanwhile.
+fn slow(held: watch::Receiver<bool>) -> e2e::app::Builder {
+    let subscriptions = json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}]);
+    App::builder()
+        .respond("POST /clock", move |_| {
+            let mut held = held.clone();
+            async move {
+                let _ = held.wait_for(|released| *released).await;
+                Answer::status(200)
+            }
+        })
+        .subscriptions(&subscriptions)
+        .route("/orders", Answer::status(200))
+        .route("POST /other", Answer::status(200))
+}
+
+#[tokio::test]
+async fn an_event_that_takes_long_holds_up_nothing_else() {
+    let (healthy, health) = watch::channel(true);
+    let (release, held) = watch::channel(false);
+    let app = slow(held).health(health).start().await;
+    let explicit = [("direction", "input")];
+    let pubsub = component("pubsub", "pubsub.in-memory", &[]);
+    let daprd = Daprd::builder("app").resources(&clock("@every 20ms", &explicit));
+    let daprd = daprd.resources(&pubsub);
+    let daprd = daprd.app(&app).app_health_checks().start().await;
+    app.called("/clock", 1).await;
+    healthy.send_replace(false);
+    daprd.logged("the app is not healthy").await;
+    healthy.send_replace(true);
+    // What is published while nobody subscribes is gone, so it is published until somebody does.
+    let (http, event) = (daprd.http(), json!(1));
+    wait::eventually("an event of the topic", wait::DEADLINE, || async {
+        let published = http.post("/v1.0/publish/pubsub/orders", &event).await;
+        published.expect_status(204);
+        !app.calls("/orders").is_empty()
+    })
+    .await;
+    // Nor the other bindings, however often this one changes.
+    daprd.write_resource("0.yaml", &clock("@every 30ms", &explicit));
+    let other = [("schedule", "@every 20ms"), ("direction", "input")];
+    daprd.write_resource("other.yaml", &component("other", "bindings.cron", &other));
+    app.called("/other", 1).await;
+    release.send_replace(true);
+    daprd.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_that_never_ends_is_broken_off_by_a_restart() {
+    let (_release, held) = watch::channel(false);
+    let app = slow(held).start().await;
+    let explicit = [("direction", "input")];
+    let daprd = Daprd::builder("app").resources(&clock("@every 20ms", &explicit));
+    let daprd = daprd.flag("dapr-graceful-shutdown-seconds", "1");
+    let daprd = daprd.app(&app).start().await;
+    app.called("/clock", 1).await;
+    let marker = "/v1.0/metadata/marker";
+    daprd.http().put(marker, "set").await.expect_status(204);
+    daprd.signal(Signal::Hangup).await;
+    daprd
+        .metadata_until("a fresh runtime", |metadata| {
+            metadata["extended"]["marker"].is_null()
+        })
+        .await;
+    let left = "components are not closed after";
+    assert!(!daprd.log().contains(left), "{}", daprd.log());
+    daprd.stop().await;
+}
+
 #[tokio::test]
 async fn an_event_under_way_ends_before_the_sidecar() {
     let (release, held) = watch::channel(false);
@@ -285,7 +354,7 @@ async fn an_event_under_way_ends_before_the_sidecar() {
     let mut daprd = daprd.app(&app).start().await;
     app.called("/clock", 1).await;
     daprd.signal(Signal::Terminate).await;
-    daprd.closed().await;
+    daprd.logged("dapr shutting down.").await;
     assert!(!*finished.borrow());
     release.send_replace(true);
     assert_eq!(daprd.process().exit_code(wait::DEADLINE).await, 0);

@@ -7,9 +7,9 @@ use e2e::process::Signal;
 use e2e::{App, Daprd, Placement, Sentry, wait};
 use http::Method;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 
-use crate::resources::{PUBSUB, STATE, orders};
+use crate::resources::{PUBSUB, STATE, component, orders};
 
 const END: Duration = Duration::from_secs(15);
 
@@ -359,4 +359,19 @@ async fn the_control_plane_ends_with_code_0() {
     placement.stop().await;
     sentry.stop().await;
     daprd.stop().await;
+}
+
+#[tokio::test]
+async fn a_component_that_does_not_open_does_not_hold_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("bound").to_string();
+    let mut daprd = Daprd::builder("app").start().await;
+    let store = component("store", "state.redis", &[("redisHost", &address)]);
+    let patient = store.replace("spec:\n", "spec:\n  initTimeout: 10m\n");
+    assert_ne!(store, patient);
+    daprd.write_resource("store.yaml", &patient);
+    let opening = silent.accept().await.expect("it is opened");
+    daprd.signal(Signal::Terminate).await;
+    assert_eq!(daprd.process().exit_code(END).await, 0, "{}", daprd.log());
+    drop(opening);
 }

@@ -88,6 +88,7 @@ fn engine(store: &Store) -> Engine {
             meter,
         },
         app,
+        spawn: Arc::new(Tasks::default()),
     })
 }
 

@@ -83,6 +83,7 @@ mod tests {
     use component::pubsub::{Ack, Delivery, Message};
 
     use super::*;
+    use crate::json;
 
     fn progress(ids: &[&str]) -> Progress {
         let entry = |id: &&str| Entry {

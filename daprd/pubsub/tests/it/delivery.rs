@@ -1,6 +1,6 @@
 //! Messages on their way to an HTTP app.
 
-use blocks::Owner;
+use blocks::{Intake, Owner};
 use component::pubsub::Outcome;
 use pubsub::Publish;
 use serde_json::json;
@@ -216,6 +216,9 @@ async fn batches_are_answered_by_entry() {
 async fn batches_of_the_broker_are_not_collected_anew() {
     let bulk = r#"[{"pubsubname":"batches","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":3600000}}]"#;
     let world = World::new(bulk).await;
+    let batches = declared("batches", "pubsub.batching", &[]);
+    world.engine.apply(batches).await.unwrap();
+    world.engine.start().await;
     world.bus.send_batch("t", &["a", "b"], EVENT).await;
     world
         .bus

@@ -16,7 +16,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use app_channel::{AppChannel, Protocol};
 use arc_swap::ArcSwap;
 use blocks::{Declared, Intake, Owner, state};
-use component::{Catalog, Instance, Lent, Metadata, Spawn};
+use component::{Catalog, Instance, Lent, Metadata};
+use component_conformance::Tasks;
 use pubsub::{Engine, Options};
 use resiliency::Policies;
 use telemetry::{
@@ -84,14 +85,13 @@ impl World {
             tracer: Tracer::disabled(),
             app: channel.clone(),
             state: state.clone(),
+            spawn: Arc::new(Tasks::default()),
         });
         tasks.spawn(run.run(shutdown.clone()));
-        for (name, component_type) in [("bus", "pubsub.scripted"), ("batches", "pubsub.batching")] {
-            engine
-                .apply(declared(name, component_type, metadata))
-                .await
-                .unwrap();
-        }
+        engine
+            .apply(declared("bus", "pubsub.scripted", metadata))
+            .await
+            .unwrap();
         channel.health().wait_for(|healthy| *healthy).await.unwrap();
         engine.start().await;
         Self {
@@ -112,12 +112,6 @@ impl World {
 }
 
 fn declared(name: &str, component_type: &str, metadata: &[(&str, &str)]) -> Declared {
-    struct Detached;
-    impl Spawn for Detached {
-        fn spawn(&self, _: &str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) {
-            TaskTracker::new().spawn(task);
-        }
-    }
     Declared {
         name: name.into(),
         component_type: component_type.into(),
@@ -128,7 +122,7 @@ fn declared(name: &str, component_type: &str, metadata: &[(&str, &str)]) -> Decl
             .any(|(_, value)| values::template::names_namespace(value)),
         init_timeout: Duration::from_secs(5),
         instance: Arc::new(Instance::default()),
-        tasks: Arc::new(Detached),
+        tasks: Arc::new(Tasks::default()),
         lent: Lent::default(),
     }
 }

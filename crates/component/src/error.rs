@@ -56,6 +56,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     presented: Option<Box<Presented>>,
+    grpc_code: Option<i32>,
     metadata: BTreeMap<String, String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -70,6 +71,7 @@ impl Error {
             kind,
             message: message.into(),
             presented: None,
+            grpc_code: None,
             metadata: BTreeMap::new(),
             source: None,
         }
@@ -93,6 +95,18 @@ impl Error {
     /// The form in which callers are to see it, where the component chose one.
     pub fn presented(&self) -> Option<&Presented> {
         self.presented.as_deref()
+    }
+
+    /// The same error with the gRPC code that a component in a process of its own has answered: which codes are tried again
+    /// is then said by the retry policy, not by the kind.
+    pub fn with_grpc_code(mut self, code: i32) -> Self {
+        self.grpc_code = Some(code);
+        self
+    }
+
+    /// The gRPC code that the component has answered, where it is one that answers with such codes.
+    pub fn grpc_code(&self) -> Option<i32> {
+        self.grpc_code
     }
 
     /// The same error with metadata that its caller gets all the same, such as the `statusCode` of a service that refused.

@@ -140,21 +140,7 @@ pub trait PubSub: Component {
     /// # Errors
     /// The broker's, where nothing is known of single entries.
     async fn bulk_publish(&self, request: &BulkPublishRequest) -> Result<Vec<BulkResult>> {
-        let send = |index: usize| async move {
-            let entry = &request.entries[index];
-            let single = PublishRequest {
-                topic: request.topic.clone(),
-                data: entry.data.clone(),
-                content_type: Some(entry.content_type.clone()),
-                metadata: entry.metadata.clone(),
-            };
-            BulkResult {
-                entry_id: entry.entry_id.clone(),
-                result: self.publish(&single).await,
-            }
-        };
-        let sends = stream::iter((0..request.entries.len()).map(send));
-        Ok(sends.buffered(CONCURRENT_PUBLISHES).collect().await)
+        Ok(publish_each(self, request).await)
     }
 
     /// Opens a subscription with [`deliveries`]. On return the broker keeps messages for it.
@@ -163,6 +149,28 @@ pub trait PubSub: Component {
     /// Where it cannot be opened; the runtime tries again. A failure that comes later is retried inside the component as
     /// long as nothing is lost by that, else it is the subscription's [`Ended`].
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries>;
+}
+
+/// One publish per entry, [`CONCURRENT_PUBLISHES`] at a time; a result per entry, in order.
+pub async fn publish_each<B: PubSub + ?Sized>(
+    broker: &B,
+    request: &BulkPublishRequest,
+) -> Vec<BulkResult> {
+    let send = |index: usize| async move {
+        let entry = &request.entries[index];
+        let single = PublishRequest {
+            topic: request.topic.clone(),
+            data: entry.data.clone(),
+            content_type: Some(entry.content_type.clone()),
+            metadata: entry.metadata.clone(),
+        };
+        BulkResult {
+            entry_id: entry.entry_id.clone(),
+            result: broker.publish(&single).await,
+        }
+    };
+    let sends = stream::iter((0..request.entries.len()).map(send));
+    sends.buffered(CONCURRENT_PUBLISHES).collect().await
 }
 
 /// Entries of a bulk publish that are under way at a time where the broker takes them one by one.

@@ -37,7 +37,8 @@ impl Calls {
         }
     }
 
-    /// Runs `attempt` under `policy`. Only failures that may pass by themselves are tried again.
+    /// Runs `attempt` under `policy`. Only failures that may pass by themselves are tried again, and those with a code that the
+    /// policy does not exclude.
     pub async fn run<T, F, Fut>(
         &self,
         policy: &Policy,
@@ -87,11 +88,12 @@ fn panicked(component: &str, operation: &str) -> Error {
 }
 
 /// Failures of the caller's own making are answers: they neither retry nor count against the circuit breaker.
+/// A code is the policy's to judge.
 fn outcome(error: &Error) -> Outcome {
-    if error.kind().is_transient() {
-        Outcome::Retryable
-    } else {
-        Outcome::Permanent
+    match error.grpc_code() {
+        Some(code) => Outcome::Grpc(code),
+        None if error.kind().is_transient() => Outcome::Retryable,
+        None => Outcome::Permanent,
     }
 }
 

@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use component::{Catalog, Fields, Registration, StateStore};
+use component::{
+    Catalog, Family, Fields, InputBinding, Open, OutputBinding, PubSub, Registration, SecretStore,
+    StateStore, catalog::Taken,
+};
 use futures::{StreamExt, stream};
 use tonic::{Code, Status, transport::Channel};
 
-use crate::{socket, state};
+use crate::{bindings, pubsub, secrets, socket, state};
 
 /// Longest that a socket may take to say what it serves.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -21,7 +24,13 @@ const MOST_SOCKETS: usize = 256;
 /// Sockets that are asked at the same time.
 const AT_ONCE: usize = 16;
 const FAMILY: &str = "pluggable";
+
+// The services that are known.
 const STATE_STORE: &str = "dapr.proto.components.v1.StateStore";
+const PUBSUB: &str = "dapr.proto.components.v1.PubSub";
+const INPUT_BINDING: &str = "dapr.proto.components.v1.InputBinding";
+const OUTPUT_BINDING: &str = "dapr.proto.components.v1.OutputBinding";
+const SECRET_STORE: &str = "dapr.proto.components.v1.SecretStore";
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -33,17 +42,18 @@ enum Error {
     Silent,
 }
 
-struct Socket {
+struct Found {
     name: String,
     path: PathBuf,
 }
 
 struct Served {
-    channel: Channel,
+    line: socket::Socket,
     services: Vec<String>,
 }
 
-/// Adds a component type for every known service that a socket of `folder` serves; `name.sock` serves `state.name`.
+/// Adds a component type for every known service that a socket of `folder` serves; `name.sock` serves `state.name`,
+/// `pubsub.name` or both.
 /// What cannot be read or does not answer is logged and left out.
 pub async fn discover(folder: &Path, catalog: &mut Catalog) {
     let sockets = match sockets(folder).await {
@@ -63,7 +73,7 @@ pub async fn discover(folder: &Path, catalog: &mut Catalog) {
         .buffered(AT_ONCE);
     while let Some((socket, answer)) = answers.next().await {
         match answer {
-            Ok(served) => register(&socket, served, catalog),
+            Ok(served) => register(&socket, &served, catalog),
             Err(error) => tracing::warn!(
                 "pluggable component {} is left out: {}",
                 socket.path.display(),
@@ -74,7 +84,7 @@ pub async fn discover(folder: &Path, catalog: &mut Catalog) {
 }
 
 /// The sockets of a folder in the order of their names; of several with one name, the last is used.
-async fn sockets(folder: &Path) -> io::Result<Vec<Socket>> {
+async fn sockets(folder: &Path) -> io::Result<Vec<Found>> {
     let mut entries = tokio::fs::read_dir(folder).await?;
     let mut found = Vec::new();
     while let Some(entry) = entries.next_entry().await? {
@@ -95,7 +105,7 @@ async fn sockets(folder: &Path) -> io::Result<Vec<Socket>> {
             tracing::warn!("{folder} has more than {MOST_SOCKETS} sockets: the rest is left out");
             break;
         }
-        found.push(Socket {
+        found.push(Found {
             name: name.to_owned(),
             path: path.clone(),
         });
@@ -106,47 +116,89 @@ async fn sockets(folder: &Path) -> io::Result<Vec<Socket>> {
     Ok(found)
 }
 
-async fn ask(socket: &Socket) -> Result<Served, Error> {
+async fn ask(found: &Found) -> Result<Served, Error> {
     let asking = async {
-        let channel = socket::connect(socket.path.clone())
+        let line = socket::Socket::connect(found.path.clone())
             .await
             .map_err(Error::Connect)?;
-        let services = services(&channel).await.map_err(Error::Reflection)?;
-        Ok(Served { channel, services })
+        let services = services(&line.channel()).await.map_err(Error::Reflection)?;
+        Ok(Served { line, services })
     };
     tokio::time::timeout(ANSWER_LIMIT, asking)
         .await
         .unwrap_or(Err(Error::Silent))
 }
 
-fn register(socket: &Socket, served: Served, catalog: &mut Catalog) {
-    if !served.services.iter().any(|one| one == STATE_STORE) {
-        let path = socket.path.display();
+/// Adds a type for each service that is known.
+fn register(found: &Found, served: &Served, catalog: &mut Catalog) {
+    let (name, line) = (found.name.as_str(), &served.line);
+    let mut is_known = false;
+    for service in &served.services {
+        let added = match service.as_str() {
+            STATE_STORE => add(&mut catalog.state, name, line, |line, open| async {
+                let store = state::Pluggable::open(line, open).await?;
+                Ok(Arc::new(store) as Arc<dyn StateStore>)
+            }),
+            PUBSUB => add(&mut catalog.pubsub, name, line, |line, open| async {
+                let broker = pubsub::Pluggable::open(line, open).await?;
+                Ok(Arc::new(broker) as Arc<dyn PubSub>)
+            }),
+            INPUT_BINDING => add(
+                &mut catalog.input_bindings,
+                name,
+                line,
+                |line, open| async {
+                    let input = bindings::Input::open(line, open).await?;
+                    Ok(Arc::new(input) as Arc<dyn InputBinding>)
+                },
+            ),
+            OUTPUT_BINDING => add(
+                &mut catalog.output_bindings,
+                name,
+                line,
+                |line, open| async {
+                    let output = bindings::Output::open(line, open).await?;
+                    Ok(Arc::new(output) as Arc<dyn OutputBinding>)
+                },
+            ),
+            SECRET_STORE => add(&mut catalog.secrets, name, line, |line, open| async {
+                let store = secrets::Pluggable::open(line, open).await?;
+                Ok(Arc::new(store) as Arc<dyn SecretStore>)
+            }),
+            _ => continue,
+        };
+        is_known = true;
+        match added {
+            Ok(()) => tracing::info!(
+                "pluggable component '{name}' was successfully registered for '{service}'"
+            ),
+            // Q-pluggable-names: what is built in must not change under a configuration that names it.
+            Err(taken) => {
+                let path = found.path.display();
+                tracing::warn!("pluggable component {path} is left out: {taken}");
+            }
+        }
+    }
+    if !is_known {
+        let path = found.path.display();
         tracing::warn!("{path} serves no component that is known");
-        return;
     }
-    let channel = served.channel;
-    let name = &socket.name;
+}
+
+fn add<T, F, Fut>(
+    family: &mut Family<T>,
+    name: &str,
+    line: &socket::Socket,
+    open: F,
+) -> Result<(), Taken>
+where
+    T: ?Sized,
+    F: Fn(socket::Socket, Open) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = component::Result<Arc<T>>> + Send + 'static,
+{
+    let line = line.clone();
     let registration = Registration::new(FAMILY, name, Fields::unknown());
-    let added = catalog.state.add(registration, move |open| {
-        let channel = channel.clone();
-        async move {
-            let store = state::Pluggable::open(channel, open).await?;
-            Ok(Arc::new(store) as Arc<dyn StateStore>)
-        }
-    });
-    match added {
-        Ok(()) => tracing::info!(
-            "pluggable component '{name}' was successfully registered for '{STATE_STORE}'"
-        ),
-        // Q-pluggable-names: what is built in must not change under a configuration that names it.
-        Err(taken) => {
-            tracing::warn!(
-                "pluggable component {} is left out: {taken}",
-                socket.path.display()
-            );
-        }
-    }
+    family.add(registration, move |arguments| open(line.clone(), arguments))
 }
 
 /// Full names of the services, by the older protocol that every SDK speaks, else by the newer.

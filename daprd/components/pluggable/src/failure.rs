@@ -11,17 +11,20 @@ use tonic_types::{ErrorDetail, ErrorInfo, StatusExt};
 /// The field whose violation means the entity tag.
 const ETAG: &str = "etag";
 
-/// An error of any call.
+/// An error of any call. It keeps the code, by which policies retry.
 pub fn plain(status: Status) -> Error {
+    let code = status.code() as i32;
     let detail = only_detail(&status);
-    if let Some(ErrorDetail::ErrorInfo(info)) = &detail
+    let error = if let Some(ErrorDetail::ErrorInfo(info)) = &detail
         && let Some(presented) = presented(&status, info)
     {
-        return Error::new(kind(status.code()), status.message()).with_presented(presented);
-    }
-    let code = code_name(status.code() as i32);
-    let text = format!("rpc error: code = {code} desc = {}", status.message());
-    Error::new(kind(status.code()), text)
+        Error::new(kind(status.code()), status.message()).with_presented(presented)
+    } else {
+        let name = code_name(code);
+        let text = format!("rpc error: code = {name} desc = {}", status.message());
+        Error::new(kind(status.code()), text)
+    };
+    error.with_grpc_code(code)
 }
 
 /// An error of a write, which may be about its entity tag.
@@ -63,8 +66,9 @@ pub fn bulk_delete(status: Status) -> Error {
 ///
 /// Compat: Q-pluggable-transaction: callers get a failed transaction, whatever status the component has chosen.
 pub fn transaction(status: Status) -> Error {
+    let code = status.code() as i32;
     let error = plain(status);
-    Error::new(error.kind(), error.to_string())
+    Error::new(error.kind(), error.to_string()).with_grpc_code(code)
 }
 
 fn number(info: &ErrorInfo, field: &str) -> Option<i64> {
@@ -130,6 +134,7 @@ mod tests {
     #[test]
     fn plain_errors_name_the_code() {
         let error = plain(Status::new(Code::Cancelled, "no"));
+        assert_eq!(error.grpc_code(), Some(1));
         assert_eq!(error.to_string(), "rpc error: code = Canceled desc = no");
         assert_eq!(error.presented(), None);
     }

@@ -13,6 +13,7 @@ use component::{
         QueryRequest, QueryResponse, RequestMetadata, SetRequest,
     },
 };
+use futures::{FutureExt, future::BoxFuture};
 use proto::components::v1::{
     self as pb, queriable_state_store_client::QueriableStateStoreClient,
     state_store_client::StateStoreClient,
@@ -20,11 +21,12 @@ use proto::components::v1::{
     transactional_store_multi_max_size_client::TransactionalStoreMultiMaxSizeClient,
 };
 use tokio::sync::OnceCell;
-use tonic::transport::Channel;
+use tonic::Status;
 
 use crate::{
     failure,
-    socket::{Caller, Instance, MOST_MESSAGE},
+    line::Line,
+    socket::{Caller, MOST_MESSAGE, Socket},
 };
 
 /// Longest that a store may take to say how large its transactions may be; one that says nothing has no limit.
@@ -32,9 +34,18 @@ const SIZE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The store behind one component resource. Several may share a socket.
 pub struct Pluggable {
-    caller: Caller,
+    line: Line,
     capabilities: Capabilities,
     most_operations: OnceCell<Option<usize>>,
+}
+
+fn init(caller: Caller, metadata: pb::MetadataRequest) -> BoxFuture<'static, Result<(), Status>> {
+    let metadata = Some(metadata);
+    async move {
+        let request = pb::InitRequest { metadata };
+        StateStoreClient::new(caller).init(request).await.map(drop)
+    }
+    .boxed()
 }
 
 impl Pluggable {
@@ -42,23 +53,13 @@ impl Pluggable {
     ///
     /// # Errors
     /// The store's; or the name of the component does not fit into a header.
-    pub async fn open(channel: Channel, open: Open) -> Result<Self> {
+    pub async fn open(socket: Socket, open: Open) -> Result<Self> {
         let mut store = Self {
-            caller: Instance::new(&open.name)?.on(channel),
+            line: Line::open(socket, &open, init).await?,
             capabilities: Capabilities::EMPTY,
             most_operations: OnceCell::new(),
         };
-        let properties = open
-            .metadata
-            .iter()
-            .map(|(field, value)| (field.to_owned(), value.to_owned()))
-            .collect();
-        let metadata = Some(pb::MetadataRequest { properties });
-        let mut client = store.client();
-        client
-            .init(pb::InitRequest { metadata })
-            .await
-            .map_err(failure::plain)?;
+        let mut client = store.client().await?;
         let features = client
             .features(pb::FeaturesRequest {})
             .await
@@ -72,23 +73,31 @@ impl Pluggable {
 
     /// Asked once, because it does not change, and with the first transaction, because not every store knows the question.
     async fn ask_most_operations(&self) -> Option<usize> {
-        let mut client = TransactionalStoreMultiMaxSizeClient::new(self.caller.clone());
-        let asking = client.multi_max_size(pb::MultiMaxSizeRequest {});
-        let answer = tokio::time::timeout(SIZE_LIMIT, asking).await.ok()?.ok()?;
+        let asking = async {
+            let caller = self.line.caller().await.ok()?;
+            let mut client = TransactionalStoreMultiMaxSizeClient::new(caller);
+            client.multi_max_size(pb::MultiMaxSizeRequest {}).await.ok()
+        };
+        let answer = tokio::time::timeout(SIZE_LIMIT, asking).await.ok()??;
         let most = usize::try_from(answer.into_inner().max_size).ok()?;
         (most > 0).then_some(most)
     }
 
-    fn client(&self) -> StateStoreClient<Caller> {
-        StateStoreClient::new(self.caller.clone()).max_decoding_message_size(MOST_MESSAGE)
+    async fn client(&self) -> Result<StateStoreClient<Caller>> {
+        let client = StateStoreClient::new(self.line.caller().await?);
+        Ok(client.max_decoding_message_size(MOST_MESSAGE))
     }
 }
 
 #[async_trait]
 impl Component for Pluggable {
     async fn ping(&self) -> Result<()> {
-        let answer = self.client().ping(pb::PingRequest {}).await;
+        let answer = self.client().await?.ping(pb::PingRequest {}).await;
         answer.map(drop).map_err(failure::plain)
+    }
+
+    async fn close(&self) {
+        self.line.close();
     }
 }
 
@@ -101,6 +110,7 @@ impl StateStore for Pluggable {
     async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         let answer = self
             .client()
+            .await?
             .get(wire::get(request))
             .await
             .map_err(failure::plain)?
@@ -109,13 +119,13 @@ impl StateStore for Pluggable {
     }
 
     async fn set(&self, request: &SetRequest) -> Result<()> {
-        let mut client = self.client();
+        let mut client = self.client().await?;
         let answer = client.set(wire::set(request)).await;
         answer.map(drop).map_err(failure::write)
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<()> {
-        let mut client = self.client();
+        let mut client = self.client().await?;
         let answer = client.delete(wire::delete(request)).await;
         answer.map(drop).map_err(failure::write)
     }
@@ -129,7 +139,7 @@ impl StateStore for Pluggable {
             items: requests.iter().map(wire::get).collect(),
             options: Some(options),
         };
-        let answer = self.client().bulk_get(request).await;
+        let answer = self.client().await?.bulk_get(request).await;
         let rows = answer.map_err(failure::plain)?.into_inner().items;
         Ok(wire::rows(keys, rows))
     }
@@ -139,7 +149,7 @@ impl StateStore for Pluggable {
             items: requests.iter().map(wire::set).collect(),
             options: Some(pb::BulkSetRequestOptions::default()),
         };
-        let answer = self.client().bulk_set(request).await;
+        let answer = self.client().await?.bulk_set(request).await;
         answer.map(drop).map_err(failure::write)
     }
 
@@ -148,7 +158,7 @@ impl StateStore for Pluggable {
             items: requests.iter().map(wire::delete).collect(),
             options: Some(pb::BulkDeleteRequestOptions::default()),
         };
-        let answer = self.client().bulk_delete(request).await;
+        let answer = self.client().await?.bulk_delete(request).await;
         answer.map(drop).map_err(failure::bulk_delete)
     }
 
@@ -157,7 +167,7 @@ impl StateStore for Pluggable {
             operations: operations.iter().map(wire::operation).collect(),
             metadata: metadata.clone(),
         };
-        let mut client = TransactionalStateStoreClient::new(self.caller.clone());
+        let mut client = TransactionalStateStoreClient::new(self.line.caller().await?);
         let answer = client.transact(request).await;
         answer.map(drop).map_err(failure::transaction)
     }
@@ -174,7 +184,7 @@ impl StateStore for Pluggable {
 
     async fn query(&self, request: &QueryRequest) -> Result<QueryResponse> {
         let request = wire::query(request);
-        let mut client = QueriableStateStoreClient::new(self.caller.clone())
+        let mut client = QueriableStateStoreClient::new(self.line.caller().await?)
             .max_decoding_message_size(MOST_MESSAGE);
         let answer = client.query(request).await;
         Ok(wire::answer(answer.map_err(failure::plain)?.into_inner()))

@@ -1,23 +1,21 @@
 //! What a store can do, from the features that it declares.
 
-use component::{
-    capabilities::Capability as _,
-    state::{
-        Capabilities,
-        Capability::{Etag, QueryApi, Transactional, Ttl},
-    },
+use component::state::{
+    Capabilities,
+    Capability::{Etag, QueryApi, Transactional, Ttl},
 };
 
-/// Declared features as capabilities. Features that this protocol has no call for do not count, and names are taken in
-/// any case.
+use crate::line::declared;
+
+/// Declared features as capabilities. Features that this protocol has no call for do not count.
 ///
 /// Compat: Q-pluggable-query: a query is passed on whatever the store declares; one that cannot answer it says so itself.
 pub fn of(features: &[String]) -> Capabilities {
-    let declared = [Etag, Transactional, Ttl].into_iter().filter(|capability| {
-        let mut names = features.iter();
-        names.any(|name| name.eq_ignore_ascii_case(capability.name()))
-    });
-    declared.chain([QueryApi]).collect()
+    let all: Capabilities = declared(features);
+    let usable = all
+        .iter()
+        .filter(|one| [Etag, Transactional, Ttl].contains(one));
+    usable.chain([QueryApi]).collect()
 }
 
 #[cfg(test)]

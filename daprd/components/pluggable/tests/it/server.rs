@@ -1,230 +1,104 @@
-//! The server of the tests: a map of values whose entity tags count writes, with reflection.
+//! A process of a pluggable component, as far as the other side of its socket can tell: it serves, is killed and comes back.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    net::Shutdown,
+    os::unix::net::UnixStream as StdStream,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
-use proto::components::v1::{
-    state_store_server::{StateStore, StateStoreServer},
-    transactional_state_operation::Request as Step,
-    transactional_state_store_server::{TransactionalStateStore, TransactionalStateStoreServer},
-    transactional_store_multi_max_size_server::{
-        TransactionalStoreMultiMaxSize, TransactionalStoreMultiMaxSizeServer,
-    },
-    *,
-};
+use component::Catalog;
+use futures::StreamExt;
 use tempfile::TempDir;
-use tokio::{net::UnixListener, task::JoinHandle};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Code, Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::{Response, Status, service::Routes};
 
-type Answer<T> = Result<Response<T>, Status>;
+pub type Answer<T> = Result<Response<T>, Status>;
 
-/// What the server was told.
-#[derive(Clone, Default)]
-pub struct Seen {
-    pub properties: BTreeMap<String, String>,
-    pub instances: Vec<String>,
-    pub size_questions: usize,
-}
+/// The name of the socket, and so of the types behind it.
+pub const NAME: &str = "memory";
 
-/// A running server; dropping it ends it.
-pub struct Served {
+/// A running server, and what it shares with the test. Dropping it ends it.
+pub struct Served<S> {
     pub folder: TempDir,
-    pub seen: Arc<Mutex<Seen>>,
+    pub shared: Arc<S>,
+    routes: Routes,
+    connections: Arc<Mutex<Vec<StdStream>>>,
     running: JoinHandle<()>,
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
+impl<S> Served<S> {
+    /// Serves on the socket `memory.sock`; reflection names the services.
+    pub fn start(shared: Arc<S>, routes: Routes, services: &[&str]) -> Self {
+        let mut reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
+        for service in services {
+            reflection =
+                reflection.with_service_name(format!("dapr.proto.components.v1.{service}"));
+        }
+        let routes = routes.add_service(reflection.build_v1alpha().expect("descriptors"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let connections = Arc::default();
+        let path = folder.path().join(NAME).with_extension("sock");
+        let running = run(path, routes.clone(), Arc::clone(&connections));
+        Self {
+            folder,
+            shared,
+            routes,
+            connections,
+            running,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(NAME).with_extension("sock")
+    }
+
+    /// As if the process were killed: every connection breaks, and nobody listens.
+    pub fn kill(&mut self) {
         self.running.abort();
+        let _ = std::fs::remove_file(self.path());
+        let mut connections = self.connections.lock().expect("no test panics in between");
+        for connection in connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// As if another process took the place of one that was killed.
+    pub fn come_back(&mut self) {
+        let connections = Arc::clone(&self.connections);
+        self.running = run(self.path(), self.routes.clone(), connections);
+    }
+
+    /// The types that are found behind the socket.
+    pub async fn catalog(&self) -> Catalog {
+        let mut catalog = Catalog::default();
+        component_pluggable::discover(self.folder.path(), &mut catalog).await;
+        catalog
     }
 }
 
-#[derive(Clone)]
-struct Memory {
-    features: Vec<String>,
-    seen: Arc<Mutex<Seen>>,
-    values: Arc<Mutex<BTreeMap<String, (Bytes, u64)>>>,
+impl<S> Drop for Served<S> {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
-/// Serves `state.memory`.
 #[allow(clippy::disallowed_methods, reason = "the handle owns the task")]
-pub async fn serve(features: &[&str]) -> Served {
-    let folder = tempfile::tempdir().unwrap();
-    let listener = UnixListener::bind(folder.path().join("memory.sock")).unwrap();
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let memory = Memory {
-        features: features.iter().map(|one| (*one).to_owned()).collect(),
-        seen: Arc::clone(&seen),
-        values: Arc::default(),
-    };
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-        .with_service_name("dapr.proto.components.v1.StateStore")
-        .build_v1alpha()
-        .unwrap();
+fn run(path: PathBuf, routes: Routes, connections: Arc<Mutex<Vec<StdStream>>>) -> JoinHandle<()> {
+    let listener = UnixListener::bind(path).expect("a socket");
+    let incoming = UnixListenerStream::new(listener).map(move |stream| {
+        let stream = stream?.into_std()?;
+        let mut connections = connections.lock().expect("no test panics in between");
+        connections.push(stream.try_clone()?);
+        UnixStream::from_std(stream)
+    });
     let serving = tonic::transport::Server::builder()
-        .add_service(reflection)
-        .add_service(StateStoreServer::new(memory.clone()))
-        .add_service(TransactionalStateStoreServer::new(memory.clone()))
-        .add_service(TransactionalStoreMultiMaxSizeServer::new(memory))
-        .serve_with_incoming(UnixListenerStream::new(listener));
-    let running = tokio::spawn(async move { serving.await.unwrap() });
-    Served {
-        folder,
-        seen,
-        running,
-    }
-}
-
-impl Memory {
-    fn write(&self, request: SetRequest) -> Result<(), Status> {
-        let mut values = self.values.lock().unwrap();
-        let current = values.get(&request.key).map_or(0, |(_, version)| *version);
-        if let Some(etag) = request.etag
-            && etag.value != current.to_string()
-        {
-            let details = ErrorDetails::with_bad_request_violation("etag", "it moved");
-            return Err(Status::with_error_details(
-                Code::FailedPrecondition,
-                "no",
-                details,
-            ));
-        }
-        values.insert(request.key, (request.value, current + 1));
-        Ok(())
-    }
-
-    fn read(&self, key: &str) -> Option<(Bytes, Option<Etag>)> {
-        let values = self.values.lock().unwrap();
-        let (value, version) = values.get(key)?.clone();
-        let value_of_tag = version.to_string();
-        Some((
-            value,
-            Some(Etag {
-                value: value_of_tag,
-            }),
-        ))
-    }
-
-    fn remove(&self, key: &str) {
-        self.values.lock().unwrap().remove(key);
-    }
-}
-
-#[tonic::async_trait]
-impl StateStore for Memory {
-    async fn init(&self, request: Request<InitRequest>) -> Answer<InitResponse> {
-        let instance = request.metadata().get("x-component-instance").unwrap();
-        let mut seen = self.seen.lock().unwrap();
-        seen.instances.push(instance.to_str().unwrap().to_owned());
-        seen.properties = request.into_inner().metadata.unwrap().properties;
-        Ok(Response::new(InitResponse {}))
-    }
-
-    async fn features(&self, _: Request<FeaturesRequest>) -> Answer<FeaturesResponse> {
-        let features = self.features.clone();
-        Ok(Response::new(FeaturesResponse { features }))
-    }
-
-    async fn ping(&self, _: Request<PingRequest>) -> Answer<PingResponse> {
-        Ok(Response::new(PingResponse {}))
-    }
-
-    async fn get(&self, request: Request<GetRequest>) -> Answer<GetResponse> {
-        let key = request.into_inner().key;
-        if key == "broken" {
-            let pairs = [
-                ("kit_error", "true"),
-                ("http_code", "506"),
-                ("tag", "get-tag"),
-            ];
-            let metadata: HashMap<String, String> = pairs
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into();
-            let details = ErrorDetails::with_error_info("reason", "domain", metadata);
-            return Err(Status::with_error_details(
-                Code::DataLoss,
-                "get-error",
-                details,
-            ));
-        }
-        let (data, etag) = self.read(&key).unwrap_or_default();
-        Ok(Response::new(GetResponse {
-            data,
-            etag,
-            ..GetResponse::default()
-        }))
-    }
-
-    async fn set(&self, request: Request<SetRequest>) -> Answer<SetResponse> {
-        self.write(request.into_inner())?;
-        Ok(Response::new(SetResponse {}))
-    }
-
-    async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
-        self.remove(&request.into_inner().key);
-        Ok(Response::new(DeleteResponse {}))
-    }
-
-    async fn bulk_get(&self, request: Request<BulkGetRequest>) -> Answer<BulkGetResponse> {
-        let asked = request.into_inner().items.into_iter().rev();
-        let items = asked
-            .filter_map(|item| {
-                let (data, etag) = self.read(&item.key)?;
-                Some(BulkStateItem {
-                    key: item.key,
-                    data,
-                    etag,
-                    ..BulkStateItem::default()
-                })
-            })
-            .collect();
-        Ok(Response::new(BulkGetResponse { items }))
-    }
-
-    async fn bulk_set(&self, request: Request<BulkSetRequest>) -> Answer<BulkSetResponse> {
-        for item in request.into_inner().items {
-            self.write(item)?;
-        }
-        Ok(Response::new(BulkSetResponse {}))
-    }
-
-    async fn bulk_delete(&self, request: Request<BulkDeleteRequest>) -> Answer<BulkDeleteResponse> {
-        for item in request.into_inner().items {
-            self.remove(&item.key);
-        }
-        Ok(Response::new(BulkDeleteResponse {}))
-    }
-}
-
-#[tonic::async_trait]
-impl TransactionalStateStore for Memory {
-    async fn transact(
-        &self,
-        request: Request<TransactionalStateRequest>,
-    ) -> Answer<TransactionalStateResponse> {
-        for operation in request.into_inner().operations {
-            match operation.request.unwrap() {
-                Step::Set(request) => self.write(request)?,
-                Step::Delete(request) => self.remove(&request.key),
-            }
-        }
-        Ok(Response::new(TransactionalStateResponse {}))
-    }
-}
-
-#[tonic::async_trait]
-impl TransactionalStoreMultiMaxSize for Memory {
-    async fn multi_max_size(
-        &self,
-        _: Request<MultiMaxSizeRequest>,
-    ) -> Answer<MultiMaxSizeResponse> {
-        self.seen.lock().unwrap().size_questions += 1;
-        Ok(Response::new(MultiMaxSizeResponse { max_size: 2 }))
-    }
+        .add_routes(routes)
+        .serve_with_incoming(incoming);
+    tokio::spawn(async move { serving.await.expect("it serves") })
 }

@@ -1,0 +1,113 @@
+//! What one component resource calls through: the process behind the socket knows the resource's metadata before anything
+//! else is asked of it, also a process that has taken the place of another. Q-pluggable-restart
+
+use component::{Error, ErrorKind, Open, Result, capabilities};
+use futures::future::BoxFuture;
+use proto::components::v1 as pb;
+use tokio::sync::Mutex;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tonic::Status;
+
+use crate::{
+    failure,
+    socket::{Caller, Instance, Socket},
+};
+
+/// How a kind of component is told its metadata.
+pub type Init = fn(Caller, pb::MetadataRequest) -> BoxFuture<'static, Result<(), Status>>;
+
+/// The way to one instance of a component.
+pub struct Line {
+    socket: Socket,
+    caller: Caller,
+    metadata: pb::MetadataRequest,
+    init: Init,
+    /// How many connections had ended when the metadata were handed over last.
+    told: Mutex<u64>,
+    closed: CancellationToken,
+}
+
+impl Line {
+    /// Hands the metadata over.
+    ///
+    /// # Errors
+    /// The component's; or its name does not fit into a header.
+    pub async fn open(socket: Socket, open: &Open, init: Init) -> Result<Self> {
+        let properties = open
+            .metadata
+            .iter()
+            .map(|(field, value)| (field.to_owned(), value.to_owned()))
+            .collect();
+        let line = Self {
+            caller: Instance::new(&open.name)?.on(socket.channel()),
+            metadata: pb::MetadataRequest { properties },
+            init,
+            told: Mutex::new(socket.lost()),
+            socket,
+            closed: CancellationToken::new(),
+        };
+        line.tell().await?;
+        Ok(line)
+    }
+
+    async fn tell(&self) -> Result<()> {
+        let telling = (self.init)(self.caller.clone(), self.metadata.clone());
+        telling.await.map_err(failure::plain)
+    }
+
+    /// For a call to a process that knows the metadata.
+    ///
+    /// # Errors
+    /// The component's, where it has to be told anew; or the component is closed.
+    pub async fn caller(&self) -> Result<Caller> {
+        if self.closed.is_cancelled() {
+            return Err(Error::new(ErrorKind::Unavailable, "component is closed"));
+        }
+        let lost = self.socket.lost();
+        let mut told = self.told.lock().await;
+        if *told < lost {
+            self.tell().await?;
+            *told = lost;
+        }
+        Ok(self.caller.clone())
+    }
+
+    /// For a call that says nothing to a process that does not know the metadata.
+    pub fn unchecked(&self) -> Caller {
+        self.caller.clone()
+    }
+
+    /// Calls fail from now on.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Until it is closed.
+    pub fn closed(&self) -> WaitForCancellationFuture<'_> {
+        self.closed.cancelled()
+    }
+}
+
+/// Declared features as capabilities. What no capability is called does not count, and names are taken in any case.
+pub fn declared<C: capabilities::Capability>(features: &[String]) -> capabilities::Set<C> {
+    let all = C::ALL.iter().copied();
+    all.filter(|capability| {
+        let mut names = features.iter();
+        names.any(|name| name.eq_ignore_ascii_case(capability.name()))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use component::pubsub::Capability::{BulkPublish, MessageTtl};
+
+    use super::*;
+
+    #[test]
+    fn features_in_any_case_and_no_others() {
+        let features = ["bulk_pubsub", "", "MESSAGE_TTL", "MESSAGE_TTL", "\u{0}?"];
+        let features = features.map(str::to_owned);
+        assert_eq!(declared(&features), [BulkPublish, MessageTtl].into());
+    }
+}

@@ -37,13 +37,14 @@ impl Calls {
         }
     }
 
-    /// Runs `attempt` under `policy`. Only failures that may pass by themselves are tried again, and those with a code that the
-    /// policy does not exclude.
+    /// Runs `attempt` under `policy`. Only failures that may pass by themselves are tried again, and those with a gRPC code of
+    /// which `judge` says so.
     pub async fn run<T, F, Fut>(
         &self,
         policy: &Policy,
         component: &str,
         operation: &str,
+        judge: impl Fn(i32) -> Outcome,
         mut attempt: F,
     ) -> Result<T, Error>
     where
@@ -54,7 +55,7 @@ impl Calls {
         let result = policy
             .run(
                 repeatable(|_| guarded(component, operation, attempt())),
-                outcome,
+                |error| outcome(error, &judge),
             )
             .await
             .map_err(flatten);
@@ -87,11 +88,11 @@ fn panicked(component: &str, operation: &str) -> Error {
     )
 }
 
-/// Failures of the caller's own making are answers: they neither retry nor count against the circuit breaker.
-/// A code is the policy's to judge.
-fn outcome(error: &Error) -> Outcome {
+/// Failures of the caller's own making are answers: they neither retry nor count against the circuit breaker. What a gRPC code
+/// is, `judge` says.
+fn outcome(error: &Error, judge: impl Fn(i32) -> Outcome) -> Outcome {
     match error.grpc_code() {
-        Some(code) => Outcome::Grpc(code),
+        Some(code) => judge(code),
         None if error.kind().is_transient() => Outcome::Retryable,
         None => Outcome::Permanent,
     }

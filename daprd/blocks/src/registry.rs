@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use component::{Catalog, Component, Family};
 use parking_lot::Mutex;
-use resiliency::{ComponentKind, Policies, Policy};
+use resiliency::{ComponentKind, Outcome, Policies, Policy};
 use telemetry::Meter;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -160,6 +160,26 @@ impl<T: ?Sized + Component, B: Send + Sync + 'static> Registry<T, B> {
         &self,
         loaded: &Loaded<T, B>,
         operation: &str,
+        attempt: F,
+    ) -> component::Result<R>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = component::Result<R>>,
+    {
+        // Whatever the component answers, another attempt may help: it alone knows its codes.
+        let judge = |_| Outcome::Retryable;
+        self.call_judged(loaded, operation, judge, attempt).await
+    }
+
+    /// The same, where `judge` says what a gRPC code of the component is to the policy.
+    ///
+    /// # Errors
+    /// As [`Registry::call`].
+    pub async fn call_judged<R, F, Fut>(
+        &self,
+        loaded: &Loaded<T, B>,
+        operation: &str,
+        judge: impl Fn(i32) -> Outcome,
         mut attempt: F,
     ) -> component::Result<R>
     where
@@ -170,7 +190,7 @@ impl<T: ?Sized + Component, B: Send + Sync + 'static> Registry<T, B> {
         match &self.calls {
             Some(calls) => {
                 let policy = self.outbound(name);
-                calls.run(&policy, name, operation, attempt).await
+                calls.run(&policy, name, operation, judge, attempt).await
             }
             None => calls::guarded(name, operation, attempt()).await,
         }

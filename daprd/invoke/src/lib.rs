@@ -33,6 +33,7 @@ use invocation::{Asked, Invocation};
 use metrics::Metrics;
 use target::Target;
 
+pub use answer::http_status;
 pub use callee::{Internal, reflection};
 pub use error::Error;
 pub use message::Reply;

@@ -30,6 +30,6 @@ pub use core::{Options, Settings};
 pub use engine::{Engine, Run};
 pub use error::Error;
 pub use outbox::{Outbox, Transaction};
-pub use publish::{BulkEntry, BulkPublish, Failed, Publish};
+pub use publish::{BulkEntry, BulkPublish, Failed, HttpStatus, Publish};
 pub use stream::{StreamRequest, Streaming};
 pub use subscription::{Listed, SubscriptionKind};

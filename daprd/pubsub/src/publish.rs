@@ -8,6 +8,7 @@ use component::{
     pubsub::{BulkPublishRequest, BulkResult, Capability, PublishRequest},
 };
 use parking_lot::Mutex;
+use resiliency::Outcome;
 use telemetry::trace::TraceContext;
 
 use crate::{
@@ -30,7 +31,12 @@ pub struct Publish {
     pub trace: Option<TraceContext>,
     /// Whether the metadata of a message without an envelope carry the trace.
     pub trace_raw: bool,
+    /// As in [`BulkPublish`].
+    pub http_status: Option<HttpStatus>,
 }
+
+/// The HTTP status of a gRPC code.
+pub type HttpStatus = fn(i32) -> u16;
 
 /// One of several events.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +56,9 @@ pub struct BulkPublish {
     pub entries: Vec<BulkEntry>,
     pub metadata: BTreeMap<String, String>,
     pub trace: Option<TraceContext>,
+    /// What a gRPC code of the component is, where the policy's list of HTTP codes says what is tried again; else that of
+    /// gRPC codes does.
+    pub http_status: Option<HttpStatus>,
 }
 
 /// An entry that was not published.
@@ -100,7 +109,7 @@ impl Core {
             content_type: None,
             metadata,
         };
-        self.send(&broker, request).await
+        self.send(&broker, request, publish.http_status).await
     }
 
     /// Publishes an event that has its envelope already.
@@ -119,7 +128,7 @@ impl Core {
             data: event,
             ..PublishRequest::default()
         };
-        self.send(&broker, request).await
+        self.send(&broker, request, None).await
     }
 
     /// Publishes several events; what failed is listed.
@@ -162,7 +171,7 @@ impl Core {
             entries,
             metadata: publish.metadata,
         };
-        self.send_batch(&broker, request).await
+        self.send_batch(&broker, request, publish.http_status).await
     }
 
     fn target(&self, pubsub: &str, topic: &str) -> Result<Arc<Broker>, Error> {
@@ -203,14 +212,22 @@ impl Core {
     }
 
     /// Publishes bytes as they are, under scopes and policy; `request.topic` is the app's.
-    async fn send(&self, broker: &Broker, mut request: PublishRequest) -> Result<(), Error> {
+    async fn send(
+        &self,
+        broker: &Broker,
+        mut request: PublishRequest,
+        http: Option<HttpStatus>,
+    ) -> Result<(), Error> {
         self.check_publishing(broker, &request.topic)?;
         let name = &broker.listed.name;
         let topic = std::mem::take(&mut request.topic);
         request.topic = broker.beside.on_broker(&topic);
         let began = self.clock.instant();
         let publish = || broker.component.publish(&request);
-        let result = self.brokers.call(broker, "publish", publish).await;
+        let calling = self
+            .brokers
+            .call_judged(broker, "publish", judge(http), publish);
+        let result = calling.await;
         let elapsed = self.clock.instant() - began;
         self.metrics
             .published(name, &topic, result.is_ok(), elapsed);
@@ -222,6 +239,7 @@ impl Core {
         &self,
         broker: &Broker,
         mut request: BulkPublishRequest,
+        http: Option<HttpStatus>,
     ) -> Result<Vec<Failed>, Error> {
         self.check_publishing(broker, &request.topic)?;
         let name = &broker.listed.name;
@@ -244,7 +262,10 @@ impl Core {
                 settle(&mut left.lock(), &mut failures.lock(), results)
             }
         };
-        let result = self.brokers.call(broker, "bulk publish", publish).await;
+        let calling = self
+            .brokers
+            .call_judged(broker, "bulk publish", judge(http), publish);
+        let result = calling.await;
 
         let left = left.into_inner();
         let failed = match &result {
@@ -271,7 +292,7 @@ impl Core {
     /// used up every other.
     pub async fn dead_letter(&self, broker: &Broker, request: PublishRequest) -> bool {
         let topic = request.topic.clone();
-        let publish = self.send(broker, request);
+        let publish = self.send(broker, request, None);
         let problem = match tokio::time::timeout(DEAD_LETTER_LIMIT, publish).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
@@ -284,7 +305,7 @@ impl Core {
     /// The same for several messages; true where the topic has taken them all.
     pub async fn dead_letter_batch(&self, broker: &Broker, request: BulkPublishRequest) -> bool {
         let topic = request.topic.clone();
-        let publish = self.send_batch(broker, request);
+        let publish = self.send_batch(broker, request, None);
         let problem = match tokio::time::timeout(DEAD_LETTER_LIMIT, publish).await {
             Ok(Ok(failed)) => match failed.into_iter().next() {
                 None => return true,
@@ -295,6 +316,14 @@ impl Core {
         };
         tracing::error!(target: LOG, "error sending messages to dead letter topic {topic}: {problem}");
         false
+    }
+}
+
+/// What a gRPC code of a component is to its policy.
+fn judge(http: Option<HttpStatus>) -> impl Fn(i32) -> Outcome {
+    move |code| match http {
+        Some(http) => Outcome::Http(http(code)),
+        None => Outcome::Grpc(code),
     }
 }
 

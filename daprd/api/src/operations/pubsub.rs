@@ -45,6 +45,12 @@ pub static ROWS: &[Operation] = &[
     ),
 ];
 
+/// A retry policy judges a publish by the codes of the API that it came through.
+fn http_status(call: &CallContext) -> Option<pubsub::HttpStatus> {
+    let status = |code| invoke::http_status(tonic::Code::from_i32(code)).as_u16();
+    (call.transport == Transport::Http).then_some(status as pubsub::HttpStatus)
+}
+
 impl Api {
     /// Publishes one event.
     pub async fn publish_event(
@@ -62,6 +68,7 @@ impl Api {
             trace: call.trace.clone(),
             // Compat: Q-raw-trace: what is published raw over HTTP travels without its trace.
             trace_raw: call.transport == Transport::Grpc,
+            http_status: http_status(call),
         };
         self.options
             .pubsub
@@ -114,6 +121,7 @@ impl Api {
             entries,
             metadata: request.metadata,
             trace: call.trace.clone(),
+            http_status: http_status(call),
         };
         let failed = self
             .options

@@ -94,13 +94,12 @@ impl PubSub for Pluggable {
     }
 
     async fn publish(&self, request: &PublishRequest) -> Result<()> {
-        // The content type differs: Q-pluggable-content-type.
         let request = pb::PublishRequest {
             data: request.data.clone(),
             pubsub_name: self.name.clone(),
             topic: request.topic.clone(),
             metadata: request.metadata.clone(),
-            content_type: request.content_type.clone().unwrap_or_default(),
+            ..pb::PublishRequest::default()
         };
         let answer = self.client().await?.publish(request).await;
         answer.map(drop).map_err(failure::plain)
@@ -143,11 +142,10 @@ fn results(
         .into_iter()
         .map(|entry| (entry.entry_id, entry.error));
     let mut failed: BTreeMap<String, String> = failed.collect();
-    let result = |entry_id: &String| match failed.remove(entry_id) {
+    let mut result = |entry_id: &String| match failed.remove(entry_id) {
         Some(problem) => Err(Error::new(ErrorKind::Internal, problem)),
         None => Ok(()),
     };
-    let mut result = result;
     let entries = request.entries.iter().map(|entry| BulkResult {
         result: result(&entry.entry_id),
         entry_id: entry.entry_id.clone(),

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod bindings;
 mod discovery;
 mod pubsub;
 mod queue;
+mod secrets;
 mod server;
+mod source;
 mod state;
 mod store;

@@ -81,18 +81,13 @@ async fn it_keeps_what_brokers_promise() {
 }
 
 #[tokio::test]
-async fn it_is_told_who_publishes_and_what() {
+async fn it_is_told_its_metadata_and_who_publishes() {
     let served = serve();
     let broker = broker(&served).await;
-    let request = PublishRequest {
-        content_type: Some("text/plain".to_owned()),
-        ..publish("m")
-    };
-    broker.publish(&request).await.unwrap();
+    broker.publish(&publish("m")).await.unwrap();
     let told = served.shared.told();
     assert_eq!(told.inits[0]["host"], "there");
-    let published = told.published.clone().unwrap();
-    assert_eq!(published, ("mypubsub".to_owned(), "text/plain".to_owned()));
+    assert_eq!(told.publisher, "mypubsub");
 }
 
 #[tokio::test]

@@ -25,8 +25,8 @@ pub struct Told {
     pub initialising: usize,
     /// The process has its metadata.
     pub is_ready: bool,
-    /// Who published last, and as what.
-    pub published: Option<(String, String)>,
+    /// Who published last.
+    pub publisher: String,
     pub pauses: usize,
     pub resumes: usize,
     /// Ids of the messages that were acknowledged, and what was wrong.
@@ -46,7 +46,7 @@ pub struct Queue {
     changed: Notify,
     /// `Init` is never answered.
     pub silent: bool,
-    /// Calls of it are not known.
+    /// `Pause` is known.
     pub pausable: bool,
 }
 
@@ -239,7 +239,7 @@ impl PubSub for Service {
         if request.topic == "forbidden" {
             return Err(Status::permission_denied("not this topic"));
         }
-        self.told().published = Some((request.pubsub_name.clone(), request.content_type.clone()));
+        self.told().publisher.clone_from(&request.pubsub_name);
         self.push(request);
         Ok(Response::new(PublishResponse {}))
     }

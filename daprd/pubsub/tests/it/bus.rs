@@ -154,6 +154,10 @@ impl PubSub for Bus {
             return Err(component::Error::invalid_request("the topic is broken"));
         }
         self.0.published.send(request.clone()).unwrap();
+        if request.topic.ends_with("coded") {
+            let refused = component::Error::invalid_request("the topic is refused");
+            return Err(refused.with_grpc_code(9));
+        }
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! What reaches the broker.
 
+use futures::FutureExt;
 use pubsub::{BulkEntry, BulkPublish, Error, Publish};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::World;
 
@@ -95,4 +96,42 @@ async fn entries_are_published_one_by_one_where_there_is_no_bulk() {
     assert_eq!(ids, ["a", "b"]);
     assert_eq!(failed[0].error, "the topic is broken");
     world.end().await;
+}
+
+/// A gRPC code of a component is judged by the list of the API that the event came through.
+#[tokio::test]
+async fn codes_of_a_component_are_tried_again_as_the_policy_lists_them() {
+    let matching = json!({"gRPCStatusCodes": "14", "httpStatusCodes": "400"});
+    for (matching, over_grpc, over_http) in [(Some(matching), 1, 3), (None, 3, 3)] {
+        let retry = json!({
+            "policy": "constant", "duration": "1ms", "maxRetries": 2, "matching": matching,
+        });
+        let resource = json!({
+            "apiVersion": "dapr.io/v1alpha1", "kind": "Resiliency", "metadata": {"name": "r"},
+            "spec": {
+                "policies": {"retries": {"some": retry}},
+                "targets": {"components": {"bus": {"outbound": {"retry": "some"}}}}
+            }
+        });
+        let policy = serde_json::from_value::<crds::Resiliency>(resource).unwrap();
+        let world = World::with("[]", &[], &[policy]).await;
+        for (http_status, expected) in [(None, over_grpc), (Some(bad_request as _), over_http)] {
+            let publish = Publish {
+                http_status,
+                ..event("bus", "coded")
+            };
+            world.engine.publish(publish).await.unwrap_err();
+            let mut attempts = 0;
+            while world.bus.published().now_or_never().is_some() {
+                attempts += 1;
+            }
+            assert_eq!(attempts, expected, "{http_status:?}");
+        }
+        world.end().await;
+    }
+}
+
+fn bad_request(code: i32) -> u16 {
+    assert_eq!(code, 9);
+    400
 }

@@ -94,7 +94,9 @@ impl Reading {
             };
             tokio::select! {
                 error = &mut given_back => return error,
-                Err(error) = step => return error,
+                outcome = step => if let Err(error) = outcome {
+                    return error;
+                },
             }
         }
     }

@@ -5,7 +5,10 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
+mod arrivals;
 mod binaries;
+mod calls;
+mod comparison;
 mod echo;
 mod idle;
 mod installed;
@@ -13,7 +16,11 @@ mod invoke;
 mod load;
 mod mesh;
 mod process;
+mod pubsub;
+mod redis;
 mod samples;
+mod site;
+mod state;
 
 /// Flags of the chore.
 #[derive(clap::Args)]
@@ -28,6 +35,10 @@ enum Bench {
     Idle(idle::Arguments),
     /// Latency that two sidecars with mTLS add to a call, and their CPU.
     Invoke(invoke::Arguments),
+    /// Latency of state stores through a sidecar, and its CPU.
+    State(state::Arguments),
+    /// Latency of events through a sidecar, how many there can be, and its CPU.
+    Pubsub(pubsub::Arguments),
     /// Memory of the programs that run in pods on this machine.
     Installed,
 }
@@ -37,10 +48,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.bench {
         Some(Bench::Idle(arguments)) => idle::run(arguments),
         Some(Bench::Invoke(arguments)) => invoke::run(arguments),
+        Some(Bench::State(arguments)) => state::run(arguments),
+        Some(Bench::Pubsub(arguments)) => pubsub::run(arguments),
         Some(Bench::Installed) => installed::run(),
         None => {
             idle::run(&idle::Arguments::default())?;
-            invoke::run(&invoke::Arguments::default())
+            invoke::run(&invoke::Arguments::default())?;
+            state::run(&state::Arguments::default())?;
+            pubsub::run(&pubsub::Arguments::default())
         }
     }
 }

@@ -34,6 +34,18 @@ pub(super) fn parse(text: &str) -> Result<Binary> {
     })
 }
 
+/// The sidecars that flags name, each as `path` or `label:daprd=path`; ours if none is named.
+pub(super) fn daprds(flags: &[String]) -> Result<Vec<Binary>> {
+    if flags.is_empty() {
+        return Ok(vec![own("daprd")?]);
+    }
+    let named = |text: &String| match text.contains('=') {
+        true => parse(text),
+        false => parse(&format!("{text}:daprd={text}")),
+    };
+    flags.iter().map(named).collect()
+}
+
 /// Our own build of a program: the published profile if it was built, else the everyday one.
 pub(super) fn own(program: &str) -> Result<Binary> {
     // This chore is itself a product of the build, in target/<profile>.

@@ -18,6 +18,8 @@ use proto::runtime::v1::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use transport::{Listener, RequestBody, ServerOptions};
 
+use super::arrivals::Arrivals;
+
 /// A running app; it stops when dropped.
 pub(super) struct Echo {
     port: u16,
@@ -25,15 +27,27 @@ pub(super) struct Echo {
     _stop: DropGuard,
 }
 
-/// How the app is spoken to.
+/// How an app or a sidecar is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http,
     Grpc,
 }
 
+impl Protocol {
+    /// As flags spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
+        }
+    }
+}
+
 impl Echo {
-    pub fn start(protocol: Protocol) -> Result<Self> {
+    /// Starts one; it notes events when they arrive.
+    pub fn start(protocol: Protocol, arrivals: &Arrivals) -> Result<Self> {
+        let app = App(arrivals.clone());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone().drop_guard();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
@@ -52,7 +66,7 @@ impl Echo {
                 };
                 let port = listener.local_addr().map_or(0, |address| address.port());
                 if sender.send(port).is_ok() {
-                    serve(protocol, listener, shutdown).await;
+                    serve(protocol, app, listener, shutdown).await;
                 }
             });
         });
@@ -72,19 +86,24 @@ impl Echo {
     }
 }
 
-async fn serve(protocol: Protocol, listener: Listener, shutdown: CancellationToken) {
+async fn serve(protocol: Protocol, app: App, listener: Listener, shutdown: CancellationToken) {
     let options = ServerOptions::default();
     match protocol {
         Protocol::Http => {
-            transport::serve(listener, options, tower::service_fn(echo), shutdown).await;
+            let service = tower::service_fn(move |request| echo(app.clone(), request));
+            transport::serve(listener, options, service, shutdown).await;
         }
         Protocol::Grpc => {
-            transport::serve(listener, options, AppCallbackServer::new(App), shutdown).await;
+            transport::serve(listener, options, AppCallbackServer::new(app), shutdown).await;
         }
     }
 }
 
-async fn echo(request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn echo(
+    app: App,
+    request: Request<RequestBody>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let is_event = request.uri().path() == DELIVER;
     let status = if request.method() == Method::POST {
         StatusCode::OK
     } else {
@@ -94,12 +113,20 @@ async fn echo(request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, In
         Ok(body) => body.to_bytes(),
         Err(_) => Bytes::new(),
     };
+    let body = if is_event {
+        app.0.note(&body);
+        Bytes::new()
+    } else {
+        body
+    };
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     Ok(response)
 }
 
-struct App;
+/// What it notes.
+#[derive(Clone)]
+struct App(Arrivals);
 
 #[tonic::async_trait]
 impl AppCallback for App {
@@ -122,8 +149,9 @@ impl AppCallback for App {
 
     async fn on_topic_event(
         &self,
-        _: tonic::Request<TopicEventRequest>,
+        request: tonic::Request<TopicEventRequest>,
     ) -> Result<tonic::Response<TopicEventResponse>, tonic::Status> {
+        self.0.note(&request.into_inner().data);
         Ok(tonic::Response::new(Default::default()))
     }
 
@@ -155,3 +183,6 @@ impl AppCallback for App {
         Ok(tonic::Response::new(Default::default()))
     }
 }
+
+/// Where events are delivered to; everything else is answered with what it held.
+pub(super) const DELIVER: &str = "/deliver";

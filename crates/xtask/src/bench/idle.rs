@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::binaries::{self, Binary};
 use super::process::Memory;
-use super::samples::median;
+use super::samples::spread;
 use super::{mesh, print, process};
 
 /// Flags of the bench.
@@ -73,10 +73,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         print(&format!(
             "{:<24} {:>22} {:>22} {:>10.1} {:>24}",
             binary.label,
-            spread(column(|run| run.memory.resident as f64 * 1024.0 / 1e6)),
-            spread(column(|run| run.memory.anonymous as f64 * 1024.0 / 1e6)),
+            spread(&column(|run| run.memory.resident as f64 * 1024.0 / 1e6), 1),
+            spread(&column(|run| run.memory.anonymous as f64 * 1024.0 / 1e6), 1),
             megabytes(runs.first().map_or(0, |run| run.memory.proportional)),
-            spread(column(|run| run.ready.as_secs_f64() * 1000.0)),
+            spread(&column(|run| run.ready.as_secs_f64() * 1000.0), 1),
         ))?;
     }
     Ok(())
@@ -91,13 +91,6 @@ fn once(binary: &Binary, settle: Duration) -> Result<Run> {
         memory: process.memory()?,
         ready,
     })
-}
-
-/// `median (lowest to highest)`.
-fn spread(values: Vec<f64>) -> String {
-    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{:.1} ({lowest:.1} to {highest:.1})", median(values))
 }
 
 const RUNS: u32 = 5;

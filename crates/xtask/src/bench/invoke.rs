@@ -3,64 +3,44 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use http::Method;
+use proto::common::v1::InvokeRequest;
+use proto::runtime::v1::InvokeServiceRequest;
 
+use super::arrivals::Arrivals;
 use super::binaries::{self, Binary};
+use super::calls::Target;
+use super::comparison::Phases;
 use super::echo::{Echo, Protocol};
-use super::load::{self, Load, Target};
+use super::load::{self, Load};
 use super::mesh::{self, Role, Sentry, Sidecar};
-use super::samples::{Figures, Samples, median};
+use super::samples::{Figures, median};
 use super::{print, process};
 
 /// Flags of the bench.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(super) struct Arguments {
-    /// Sidecars to measure, as path or label:daprd=path; repeatable, measured in turn [default: our daprd]
-    #[arg(long)]
-    daprd: Vec<String>,
+    #[command(flatten)]
+    phases: Phases,
     /// The sentry that gives them identities [default: ours]
     #[arg(long)]
     sentry: Option<PathBuf>,
-    /// Calls per second
-    #[arg(long, default_value_t = RATE)]
-    rate: u32,
-    #[arg(long, default_value_t = CONNECTIONS)]
-    connections: u32,
-    /// Bytes of a request, and of its response
-    #[arg(long, default_value_t = PAYLOAD)]
-    payload: usize,
-    /// Seconds of each phase
-    #[arg(long, default_value_t = SECONDS)]
-    seconds: u64,
-    /// How often the phases are repeated
-    #[arg(long, default_value_t = ROUNDS)]
-    rounds: u32,
     /// Without mTLS
     #[arg(long)]
     plain: bool,
-}
-
-impl Default for Arguments {
-    fn default() -> Self {
-        Arguments {
-            daprd: Vec::new(),
-            sentry: None,
-            rate: RATE,
-            connections: CONNECTIONS,
-            payload: PAYLOAD,
-            seconds: SECONDS,
-            rounds: ROUNDS,
-            plain: false,
-        }
-    }
 }
 
 /// Two sidecars and the app behind the second one.
 struct Pair {
     caller: Sidecar,
     callee: Sidecar,
-    app: Echo,
+    /// A call of the app.
+    direct: Target,
+    /// The same through the sidecars.
+    through: Target,
     protocol: Protocol,
+    _app: Echo,
     _folder: tempfile::TempDir,
 }
 
@@ -74,74 +54,45 @@ struct Round {
 
 /// Measures and prints.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    ensure!(
-        arguments.rate > 0 && arguments.connections > 0,
-        "a load needs a rate and connections"
-    );
-    let daprds: Vec<Binary> = if arguments.daprd.is_empty() {
-        vec![binaries::own("daprd")?]
-    } else {
-        arguments
-            .daprd
-            .iter()
-            .map(|text| named(text))
-            .collect::<Result<_>>()?
-    };
+    let phases = &arguments.phases;
+    let daprds = phases.daprds()?;
     let sentry_binary = match &arguments.sentry {
         Some(path) => binaries::parse(&format!("sentry={}", path.display()))?,
         None => binaries::own("sentry")?,
     };
-    // Timers of threads that are started from here on fire when they are due, not some 50 us later. A kernel that
-    // does not allow it only makes both sides slower alike.
-    let _ = std::fs::write("/proc/self/timerslack_ns", "1");
+    load::precise_timers();
     let folder = tempfile::Builder::new().prefix("dapr-bench-").tempdir()?;
     let sentry = if arguments.plain {
         None
     } else {
         Some(mesh::sentry(&sentry_binary, folder.path())?)
     };
+    let load = phases.load(SECONDS);
     print(&format!(
-        "invoke, {} calls/s of {} bytes over {} connections, {} s a phase, latency from the intended send time",
-        arguments.rate, arguments.payload, arguments.connections, arguments.seconds
+        "invoke, {} calls/s, {}",
+        phases.rate,
+        phases.describe(load)
     ))?;
     for protocol in [Protocol::Http, Protocol::Grpc] {
         for binary in &daprds {
-            let pair = Pair::start(binary, sentry.as_ref(), protocol)?;
-            measure(&binary.label, &pair, arguments)?;
+            let pair = Pair::start(binary, sentry.as_ref(), protocol, phases.payload)?;
+            measure(&binary.label, &pair, load, phases)?;
         }
     }
     Ok(())
 }
 
-fn named(text: &str) -> Result<Binary> {
-    if text.contains('=') {
-        binaries::parse(text)
-    } else {
-        binaries::parse(&format!("{text}:daprd={text}"))
-    }
-}
-
-fn measure(label: &str, pair: &Pair, arguments: &Arguments) -> Result<()> {
-    let load = Load {
-        rate: arguments.rate,
-        connections: arguments.connections,
-        duration: Duration::from_secs(arguments.seconds),
-        payload: arguments.payload,
-    };
+fn measure(label: &str, pair: &Pair, load: Load, phases: &Phases) -> Result<()> {
     let warm_up = Load {
-        rate: (load.rate / 10).max(load.connections),
+        rate: Some((phases.rate / 10).max(load.connections)),
         duration: WARM_UP,
         ..load
     };
-    load::run(&pair.direct()?, warm_up)?;
-    load::run(&pair.through()?, warm_up)?;
-    let name = match pair.protocol {
-        Protocol::Http => "http",
-        Protocol::Grpc => "grpc",
-    };
-    print(&format!("\n{label}, {name}"))?;
+    warm_up.run(&pair.direct)?;
+    warm_up.run(&pair.through)?;
+    print(&format!("\n{label}, {}", pair.protocol.name()))?;
     let mut rounds = Vec::new();
-    for _ in 0..arguments.rounds.max(1) {
+    for _ in 0..phases.rounds.max(1) {
         rounds.push(pair.round(load)?);
     }
     let figures =
@@ -176,9 +127,14 @@ fn measure(label: &str, pair: &Pair, arguments: &Arguments) -> Result<()> {
 }
 
 impl Pair {
-    fn start(binary: &Binary, sentry: Option<&Sentry>, protocol: Protocol) -> Result<Self> {
+    fn start(
+        binary: &Binary,
+        sentry: Option<&Sentry>,
+        protocol: Protocol,
+        payload: usize,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("dapr-bench-").tempdir()?;
-        let app = Echo::start(protocol)?;
+        let app = Echo::start(protocol, &Arrivals::default())?;
         let role = Role {
             app_id: CALLEE,
             app: Some((app.port(), protocol)),
@@ -192,10 +148,12 @@ impl Pair {
         };
         let caller = mesh::sidecar(binary, folder.path(), role)?;
         let pair = Pair {
+            direct: direct(app.port(), protocol, payload),
+            through: through(&caller, protocol, payload),
             caller,
             callee,
-            app,
             protocol,
+            _app: app,
             _folder: folder,
         };
         pair.reach()
@@ -205,16 +163,10 @@ impl Pair {
 
     /// Waits until a call gets through: the caller has to find the callee first.
     fn reach(&self) -> Result<()> {
-        let once = Load {
-            rate: 1000,
-            connections: 1,
-            duration: Duration::from_millis(1),
-            payload: 1,
-        };
         let end = Instant::now() + REACH;
         loop {
-            match load::run(&self.through()?, once) {
-                Ok(_) => return Ok(()),
+            match load::once(&self.through) {
+                Ok(()) => return Ok(()),
                 Err(error) if Instant::now() > end => {
                     return Err(error.context("no call gets through"));
                 }
@@ -223,30 +175,11 @@ impl Pair {
         }
     }
 
-    fn direct(&self) -> Result<Target> {
-        Ok(match self.protocol {
-            Protocol::Http => {
-                Target::Http(format!("http://127.0.0.1:{}/echo", self.app.port()).parse()?)
-            }
-            Protocol::Grpc => Target::GrpcApp(self.app.port()),
-        })
-    }
-
-    fn through(&self) -> Result<Target> {
-        Ok(match self.protocol {
-            Protocol::Http => {
-                let path = format!("/v1.0/invoke/{CALLEE}/method/echo");
-                Target::Http(format!("http://127.0.0.1:{}{path}", self.caller.http).parse()?)
-            }
-            Protocol::Grpc => Target::GrpcSidecar(self.caller.grpc, CALLEE.to_owned()),
-        })
-    }
-
     fn round(&self, load: Load) -> Result<Round> {
-        let direct = load::run(&self.direct()?, load)?;
+        let direct = load.run(&self.direct)?;
         let before = [self.caller.process.cpu()?, self.callee.process.cpu()?];
         let start = Instant::now();
-        let through = load::run(&self.through()?, load)?;
+        let through = load.run(&self.through)?;
         let elapsed = start.elapsed().as_secs_f64();
         let after = [self.caller.process.cpu()?, self.callee.process.cpu()?];
         let cores = |index: usize| (after[index] - before[index]).as_secs_f64() / elapsed;
@@ -257,36 +190,64 @@ impl Pair {
         };
         print(&format!("    {}", round.through.over(round.direct)))?;
         for (name, samples) in [("direct", &direct), ("through sidecars", &through)] {
-            report(name, samples, load)?;
+            load.report(&format!("{name}, calls"), samples)?;
         }
         Ok(round)
     }
 }
 
-/// Says when a phase was not what it claims to be.
-fn report(name: &str, samples: &Samples, load: Load) -> Result<()> {
-    if samples.failures > 0 {
-        print(&format!(
-            "    {name}: {} calls failed and are in no figure",
-            samples.failures
-        ))?;
+fn direct(app: u16, protocol: Protocol, payload: usize) -> Target {
+    let target = match protocol {
+        Protocol::Http => Target::http(app, Method::POST, "/echo", BYTES).body(body(payload)),
+        Protocol::Grpc => Target::grpc(
+            app,
+            "/dapr.proto.runtime.v1.AppCallback/OnInvoke",
+            &message(payload),
+        ),
+    };
+    target.answers(payload..=usize::MAX)
+}
+
+fn through(caller: &Sidecar, protocol: Protocol, payload: usize) -> Target {
+    let target = match protocol {
+        Protocol::Http => {
+            let path = format!("/v1.0/invoke/{CALLEE}/method/echo");
+            Target::http(caller.http, Method::POST, &path, BYTES).body(body(payload))
+        }
+        Protocol::Grpc => {
+            let request = InvokeServiceRequest {
+                id: CALLEE.to_owned(),
+                message: Some(message(payload)),
+            };
+            Target::grpc(
+                caller.grpc,
+                "/dapr.proto.runtime.v1.Dapr/InvokeService",
+                &request,
+            )
+        }
+    };
+    target.answers(payload..=usize::MAX)
+}
+
+fn message(payload: usize) -> InvokeRequest {
+    InvokeRequest {
+        method: "echo".to_owned(),
+        data: Some(prost_types::Any {
+            value: body(payload),
+            ..prost_types::Any::default()
+        }),
+        content_type: BYTES.to_owned(),
+        http_extension: None,
     }
-    let asked = f64::from(load.rate) * load.duration.as_secs_f64();
-    if (samples.len() as f64) < asked * 0.99 {
-        print(&format!(
-            "    {name}: only {} of {asked:.0} calls were made",
-            samples.len()
-        ))?;
-    }
-    Ok(())
+}
+
+fn body(payload: usize) -> Vec<u8> {
+    vec![b'x'; payload]
 }
 
 const CALLEE: &str = "bench-callee";
-const RATE: u32 = 1000;
-const CONNECTIONS: u32 = 16;
-const PAYLOAD: usize = 1024;
+const BYTES: &str = "application/octet-stream";
 const SECONDS: u64 = 10;
-const ROUNDS: u32 = 3;
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// How long the caller may look for the callee.

@@ -1,5 +1,8 @@
-//! Open-loop load: every call has its time in a schedule that does not wait for answers, and its latency counts from
-//! that time. A slow answer therefore delays what comes after it on its connection, and the delay is seen.
+//! Load on a target, over several connections.
+//!
+//! In an open loop every call has its time in a schedule that does not wait for answers, and its latency counts from
+//! that time. A slow answer therefore delays what comes after it on its connection, and the delay is seen. In a closed
+//! loop a call follows the answer to the one before it: what counts there is how many there are.
 //!
 //! Each connection has an operating system thread: timers of an async runtime tick in milliseconds, far too coarse for
 //! calls of a hundred microseconds.
@@ -7,227 +10,166 @@
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
-use bytes::Bytes;
-use http::{Request, Uri};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use proto::common::v1::InvokeRequest;
-use proto::runtime::v1::InvokeServiceRequest;
-use proto::runtime::v1::app_callback_client::AppCallbackClient;
-use proto::runtime::v1::dapr_client::DaprClient;
-use tokio::net::TcpStream;
+use anyhow::{Result, anyhow};
 use tokio::runtime::Runtime;
-use tonic::transport::Channel;
-use transport::{ChannelOptions, Connector};
 
+use super::calls::{Connection, Target};
+use super::print;
 use super::process::pause;
 use super::samples::Samples;
 
 /// How much to send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
-    /// Calls per second over all connections.
-    pub rate: u32,
+    /// Calls per second over all connections; without one, as many as are answered.
+    pub rate: Option<u32>,
     pub connections: u32,
     pub duration: Duration,
-    /// Bytes of each request, and of each response.
-    pub payload: usize,
 }
 
-/// What to call.
-#[derive(Clone, Debug)]
-pub(super) enum Target {
-    /// `POST` to this URL.
-    Http(Uri),
-    /// `OnInvoke` of an app on this port.
-    GrpcApp(u16),
-    /// `InvokeService` of a sidecar on this port, for this app.
-    GrpcSidecar(u16, String),
+/// When the calls of a connection are due, from the beginning.
+#[derive(Clone, Copy)]
+enum Schedule {
+    Open {
+        offset: Duration,
+        interval: Duration,
+        calls: u32,
+    },
+    Closed(Duration),
 }
 
-/// Runs the load to its end.
-pub(super) fn run(target: &Target, load: Load) -> Result<Samples> {
-    let start = Barrier::new(load.connections as usize);
-    let interval = Duration::from_secs(u64::from(load.connections)) / load.rate;
-    let calls = u32::try_from(load.duration.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
-    let results = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..load.connections)
-            .map(|index| {
-                // Spread evenly, so that the calls of all connections together are evenly spaced too.
-                let offset = interval * index / load.connections;
-                let start = &start;
-                scope.spawn(move || worker(target, load.payload, interval, offset, calls, start))
-            })
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
-            .collect::<Result<Vec<_>>>()
-    })?;
-    let failures = results.iter().map(|(_, failures)| failures).sum();
-    Ok(Samples::new(
-        results.into_iter().flat_map(|(latencies, _)| latencies),
-        failures,
-    ))
+impl Load {
+    /// Runs it to its end.
+    pub fn run(self, target: &Target) -> Result<Samples> {
+        let start = Barrier::new(self.connections as usize);
+        let results = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.connections)
+                .map(|index| {
+                    let start = &start;
+                    scope.spawn(move || worker(target, self.schedule(index), start))
+                })
+                .collect();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+                .collect::<Result<Vec<_>>>()
+        })?;
+        let failures = results.iter().map(|(_, failures)| failures).sum();
+        Ok(Samples::new(
+            results.into_iter().flat_map(|(latencies, _)| latencies),
+            failures,
+        ))
+    }
+
+    fn schedule(self, index: u32) -> Schedule {
+        let Some(rate) = self.rate else {
+            return Schedule::Closed(self.duration);
+        };
+        let interval = Duration::from_secs(u64::from(self.connections)) / rate.max(1);
+        let calls = self.duration.as_nanos() / interval.as_nanos().max(1);
+        Schedule::Open {
+            // Spread evenly, so that the calls of all connections together are evenly spaced too.
+            offset: interval * index / self.connections,
+            interval,
+            calls: u32::try_from(calls).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Says when a phase was not what it claims to be.
+    pub fn report(self, name: &str, samples: &Samples) -> Result<()> {
+        if samples.failures > 0 {
+            print(&format!(
+                "    {name}: {} failed and are in no figure",
+                samples.failures
+            ))?;
+        }
+        let asked = f64::from(self.rate.unwrap_or(0)) * self.duration.as_secs_f64();
+        if (samples.len() as f64) < asked * 0.99 {
+            print(&format!(
+                "    {name}: only {} of {asked:.0} were made",
+                samples.len()
+            ))?;
+        }
+        Ok(())
+    }
 }
 
-fn worker(
-    target: &Target,
-    payload: usize,
-    interval: Duration,
-    offset: Duration,
-    calls: u32,
-    start: &Barrier,
-) -> Result<(Vec<Duration>, u64)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+impl Schedule {
+    /// When a call is due; after the last one never.
+    fn due(self, begin: Instant, call: u32) -> Option<Instant> {
+        match self {
+            Schedule::Open {
+                offset,
+                interval,
+                calls,
+            } => (call < calls).then(|| begin + offset + interval * call),
+            Schedule::Closed(duration) => {
+                Some(Instant::now()).filter(|now| *now < begin + duration)
+            }
+        }
+    }
+}
+
+/// Makes one call.
+pub(super) fn once(target: &Target) -> Result<()> {
+    Connection::open(&runtime()?, target).map(|_| ())
+}
+
+/// Timers of threads that are started from here on fire when they are due, not some 50 us later. A kernel that does not
+/// allow it only makes all sides slower alike.
+pub(super) fn precise_timers() {
+    let _ = std::fs::write("/proc/self/timerslack_ns", "1");
+}
+
+fn worker(target: &Target, schedule: Schedule, start: &Barrier) -> Result<(Vec<Duration>, u64)> {
+    let runtime = runtime()?;
     // Everyone reaches the barrier, or the others would wait for ever.
-    let connection = Connection::open(&runtime, target, payload);
+    let connection = Connection::open(&runtime, target);
     start.wait();
     let mut connection = connection?;
-    let begin = Instant::now() + offset;
-    let mut latencies = Vec::with_capacity(calls as usize);
+    let begin = Instant::now();
+    let mut latencies = Vec::new();
     let mut failures = 0;
-    for call in 0..calls {
-        let intended = begin + interval * call;
-        pause(intended.saturating_duration_since(Instant::now()));
-        match runtime.block_on(connection.call()) {
-            Ok(()) => latencies.push(intended.elapsed()),
+    for call in 0.. {
+        let Some(due) = schedule.due(begin, call) else {
+            break;
+        };
+        pause(due.saturating_duration_since(Instant::now()));
+        match runtime.block_on(connection.call(Some(due))) {
+            Ok(()) => latencies.push(due.elapsed()),
             Err(_) => {
                 failures += 1;
-                connection = Connection::open(&runtime, target, payload)?;
+                connection = Connection::open(&runtime, target)?;
             }
         }
     }
     Ok((latencies, failures))
 }
 
-/// One connection and what is sent over it.
-enum Connection {
-    Http {
-        sender: SendRequest<Full<Bytes>>,
-        uri: Uri,
-        body: Bytes,
-    },
-    GrpcApp {
-        client: AppCallbackClient<Channel>,
-        request: InvokeRequest,
-    },
-    GrpcSidecar {
-        client: DaprClient<Channel>,
-        request: InvokeServiceRequest,
-    },
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
 }
 
-impl Connection {
-    /// Connects, and makes one call that is not measured.
-    fn open(runtime: &Runtime, target: &Target, payload: usize) -> Result<Self> {
-        let mut connection = runtime.block_on(Connection::connect(runtime, target, payload))?;
-        runtime
-            .block_on(connection.call())
-            .with_context(|| format!("calling {target:?}"))?;
-        Ok(connection)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    async fn connect(runtime: &Runtime, target: &Target, payload: usize) -> Result<Self> {
-        let body = Bytes::from(vec![b'x'; payload]);
-        let message = InvokeRequest {
-            method: "echo".to_owned(),
-            data: Some(prost_types::Any {
-                value: body.to_vec(),
-                ..prost_types::Any::default()
-            }),
-            content_type: "application/octet-stream".to_owned(),
-            http_extension: None,
+    #[test]
+    fn calls_are_evenly_spaced() {
+        let load = Load {
+            rate: Some(1000),
+            connections: 4,
+            duration: Duration::from_millis(8),
         };
-        Ok(match target {
-            Target::Http(uri) => {
-                let authority = uri.authority().context("the URL has no host")?.as_str();
-                let stream = TcpStream::connect(authority).await?;
-                stream.set_nodelay(true)?;
-                let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-                runtime.spawn(driver);
-                Connection::Http {
-                    sender,
-                    uri: uri.clone(),
-                    body,
-                }
-            }
-            Target::GrpcApp(port) => Connection::GrpcApp {
-                client: AppCallbackClient::new(channel(*port)?),
-                request: message,
-            },
-            Target::GrpcSidecar(port, app_id) => {
-                let request = InvokeServiceRequest {
-                    id: app_id.clone(),
-                    message: Some(message),
-                };
-                Connection::GrpcSidecar {
-                    client: DaprClient::new(channel(*port)?),
-                    request,
-                }
-            }
-        })
+        let begin = Instant::now();
+        let mut due: Vec<_> = (0..4)
+            .flat_map(|index| (0..4).map_while(move |call| load.schedule(index).due(begin, call)))
+            .map(|time| time - begin)
+            .collect();
+        due.sort();
+        let expected: Vec<_> = (0..8).map(Duration::from_millis).collect();
+        assert_eq!(due, expected);
     }
-
-    async fn call(&mut self) -> Result<()> {
-        let (received, sent) = match self {
-            Connection::Http { sender, uri, body } => {
-                let request = Request::post(uri.path())
-                    .header(
-                        "host",
-                        uri.authority().map_or("", |authority| authority.as_str()),
-                    )
-                    .header("content-type", "application/octet-stream")
-                    .body(Full::new(body.clone()))?;
-                sender.ready().await?;
-                let response = sender.send_request(request).await?;
-                anyhow::ensure!(
-                    response.status().is_success(),
-                    "status {}",
-                    response.status()
-                );
-                (
-                    response.into_body().collect().await?.to_bytes().len(),
-                    body.len(),
-                )
-            }
-            Connection::GrpcApp { client, request } => {
-                let response = client.on_invoke(request.clone()).await?.into_inner();
-                (
-                    length(response.data.as_ref()),
-                    length(request.data.as_ref()),
-                )
-            }
-            Connection::GrpcSidecar { client, request } => {
-                let response = client.invoke_service(request.clone()).await?.into_inner();
-                let sent = request
-                    .message
-                    .as_ref()
-                    .and_then(|message| message.data.as_ref());
-                (length(response.data.as_ref()), length(sent))
-            }
-        };
-        anyhow::ensure!(
-            received == sent,
-            "sent {sent} bytes and got {received} back"
-        );
-        Ok(())
-    }
-}
-
-fn length(data: Option<&prost_types::Any>) -> usize {
-    data.map_or(0, |data| data.value.len())
-}
-
-fn channel(port: u16) -> Result<Channel> {
-    let uri = format!("http://127.0.0.1:{port}").parse()?;
-    Ok(transport::channel(
-        uri,
-        Connector::plain(),
-        ChannelOptions::default(),
-    ))
 }

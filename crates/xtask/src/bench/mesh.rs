@@ -66,9 +66,9 @@ pub(super) fn sentry(binary: &Binary, folder: &Path) -> Result<Sentry> {
     })
 }
 
-/// Starts a sidecar.
+/// Starts a sidecar, with the resources that are already in its folder.
 pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<Sidecar> {
-    let resources = folder.join("resources");
+    let resources = folder.join(RESOURCES);
     std::fs::create_dir_all(&resources)?;
     let (http, grpc) = (process::port()?, process::port()?);
     let mut args = shared(&[
@@ -83,11 +83,7 @@ pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<
     args.push(format!("--resources-path={}", resources.display()));
     if let Some((port, protocol)) = role.app {
         args.push(format!("--app-port={port}"));
-        let protocol = match protocol {
-            Protocol::Http => "http",
-            Protocol::Grpc => "grpc",
-        };
-        args.push(format!("--app-protocol={protocol}"));
+        args.push(format!("--app-protocol={}", protocol.name()));
     }
     let mut env = environment();
     if let Some(sentry) = role.sentry {
@@ -155,3 +151,6 @@ fn shared(ports: &[(&str, u16)]) -> Result<Vec<String>> {
 fn environment() -> BTreeMap<String, String> {
     [("NAMESPACE".to_owned(), "default".to_owned())].into()
 }
+
+/// Where in its folder a sidecar looks for resources.
+pub(super) const RESOURCES: &str = "resources";

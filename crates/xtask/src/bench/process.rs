@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(super) struct Process {
     child: Child,
     name: String,
+    logs: PathBuf,
     started: Instant,
 }
 
@@ -72,22 +73,37 @@ impl Process {
         Ok(Process {
             child,
             name,
+            logs: logs.to_owned(),
             started,
         })
     }
 
     /// Waits until `path` on a loopback port answers with 2xx, and gives the time since the start.
     pub fn ready(&mut self, port: u16, path: &str) -> Result<Duration> {
+        self.ready_when(|| matches!(status(port, path), Ok(200..=299)))
+    }
+
+    /// Waits until a condition holds, and gives the time since the start.
+    pub fn ready_when(&mut self, condition: impl Fn() -> bool) -> Result<Duration> {
         while self.started.elapsed() < READY {
-            if matches!(status(port, path), Ok(200..=299)) {
+            if condition() {
                 return Ok(self.started.elapsed());
             }
             if let Some(end) = self.child.try_wait()? {
-                bail!("{} ended with {end} before it was ready", self.name);
+                bail!(
+                    "{} ended with {end} before it was ready, and last said {}",
+                    self.name,
+                    self.last_words()
+                );
             }
             pause(Duration::from_millis(1));
         }
         bail!("{} was not ready within {READY:?}", self.name)
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.logs).unwrap_or_default();
+        log.lines().next_back().unwrap_or("nothing").to_owned()
     }
 
     /// What it occupies now.

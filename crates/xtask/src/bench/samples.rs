@@ -98,6 +98,14 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
         .unwrap_or(0.0)
 }
 
+/// `median (lowest to highest)`, with so many decimals.
+pub(super) fn spread(values: &[f64], decimals: usize) -> String {
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let middle = median(values.to_vec());
+    format!("{middle:.decimals$} ({lowest:.decimals$} to {highest:.decimals$})")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +133,7 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0]), 1.0);
         assert_eq!(median(vec![]), 0.0);
+        assert_eq!(spread(&[3.0, 1.0, 2.04], 1), "2.0 (1.0 to 3.0)");
         let figures = |mean| Figures {
             mean,
             ..Figures::default()

@@ -1,5 +1,5 @@
-//! Measures: the footprint of idle programs, alone and installed, and what two sidecars add to a call. Nothing here asserts a time;
-//! machines differ and are noisy, so runs are interleaved and printed with their spread.
+//! Measures: the footprint of idle programs, alone and installed, what two sidecars add to a call, and one to state and events.
+//! Nothing here asserts a time; machines differ and are noisy, so runs are interleaved and printed with their spread.
 
 use std::io::Write as _;
 
@@ -14,6 +14,7 @@ mod idle;
 mod installed;
 mod invoke;
 mod load;
+mod memory;
 mod mesh;
 mod process;
 mod pubsub;
@@ -39,6 +40,8 @@ enum Bench {
     State(state::Arguments),
     /// Latency of events through a sidecar, how many there can be, and its CPU.
     Pubsub(pubsub::Arguments),
+    /// Memory of a sidecar alone, with components, and after a load of everything.
+    Memory(memory::Arguments),
     /// Memory of the programs that run in pods on this machine.
     Installed,
 }
@@ -50,12 +53,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(Bench::Invoke(arguments)) => invoke::run(arguments),
         Some(Bench::State(arguments)) => state::run(arguments),
         Some(Bench::Pubsub(arguments)) => pubsub::run(arguments),
+        Some(Bench::Memory(arguments)) => memory::run(arguments),
         Some(Bench::Installed) => installed::run(),
         None => {
             idle::run(&idle::Arguments::default())?;
             invoke::run(&invoke::Arguments::default())?;
             state::run(&state::Arguments::default())?;
-            pubsub::run(&pubsub::Arguments::default())
+            pubsub::run(&pubsub::Arguments::default())?;
+            memory::run(&memory::Arguments::default())
         }
     }
 }

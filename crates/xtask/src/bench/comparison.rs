@@ -9,7 +9,7 @@ use super::binaries::{self, Binary};
 use super::calls::Target;
 use super::load::Load;
 use super::print;
-use super::samples::{Figures, Samples, median, spread};
+use super::samples::{Figures, Samples, median, range, spread};
 use super::site::Site;
 
 /// Flags of benches that compare sidecars.
@@ -113,7 +113,7 @@ impl Measure {
         for _ in 0..self.rounds.max(1) {
             if let Some(target) = bare {
                 let (samples, elapsed) = self.load_on(target, BARE)?;
-                bare_phases.push(self.phase(&samples, elapsed, Duration::ZERO));
+                bare_phases.push(self.phase(&samples, elapsed, 0.0));
             }
             for ((site, target), phases) in sites.iter().zip(&targets).zip(&mut phases) {
                 phases.push(self.once(site, target)?);
@@ -142,6 +142,7 @@ impl Measure {
 
     fn once(&self, site: &Site, target: &Target) -> Result<Phase> {
         let before = site.sidecar.process.cpu()?;
+        let start = Instant::now();
         let (calls, elapsed) = self.load_on(target, &site.label)?;
         let samples = if self.arrivals {
             let arrived = site.arrivals.take(calls.len(), PATIENCE);
@@ -152,7 +153,8 @@ impl Measure {
             calls
         };
         let used = site.sidecar.process.cpu()? - before;
-        Ok(self.phase(&samples, elapsed, used))
+        let cores = used.as_secs_f64() / start.elapsed().as_secs_f64();
+        Ok(self.phase(&samples, elapsed, cores))
     }
 
     fn load_on(&self, target: &Target, name: &str) -> Result<(Samples, Duration)> {
@@ -162,18 +164,18 @@ impl Measure {
         Ok((samples, start.elapsed()))
     }
 
-    fn phase(&self, samples: &Samples, elapsed: Duration, used: Duration) -> Phase {
-        let elapsed = elapsed.as_secs_f64();
+    fn phase(&self, samples: &Samples, elapsed: Duration, cores: f64) -> Phase {
+        let calls = samples.len() as f64;
         Phase {
             latency: samples.figures(),
-            per_second: samples.len() as f64 * f64::from(self.batch) / elapsed,
-            cores: used.as_secs_f64() / elapsed,
+            per_second: calls * f64::from(self.batch) / elapsed.as_secs_f64(),
+            cores,
         }
     }
 
     fn line(&self, name: &str, summary: &Summary) -> Result<()> {
         let result = match self.load.rate {
-            Some(_) => format!("{}  ({})", summary.latency, summary.means),
+            Some(_) => format!("{} {}", summary.latency, summary.means),
             None => format!("{} per second", summary.rates),
         };
         print(&format!("  {name:<24} {result}  cores {}", summary.cores))
@@ -219,7 +221,7 @@ impl Summary {
         let figures: Vec<_> = phases.iter().map(|phase| phase.latency).collect();
         Summary {
             latency: Figures::median(&figures),
-            means: spread(&all(|phase| phase.latency.mean), 0),
+            means: range(&all(|phase| phase.latency.mean), 0),
             rate: median(all(|phase| phase.per_second)),
             rates: spread(&all(|phase| phase.per_second), 0),
             core: median(all(|phase| phase.cores)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::binaries::{self, Binary};
-use super::process::Memory;
+use super::process::{Memory, megabytes};
 use super::samples::spread;
 use super::{mesh, print, process};
 
@@ -33,8 +33,9 @@ impl Default for Arguments {
     }
 }
 
-struct Run {
-    memory: Memory,
+/// What was read of one start.
+pub(super) struct Run {
+    pub memory: Memory,
     ready: Duration,
 }
 
@@ -69,12 +70,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     ))?;
     for (binary, runs) in binaries.iter().zip(&results) {
         let column = |pick: fn(&Run) -> f64| runs.iter().map(pick).collect::<Vec<f64>>();
-        let megabytes = |kib: u64| kib as f64 * 1024.0 / 1e6;
         print(&format!(
             "{:<24} {:>22} {:>22} {:>10.1} {:>24}",
             binary.label,
-            spread(&column(|run| run.memory.resident as f64 * 1024.0 / 1e6), 1),
-            spread(&column(|run| run.memory.anonymous as f64 * 1024.0 / 1e6), 1),
+            spread(&column(|run| megabytes(run.memory.resident)), 1),
+            spread(&column(|run| megabytes(run.memory.anonymous)), 1),
             megabytes(runs.first().map_or(0, |run| run.memory.proportional)),
             spread(&column(|run| run.ready.as_secs_f64() * 1000.0), 1),
         ))?;
@@ -82,7 +82,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn once(binary: &Binary, settle: Duration) -> Result<Run> {
+/// Starts a program, leaves it alone, and reads.
+pub(super) fn once(binary: &Binary, settle: Duration) -> Result<Run> {
     let folder = tempfile::Builder::new().prefix("dapr-bench-").tempdir()?;
     let (process, ready) = mesh::alone(binary, folder.path())
         .with_context(|| format!("measuring {}", binary.label))?;

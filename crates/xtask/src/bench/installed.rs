@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Result, ensure};
 
-use super::{print, process::Memory};
+use super::{
+    print,
+    process::{Memory, megabytes},
+};
 
 /// The programs, in the order of the result; those of the control plane are also added up.
 const PROGRAMS: [(&str, bool); 5] = [
@@ -46,7 +49,6 @@ pub(super) fn run() -> Result<()> {
 }
 
 fn line(name: &str, memory: &Memory) -> Result<()> {
-    let megabytes = |kib: u64| kib as f64 * 1024.0 / 1e6;
     print(&format!(
         "{name:<24} {:>12.1} {:>12.1} {:>12.1}",
         megabytes(memory.resident),

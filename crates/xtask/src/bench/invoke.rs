@@ -118,9 +118,9 @@ fn measure(label: &str, pair: &Pair, load: Load, phases: &Phases) -> Result<()> 
         print(&format!(
             "  {who}'s sidecar   {:.3} cores, resident {:.1} MB (anonymous {:.1}, peak {:.1})",
             cpu(index),
-            memory.resident as f64 * 1024.0 / 1e6,
-            memory.anonymous as f64 * 1024.0 / 1e6,
-            memory.peak as f64 * 1024.0 / 1e6,
+            process::megabytes(memory.resident),
+            process::megabytes(memory.anonymous),
+            process::megabytes(memory.peak),
         ))?;
     }
     Ok(())

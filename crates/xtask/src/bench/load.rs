@@ -83,10 +83,15 @@ impl Load {
                 samples.failures
             ))?;
         }
-        let asked = f64::from(self.rate.unwrap_or(0)) * self.duration.as_secs_f64();
-        if (samples.len() as f64) < asked * 0.99 {
+        let asked: usize = (0..self.connections)
+            .map(|index| match self.schedule(index) {
+                Schedule::Open { calls, .. } => calls as usize,
+                Schedule::Closed(_) => 0,
+            })
+            .sum();
+        if samples.len() < asked - asked / 100 {
             print(&format!(
-                "    {name}: only {} of {asked:.0} were made",
+                "    {name}: only {} of {asked} were made",
                 samples.len()
             ))?;
         }

@@ -46,6 +46,11 @@ impl Memory {
     }
 }
 
+/// KiB in the unit of the results.
+pub(super) fn megabytes(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
+}
+
 impl Process {
     /// Starts a program with nothing in its environment but `env`, as a container would.
     pub fn start(

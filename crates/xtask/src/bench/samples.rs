@@ -100,10 +100,15 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
 
 /// `median (lowest to highest)`, with so many decimals.
 pub(super) fn spread(values: &[f64], decimals: usize) -> String {
+    let middle = median(values.to_vec());
+    format!("{middle:.decimals$} {}", range(values, decimals))
+}
+
+/// `(lowest to highest)`, with so many decimals.
+pub(super) fn range(values: &[f64], decimals: usize) -> String {
     let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let middle = median(values.to_vec());
-    format!("{middle:.decimals$} ({lowest:.decimals$} to {highest:.decimals$})")
+    format!("({lowest:.decimals$} to {highest:.decimals$})")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::site::{Site, Technology};
 pub(super) struct Arguments {
     #[command(flatten)]
     phases: Phases,
-    /// Bulk calls per second
+    /// Bulk calls per second [default: 50]
     #[arg(long)]
     bulk_rate: Option<u32>,
 }
@@ -220,4 +220,5 @@ fn key(index: usize) -> String {
 /// Keys of a bulk call.
 pub(super) const BULK: usize = 100;
 
-const BULK_RATE: u32 = 50;
+/// Bulk calls per second.
+pub(super) const BULK_RATE: u32 = 50;

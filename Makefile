@@ -69,7 +69,7 @@ e2e-cluster: ## the chart on a real Kubernetes
 
 bench: export PROFILE = dist
 bench: export COMPONENTS = allcomponents
-bench: ## memory, time to ready, added latency; of the programs as they are published, alone and in a Kubernetes
+bench: servers ## memory, time to ready, latency and CPU of calls, state and events; as they are published, alone and in a Kubernetes
 	$(xtask) build
 	$(xtask) bench
 	demo/up && $(xtask) bench installed; code=$$?; demo/down && exit $$code

@@ -21,7 +21,7 @@ macro_rules! chores {
 }
 
 chores! {
-    /// Measure the footprint of idle programs, and what sidecars add to a call.
+    /// Measure the footprint of programs, and what sidecars add to calls, state and events.
     Bench => xtask::bench,
     /// Build the programs.
     Build => xtask::programs,

@@ -73,36 +73,38 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         "program", "", "resident MB", "anonymous MB", "most MB"
     ))?;
     for (binary, runs) in daprds.iter().zip(&results) {
-        let moments: [(&str, fn(&Run) -> Memory); 3] = [
-            ("alone", |run| run.alone),
-            ("with components", |run| run.loaded),
-            ("after the load", |run| run.after),
-        ];
-        for (moment, pick) in moments {
-            let column = |kib: fn(&Memory) -> u64| -> Vec<f64> {
-                runs.iter().map(|run| megabytes(kib(&pick(run)))).collect()
-            };
-            print(&format!(
-                "{:<24} {moment:<20} {:>22} {:>22} {:>10.1}",
-                binary.label,
-                spread(&column(|memory| memory.resident), 1),
-                spread(&column(|memory| memory.anonymous), 1),
-                median(column(|memory| memory.peak)),
-            ))?;
-        }
-        let growth = |kib: fn(&Memory) -> u64| -> Vec<f64> {
-            let growth = |run: &Run| kib(&run.after) as f64 / kib(&run.loaded) as f64 - 1.0;
-            runs.iter().map(|run| growth(run) * 100.0).collect()
-        };
-        print(&format!(
-            "{:<24} {:<20} {:>22} {:>22}",
-            binary.label,
-            "more after it, %",
-            spread(&growth(|memory| memory.resident), 1),
-            spread(&growth(|memory| memory.anonymous), 1),
-        ))?;
+        line(&binary.label, "alone", runs, |run| run.alone)?;
+        line(&binary.label, "with components", runs, |run| run.loaded)?;
+        line(&binary.label, "after the load", runs, |run| run.after)?;
+        growth(&binary.label, runs)?;
     }
     Ok(())
+}
+
+fn line(label: &str, moment: &str, runs: &[Run], pick: fn(&Run) -> Memory) -> Result<()> {
+    let column = |kib: fn(&Memory) -> u64| -> Vec<f64> {
+        runs.iter().map(|run| megabytes(kib(&pick(run)))).collect()
+    };
+    print(&format!(
+        "{label:<24} {moment:<20} {:>22} {:>22} {:>10.1}",
+        spread(&column(|memory| memory.resident), 1),
+        spread(&column(|memory| memory.anonymous), 1),
+        median(column(|memory| memory.peak)),
+    ))
+}
+
+/// What was not given back.
+fn growth(label: &str, runs: &[Run]) -> Result<()> {
+    let percent = |kib: fn(&Memory) -> u64| -> Vec<f64> {
+        let growth = |run: &Run| kib(&run.after) as f64 / kib(&run.loaded) as f64 - 1.0;
+        runs.iter().map(|run| growth(run) * 100.0).collect()
+    };
+    print(&format!(
+        "{label:<24} {:<20} {:>22} {:>22}",
+        "more after it, %",
+        spread(&percent(|memory| memory.resident), 1),
+        spread(&percent(|memory| memory.anonymous), 1),
+    ))
 }
 
 fn once(binary: &Binary, arguments: &Arguments) -> Result<Run> {

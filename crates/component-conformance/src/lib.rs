@@ -1,6 +1,6 @@
 //! One suite per kind of component, run by every family against its own backends. What a component declares selects the
 //! cases that it must pass; what it does not declare, it must refuse. A failure panics with the name of the case.
-//! Beside them stands what every test of a real server needs: [`ports`].
+//! Beside them stands what every test of a real server needs: [`ports`], and the [`servers`] that several crates test with.
 #![deny(missing_docs)]
 
 pub mod configuration;
@@ -9,6 +9,7 @@ pub mod lock;
 pub mod ports;
 pub mod pubsub;
 pub mod secrets;
+pub mod servers;
 pub mod spawn;
 pub mod state;
 pub mod table;

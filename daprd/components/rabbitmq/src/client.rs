@@ -9,7 +9,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use lapin::{Channel, Connection, ConnectionProperties, auth::AuthProvider};
+use lapin::{Channel, ConnectionProperties, auth::AuthProvider};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -26,12 +26,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection that is open, or was. Without its last owner it ends.
-pub struct Line {
-    connection: Connection,
+pub struct Connection {
+    inner: lapin::Connection,
     cut: Cut,
 }
 
-impl Line {
+impl Connection {
     /// A channel of its own.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Line {
         let opened = within(
             ANSWER_TIMEOUT,
             "opening a channel",
-            self.connection.create_channel(),
+            self.inner.create_channel(),
         );
         let opened = opened.await;
         // One that does not answer is of no use to others either.
@@ -55,12 +55,12 @@ impl Line {
 
     /// Whether it is in use still.
     pub fn is_up(&self) -> bool {
-        self.connection.status().connected()
+        self.inner.status().connected()
     }
 
     /// Whether the server takes no messages for now.
     pub fn is_blocked(&self) -> bool {
-        self.connection.status().blocked()
+        self.inner.status().blocked()
     }
 
     /// Cuts it off. What was to be sent is forgotten.
@@ -70,7 +70,7 @@ impl Line {
 
     async fn close(&self) {
         if self.is_up() {
-            let goodbye = self.connection.close(200, "closed".into());
+            let goodbye = self.inner.close(200, "closed".into());
             // One way or the other it is over.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
         }
@@ -79,10 +79,10 @@ impl Line {
 }
 
 /// Everybody who waits for the same attempt gets its outcome.
-type Attempt = Shared<BoxFuture<'static, Result<Arc<Line>, Arc<Error>>>>;
+type Attempt = Shared<BoxFuture<'static, Result<Arc<Connection>, Arc<Error>>>>;
 
-/// What a connection is for.
-struct Place {
+/// A connection by what it is for.
+struct Purpose {
     what: &'static str,
     current: Mutex<Option<Attempt>>,
 }
@@ -90,8 +90,8 @@ struct Place {
 /// Both connections.
 pub struct Client {
     settings: Settings,
-    publishing: Place,
-    consuming: Place,
+    publishing: Purpose,
+    consuming: Purpose,
     closed: CancellationToken,
 }
 
@@ -101,14 +101,14 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Unauthorized`], naming the host.
     pub async fn open(settings: Settings) -> Result<Self> {
-        let place = |what| Place {
+        let purpose = |what| Purpose {
             what,
             current: Mutex::new(None),
         };
         let client = Self {
             settings,
-            publishing: place("publishing"),
-            consuming: place("consuming"),
+            publishing: purpose("publishing"),
+            consuming: purpose("consuming"),
             closed: CancellationToken::new(),
         };
         client.publishing().await?;
@@ -124,40 +124,42 @@ impl Client {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub async fn publishing(&self) -> Result<Arc<Line>> {
-        self.line(&self.publishing).await
+    pub async fn publishing(&self) -> Result<Arc<Connection>> {
+        self.connection(&self.publishing).await
     }
 
     /// The connection for consuming.
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub async fn consuming(&self) -> Result<Arc<Line>> {
-        self.line(&self.consuming).await
+    pub async fn consuming(&self) -> Result<Arc<Connection>> {
+        self.connection(&self.consuming).await
     }
 
-    async fn line(&self, place: &Place) -> Result<Arc<Line>> {
+    async fn connection(&self, purpose: &Purpose) -> Result<Arc<Connection>> {
         loop {
             self.check_open()?;
             let attempt = {
-                let mut current = place.current.lock();
+                let mut current = purpose.current.lock();
                 current
-                    .get_or_insert_with(|| self.attempt(place.what))
+                    .get_or_insert_with(|| self.attempt(purpose.what))
                     .clone()
             };
             let outcome = tokio::select! {
                 outcome = attempt.clone() => outcome,
                 () = self.closed.cancelled() => return Err(closed()),
             };
-            let broken = outcome.as_ref().map_or(true, |line| !line.is_up());
+            let broken = outcome
+                .as_ref()
+                .map_or(true, |connection| !connection.is_up());
             if broken {
-                let mut current = place.current.lock();
+                let mut current = purpose.current.lock();
                 if current.as_ref().is_some_and(|other| other.ptr_eq(&attempt)) {
                     *current = None;
                 }
             }
             match outcome {
-                Ok(line) if !broken => return Ok(line),
+                Ok(connection) if !broken => return Ok(connection),
                 Ok(_) => {}
                 Err(error) => {
                     let again = Error::new(error.kind(), error.message());
@@ -196,15 +198,15 @@ impl Client {
     /// Ends both connections; there are none after that.
     pub async fn close(&self) {
         self.closed.cancel();
-        let open = |place: &Place| {
-            let attempt = place.current.lock().take();
+        let open = |purpose: &Purpose| {
+            let attempt = purpose.current.lock().take();
             attempt
                 .and_then(|attempt| attempt.peek().cloned())
                 .and_then(Result::ok)
         };
         let (one, other) = (open(&self.publishing), open(&self.consuming));
-        let lines = one.into_iter().chain(other);
-        futures::future::join_all(lines.map(|line| async move { line.close().await })).await;
+        let open = one.into_iter().chain(other);
+        futures::future::join_all(open.map(|one| async move { one.close().await })).await;
     }
 }
 
@@ -218,7 +220,7 @@ fn closed() -> Error {
     Error::new(ErrorKind::Unavailable, "component is closed")
 }
 
-async fn dial(settings: &Settings, what: &str) -> Result<Line> {
+async fn dial(settings: &Settings, what: &str) -> Result<Connection> {
     let address = &settings.address;
     // The library goes on connecting on its thread when nobody waits any more.
     let cut = Cut::default();
@@ -241,15 +243,15 @@ async fn dial(settings: &Settings, what: &str) -> Result<Line> {
         "connecting to rabbitmq at {}:{} for {what}",
         authority.host, authority.port
     );
-    let connector = Connection::connector(
+    let connector = lapin::Connection::connector(
         address.uri.clone(),
         TokioRuntime::tokio_current(),
         connect,
         properties,
     );
-    let connection = within(limit, &told, connector).await?;
+    let inner = within(limit, &told, connector).await?;
     attempt.succeeded();
-    Ok(Line { connection, cut })
+    Ok(Connection { inner, cut })
 }
 
 /// An attempt to connect: given up, it ends.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use values::GoDuration;
 
 use crate::{
-    client::{ANSWER_TIMEOUT, Client, Line, within},
+    client::{ANSWER_TIMEOUT, Client, Connection, within},
     failure::{failure, short},
     pubsub::Options,
 };
@@ -47,14 +47,14 @@ pub struct Publisher {
 
 /// The channel, and what is known of the server as long as it is open.
 struct Outlet {
-    line: Arc<Line>,
+    connection: Arc<Connection>,
     channel: Channel,
     declared: Mutex<HashSet<String>>,
 }
 
 impl Outlet {
     fn is_up(&self) -> bool {
-        self.line.is_up() && self.channel.status().connected()
+        self.connection.is_up() && self.channel.status().connected()
     }
 }
 
@@ -124,7 +124,7 @@ impl Publisher {
 
     async fn attempt(&self, outgoing: &Outgoing<'_>) -> Result<()> {
         let outlet = self.outlet().await?;
-        if outlet.line.is_blocked() {
+        if outlet.connection.is_blocked() {
             return Err(Error::new(
                 ErrorKind::RateLimited,
                 "rabbitmq takes no messages for now: it is short of memory or disk",
@@ -142,7 +142,7 @@ impl Publisher {
         let what = "error publishing to rabbitmq";
         let Ok(sent) = tokio::time::timeout(SEND_TIMEOUT, sent).await else {
             // What the library still holds of it must not pile up.
-            outlet.line.give_up();
+            outlet.connection.give_up();
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 "rabbitmq reads nothing of what is sent",
@@ -171,12 +171,12 @@ impl Publisher {
         if let Some(outlet) = self.usable() {
             return Ok(outlet);
         }
-        let line = self.client.publishing().await?;
-        let channel = line.channel().await?;
+        let connection = self.client.publishing().await?;
+        let channel = connection.channel().await?;
         let confirm = channel.confirm_select(ConfirmSelectOptions::default());
         within(ANSWER_TIMEOUT, "asking rabbitmq for confirmations", confirm).await?;
         let outlet = Arc::new(Outlet {
-            line,
+            connection,
             channel,
             declared: Mutex::default(),
         });
@@ -191,7 +191,7 @@ impl Publisher {
 
     /// On a channel of its own: the server closes it where the exchange was declared otherwise.
     async fn declare(&self, outlet: &Outlet, outgoing: &Outgoing<'_>) -> Result<()> {
-        let channel = outlet.line.channel().await?;
+        let channel = outlet.connection.channel().await?;
         declare_exchange(&channel, &outgoing.exchange, &self.options).await?;
         let mut declared = outlet.declared.lock();
         if declared.len() >= MOST_DECLARED {

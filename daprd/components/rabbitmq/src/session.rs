@@ -18,7 +18,7 @@ use lapin::{
 use values::is_truthy;
 
 use crate::{
-    client::{ANSWER_TIMEOUT, Line, within},
+    client::{ANSWER_TIMEOUT, Connection, within},
     failure::short,
     publisher::declare_exchange,
     pubsub::Options,
@@ -233,7 +233,7 @@ pub struct Session {
     /// The queue.
     pub queue: Queue,
     over: AtomicBool,
-    _line: Arc<Line>,
+    _connection: Arc<Connection>,
 }
 
 impl Session {
@@ -242,12 +242,12 @@ impl Session {
     /// # Errors
     /// The server's.
     pub async fn open(
-        line: Arc<Line>,
+        connection: Arc<Connection>,
         queue: Queue,
         options: &Options,
         prefetch: usize,
     ) -> Result<Self> {
-        let channel = line.channel().await?;
+        let channel = connection.channel().await?;
         queue.declare(&channel, options).await?;
         let prefetch = u16::try_from(prefetch).unwrap_or(u16::MAX);
         let qos = channel.basic_qos(prefetch, BasicQosOptions::default());
@@ -261,7 +261,7 @@ impl Session {
             channel,
             queue,
             over: AtomicBool::new(false),
-            _line: line,
+            _connection: connection,
         })
     }
 

@@ -42,8 +42,8 @@ pub async fn open(
         .prefetch
         .map_or(request.limits, |most| request.limits.at_most(most.into()));
     let (sender, deliveries) = deliveries(limits, redelivery(&queue, options));
-    let line = client.consuming().await?;
-    let session = Session::open(line, queue, options, sender.limits().messages).await?;
+    let connection = client.consuming().await?;
+    let session = Session::open(connection, queue, options, sender.limits().messages).await?;
     let consumer = session.consume().await?;
     let subscription = Subscription {
         side: Side {

@@ -100,11 +100,12 @@ impl Publisher {
         }
     }
 
-    /// Whether the connection is there.
+    /// Whether the connection is there; one that was lost is made anew.
     ///
     /// # Errors
     /// Why it is not.
-    pub fn check(&self) -> Result<()> {
+    pub fn ping(&self) -> Result<()> {
+        self.link.want();
         self.link.check()
     }
 

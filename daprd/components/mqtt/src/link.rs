@@ -1,5 +1,6 @@
-//! A connection that is kept up: made anew with growing pauses whenever it is lost. Each connection has a client of its own,
-//! so that nothing that was meant for one is sent on the next.
+//! A connection that is kept up: made anew with growing pauses when it is lost, as soon as somebody needs it. A server that
+//! knows two connections of one client throws the older one out; so the one of a component that was replaced yields to its
+//! successor's. Each connection has a client of its own, so that nothing that was meant for one is sent on the next.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -50,6 +51,11 @@ pub trait Listener: Send + Sync + 'static {
     /// Until more may be read.
     fn room(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+
+    /// Whether a connection that was lost is made anew before somebody wants it.
+    fn is_needed(&self) -> bool {
+        false
     }
 
     /// A connection is there, and with it the session of the one before or not.
@@ -144,7 +150,7 @@ impl Link {
     /// The last failure, where it takes longer than [`PATIENCE`] or is given up.
     pub async fn client(&self) -> Result<AsyncClient> {
         let mut state = self.state.clone();
-        self.wanted.notify_one();
+        self.want();
         let up = async {
             // What was given up before is begun anew.
             let begun = state.wait_for(|state| !matches!(state, State::GivenUp(_)));
@@ -156,6 +162,11 @@ impl Link {
             return Ok(client);
         }
         Err(self.failure().error())
+    }
+
+    /// Has a connection made if there is none.
+    pub fn want(&self) {
+        self.wanted.notify_one();
     }
 
     /// How often connecting was given up.
@@ -180,7 +191,7 @@ impl Link {
     /// # Errors
     /// Where it failed.
     pub async fn first(&self) -> Result<()> {
-        self.wanted.notify_one();
+        self.want();
         let mut state = self.state.clone();
         let tried = state.wait_for(|state| !matches!(state, State::New));
         // The attempt has a limit of its own.
@@ -296,6 +307,9 @@ impl<L: Listener> Keeper<L> {
             };
             let failure = Failure::of_connection(&self.options.address, &error);
             tracing::warn!(target: "dapr.contrib", "{}", failure.text());
+            let was_up = matches!(*self.state.borrow(), State::Up(_));
+            // Who wanted this one has had it. Who finds from now on that it is gone wants the next.
+            let _ = self.wanted.notified().now_or_never();
             // Before the event loop is dropped, whereupon those who wait for an acknowledgement ask for the next client.
             self.state.send_replace(State::Down(failure.clone()));
             drop(events);
@@ -317,6 +331,8 @@ impl<L: Listener> Keeper<L> {
                     return self.leave();
                 }
                 self.state.send_replace(State::New);
+            } else if was_up && !self.listener.is_needed() && !self.is_wanted().await {
+                return self.leave();
             }
             // Clients that one server has lost together do not come back together.
             let jitter = pause.mul_f64(fastrand::f64() / 2.0);

@@ -58,7 +58,7 @@ impl Mqtt {
 #[async_trait]
 impl Component for Mqtt {
     async fn ping(&self) -> Result<()> {
-        self.publisher.check()
+        self.publisher.ping()
     }
 
     async fn close(&self) {

@@ -247,6 +247,10 @@ impl Listener for Inbox {
         self.wait(|session| session.has_room().then_some(())).await;
     }
 
+    fn is_needed(&self) -> bool {
+        !self.shared.lock().open.is_empty()
+    }
+
     fn connected(&self, client: &AsyncClient, session_present: bool) {
         let mut shared = self.shared.lock();
         shared.session.connect(session_present);

@@ -172,3 +172,28 @@ async fn a_subscription_is_forgotten_where_it_says_so() {
     let mut kept = subscribe(&*broker, "kept").await;
     assert_eq!(receive(&mut kept).await, "m");
 }
+
+/// Two components of one client id throw each other out for as long as both come back: the one that was replaced does not.
+#[tokio::test]
+async fn a_component_that_was_replaced_yields() {
+    let server = Server::start("").await;
+    let old = client(&server, "a").await;
+    drop(subscribe(&*old, "t").await);
+    let new = client(&server, "a").await;
+    let mut deliveries = subscribe(&*new, "t").await;
+    let is_thrown_out = async {
+        while new.ping().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let thrown_out = tokio::time::timeout(COMING_BACK, is_thrown_out).await;
+    assert!(thrown_out.is_err(), "the old one has come back");
+    publish(&*new, "t", "m").await;
+    assert_eq!(receive(&mut deliveries).await, "m");
+    // It is needed again.
+    publish(&*old, "t", "again").await;
+    assert_eq!(receive(&mut deliveries).await, "again");
+}
+
+/// Longer than a connection waits before it is made anew.
+const COMING_BACK: Duration = Duration::from_secs(1);

@@ -68,7 +68,7 @@ pub async fn run(
     join_all(before.iter().map(CancellationToken::cancelled)).await;
     let mut mode = subscriber.mode.clone();
     let mut opened = opened;
-    let mut pause = FIRST_PAUSE;
+    let mut pause = Duration::ZERO;
     loop {
         let since = Instant::now();
         let consuming = consume(&subscriber, opened.take(), &mut mode, &phase);
@@ -83,16 +83,20 @@ pub async fn run(
         };
         phase.send_replace(Phase::Begun);
         if since.elapsed() >= STEADY {
-            pause = FIRST_PAUSE;
+            pause = Duration::ZERO;
         }
         pause = pause_after(&ended, pause);
-        tracing::error!(
-            target: LOG,
-            "the subscription to topic {} of pubsub {} is not open: {}. It is opened again in {pause:?}",
-            subscriber.subscription.topic,
-            subscriber.pubsub(),
-            reason(&ended)
-        );
+        let (topic, pubsub) = (&subscriber.subscription.topic, subscriber.pubsub());
+        match &ended {
+            Ended::Rebalanced => {
+                tracing::info!(target: LOG, "the broker has moved the subscription to topic {topic} of pubsub {pubsub}. It is opened again in {pause:?}");
+            }
+            Ended::Closed | Ended::Failed(_) => tracing::error!(
+                target: LOG,
+                "the subscription to topic {topic} of pubsub {pubsub} is not open: {}. It is opened again in {pause:?}",
+                reason(&ended)
+            ),
+        }
         tokio::select! {
             biased;
             _ = mode.wait_for(|mode| *mode >= Mode::Drain) => return,
@@ -142,7 +146,8 @@ async fn consume(
 /// How long to wait before a subscription that ended is opened again; `last` is the pause before it was opened.
 fn pause_after(ended: &Ended, last: Duration) -> Duration {
     match ended {
-        Ended::Rebalanced => Duration::ZERO,
+        // A broker that moves it again at once is not asked all the time.
+        Ended::Rebalanced => (last * 2).clamp(MOVED_PAUSE, FIRST_PAUSE),
         Ended::Failed(error) if error.kind().is_transient() => {
             (last * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
         }
@@ -161,6 +166,9 @@ fn reason(ended: &Ended) -> String {
 /// How long the broker may take to open a subscription.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
 
+/// Pause before a subscription is opened that the broker has moved, at least; at most it is the first of those below.
+const MOVED_PAUSE: Duration = Duration::from_millis(50);
+
 /// Pauses between attempts to open a subscription.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -177,10 +185,10 @@ mod tests {
         let failed = |kind| Ended::Failed(component::Error::new(kind, "x"));
         let away = failed(component::ErrorKind::Unavailable);
         let refused = failed(component::ErrorKind::Unauthorized);
-        assert_eq!(
-            pause_after(&Ended::Rebalanced, LONGEST_PAUSE),
-            Duration::ZERO
-        );
+        let moved = |last| pause_after(&Ended::Rebalanced, last);
+        assert_eq!(moved(Duration::ZERO), MOVED_PAUSE);
+        assert_eq!(moved(MOVED_PAUSE), MOVED_PAUSE * 2);
+        assert_eq!(moved(LONGEST_PAUSE), FIRST_PAUSE);
         assert_eq!(pause_after(&away, Duration::ZERO), FIRST_PAUSE);
         assert_eq!(pause_after(&away, FIRST_PAUSE), FIRST_PAUSE * 2);
         assert_eq!(pause_after(&away, LONGEST_PAUSE), LONGEST_PAUSE);

@@ -45,9 +45,11 @@ pub const MOST_BYTES: usize = 64 << 20;
 /// Why a subscription has ended on the broker's side. It decides when the runtime opens it again.
 #[derive(Debug)]
 pub enum Ended {
-    /// The component was closed; it is not opened again with this component.
+    /// The component was closed. Mostly the runtime is about to close the subscription as well; one that it keeps is tried
+    /// again after the longest pause.
     Closed,
-    /// The broker has moved what was read here to another subscriber or another server; it is opened again at once.
+    /// The broker has moved what was read here to another subscriber or another server; it is opened again after the
+    /// shortest pause.
     Rebalanced,
     /// The broker failed; it is opened again after a pause, the longest one where the kind says that waiting will not help.
     Failed(Error),

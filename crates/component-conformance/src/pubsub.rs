@@ -145,11 +145,16 @@ async fn delivers_again(broker: &dyn PubSub) {
         match redelivery {
             Redelivery::InPlace(_) => return settle(first, Outcome::Drop).await,
             Redelivery::Never => return settle(first, Outcome::Retry).await,
+            Redelivery::Reject => drop(first),
             Redelivery::Broker(_) => settle(first, Outcome::Retry).await,
         }
-        let second = next(&mut deliveries, "again: after a retry").await;
+        let second = next(&mut deliveries, "again: after a retry or a release").await;
         assert_eq!(second.message.data, &b"m"[..], "again: the same message");
-        settle(second, Outcome::Drop).await;
+        let last = match redelivery {
+            Redelivery::Reject => Outcome::Retry,
+            _ => Outcome::Drop,
+        };
+        settle(second, last).await;
     };
     futures::future::join(publish(broker, message(&topic, b"m")), receive).await;
     silent(&mut deliveries, "again: after the last outcome").await;

@@ -8,15 +8,15 @@
 //!
 //! How brokers map onto it:
 //!
-//! | broker | batch handed over | `order_key` | [`Redelivery`] | ok | retry | drop | release | pause | ends with |
-//! |---|---|---|---|---|---|---|---|---|---|
-//! | Redis Streams | answer of XREADGROUP or of a claim, entry by entry | none | `Broker` | XACK | left pending, claimed once idle for `processingTimeout` | XACK | left pending | stop reading, keep the consumer | `Failed` |
-//! | Kafka | records of a fetched partition | topic and partition | `InPlace` | mark; commit up to the lowest unmarked | never asked | mark | not marked: read again by the next owner | pause partitions, keep polling for the membership | `Rebalanced` for partitions that moved |
-//! | RabbitMQ | single messages | none; the queue when single active | `Broker` with a pause; `InPlace` when single active; `Never` without `requeueInFailure` | basic.ack | basic.nack, requeue | basic.reject, no requeue | basic.nack, requeue; from a quorum queue that is left, closing the channel (RabbitMQ 3.10 counts both as deliveries) | basic.cancel, keep the channel | `Failed` when channel or connection close |
-//! | MQTT | single messages | topic | `InPlace`; QoS 0 `Never` | PUBACK | never asked | PUBACK | no PUBACK: sent again to the session | withhold PUBACKs up to the receive maximum | `Failed` on disconnect |
-//! | JetStream | answer of a pull | none; subject when ordered | `Broker` with a pause; `InPlace` when ordered | +ACK | -NAK | +TERM | -NAK, which counts a delivery: only for what was pulled and never begun | stop pulling | `Failed` |
-//! | Pulsar | entries of a batch message | none; key of the message with `key_shared`, topic with `exclusive` | `Broker` (redelivery after a negative acknowledgement); `InPlace` with an order key | ack of the batch index | negative ack | ack | nothing: unacknowledged until the consumer closes | no more flow permits | `Rebalanced` on failover, else `Failed` |
-//! | in memory | single messages | topic | `Never` | forget | forget | forget | forget | keep in the queue | `Closed` |
+//! | broker | batch handed over | `order_key` | [`Redelivery`] | ok | retry | drop | release | pause | withdrawn | ends with |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | Redis Streams | answer of XREADGROUP or of a claim, entry by entry | none | `Broker` | XACK | left pending, claimed once idle for `processingTimeout` | XACK | left pending | stop reading, keep the consumer | nothing: the group is shared | `Failed` |
+//! | Kafka | records of a fetched partition | topic and partition | `InPlace` | mark; commit up to the lowest unmarked | never asked | mark | not marked: read again by the next owner | pause partitions, keep polling for the membership | nothing: the group is shared | `Rebalanced` for partitions that moved |
+//! | RabbitMQ | single messages | none; the queue when single active | `Broker` with a pause; `InPlace` when single active; `Reject` without `requeueInFailure`; `Never` with `autoAck` | basic.ack | basic.nack, requeue | basic.reject, no requeue | basic.nack, requeue; from a quorum queue that is left, closing the channel (RabbitMQ 3.10 counts both as deliveries) | basic.cancel, keep the channel | nothing: the queue is shared, and goes with its last consumer where it is to | `Failed` when channel or connection close |
+//! | MQTT | single messages | topic | `InPlace`; QoS 0 `Never` | PUBACK | never asked | PUBACK | no PUBACK: sent again to the session | withhold PUBACKs up to the receive maximum | UNSUBSCRIBE, PUBACK what still comes | `Failed` on disconnect |
+//! | JetStream | answer of a pull | none; subject when ordered | `Broker` with a pause; `InPlace` when ordered | +ACK | -NAK | +TERM | -NAK, which counts a delivery: only for what was pulled and never begun | stop pulling | nothing: the consumer is shared | `Failed` |
+//! | Pulsar | entries of a batch message | none; key of the message with `key_shared`, topic with `exclusive` | `Broker` (redelivery after a negative acknowledgement); `InPlace` with an order key | ack of the batch index | negative ack | ack | nothing: unacknowledged until the consumer closes | no more flow permits | nothing: the subscription is shared | `Rebalanced` on failover, else `Failed` |
+//! | in memory | single messages | topic | `Never` | forget | forget | forget | forget | keep in the queue | nothing | `Closed` |
 
 mod deliveries;
 mod delivery;
@@ -110,6 +110,9 @@ pub struct SubscribeRequest {
     pub limits: Limits,
     /// The batches that the app wants, where it wants batches: brokers that fetch by number and time use these.
     pub batch: Option<Batching>,
+    /// Whether the runtime keeps what order is needed: a broker that hands over one message at a time only for the sake of
+    /// order hands over more.
+    pub unordered: bool,
 }
 
 /// How messages are put together for an app that takes several at once.

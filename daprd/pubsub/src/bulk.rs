@@ -4,41 +4,72 @@
 mod call;
 mod entry;
 mod progress;
+mod rounds;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use component::pubsub::{BulkEntry, BulkPublishRequest, Delivery, Message, Outcome, Redelivery};
 
 use crate::{
     core::LOG,
-    delivery::{Retry, Subscriber, settle},
+    delivery::{GivenBack, Retry, Subscriber, settle},
     metrics::Process,
     outcome::Failure,
 };
 use progress::{End, Progress, apply};
+use rounds::Rounds;
 
 /// A message that its batch is through with.
 type Ended = (Delivery, End);
 
+/// What is wanted again.
+struct Left {
+    failed: Vec<Delivery>,
+    /// Not delivered, because one before them in their order has failed.
+    behind: Vec<Delivery>,
+}
+
 impl Subscriber {
-    /// Delivers a batch until the outcome of every message is final, and settles it.
-    pub async fn handle_batch(&self, mut batch: Vec<Delivery>, redelivery: Redelivery) {
+    /// Delivers a batch until the outcome of every message is final, and settles it; without an outcome they go back to the
+    /// broker.
+    pub async fn handle_batch(
+        &self,
+        mut batch: Vec<Delivery>,
+        redelivery: Redelivery,
+    ) -> GivenBack {
         let topic = self.subscription.topic.clone();
         loop {
-            let failed = self.deliver_batch(batch, &topic).await;
-            let Some(attempt) = failed.iter().map(|one| one.attempt).max() else {
-                return;
+            let Left { failed, behind } = self.deliver_batch(batch, &topic).await;
+            let attempt = failed.iter().map(|one| one.attempt).max();
+            let mut left = failed;
+            left.extend(behind);
+            let Some(attempt) = attempt else {
+                if left.is_empty() {
+                    return GivenBack::new();
+                }
+                // What they were behind has gone to the dead letter topic.
+                batch = left;
+                continue;
             };
-            match self.retry(&topic, redelivery, attempt).await {
-                Retry::GiveBack => return,
+            let retry = match self.is_ending() {
+                true => Retry::GiveBack,
+                false => self.retry(&topic, redelivery, attempt).await,
+            };
+            match retry {
+                Retry::GiveBack => {
+                    return left.into_iter().filter_map(|one| one.order_key).collect();
+                }
                 Retry::Settle(outcome) => {
-                    for delivery in failed {
+                    for delivery in left {
                         settle(delivery.ack, outcome, &topic).await;
                     }
-                    return;
+                    return GivenBack::new();
                 }
                 Retry::Again => {
-                    batch = failed;
+                    batch = left;
                     for delivery in &mut batch {
                         delivery.attempt = delivery.attempt.saturating_add(1);
                     }
@@ -47,23 +78,40 @@ impl Subscriber {
         }
     }
 
-    /// Delivers a batch once, under the policy, and settles what is final. The rest is wanted again.
-    async fn deliver_batch(&self, batch: Vec<Delivery>, topic: &str) -> Vec<Delivery> {
+    /// Delivers a batch once, under the policy, and settles what is final.
+    async fn deliver_batch(&self, batch: Vec<Delivery>, topic: &str) -> Left {
         let began = self.core.clock.instant();
         let mut ended: Vec<Ended> = Vec::new();
-        let mut by_path: BTreeMap<String, Progress> = BTreeMap::new();
+        let (mut rounds, mut stuck) = (Rounds::default(), HashSet::new());
         for delivery in batch {
+            let key = delivery.order_key.clone();
+            if key.as_ref().is_some_and(|key| stuck.contains(key)) {
+                ended.push((delivery, End::Behind));
+                continue;
+            }
             match self.read_entry(delivery, topic) {
-                Ok((path, entry)) => by_path.entry(path).or_default().left.get_mut().push(entry),
-                Err(end) => ended.push(*end),
+                Ok((path, entry)) => rounds.add(path, entry),
+                Err(end) => {
+                    stuck.extend(key.filter(|_| end.1 == End::Failed));
+                    ended.push(*end);
+                }
             }
         }
-        for (path, progress) in by_path {
-            self.deliver_entries(topic, &path, &progress).await;
-            let through = progress.ended.into_inner().into_iter();
-            ended.extend(through.map(|(entry, end)| (entry.delivery, end)));
-            let left = progress.left.into_inner().into_iter();
-            ended.extend(left.map(|entry| (entry.delivery, End::Failed)));
+        // Those before what cannot be read may go.
+        stuck.clear();
+        for by_path in rounds.in_order() {
+            for (path, mut progress) in by_path {
+                progress.hold_back(&stuck);
+                if !progress.left.get_mut().is_empty() {
+                    self.deliver_entries(topic, &path, &progress).await;
+                }
+                let through = progress.ended.into_inner().into_iter();
+                ended.extend(through.map(|(entry, end)| (entry.delivery, end)));
+                let left = progress.left.into_inner().into_iter();
+                ended.extend(left.map(|entry| (entry.delivery, End::Failed)));
+            }
+            let failed = ended.iter().filter(|(_, end)| *end == End::Failed);
+            stuck.extend(failed.filter_map(|(delivery, _)| delivery.order_key.clone()));
         }
         let elapsed = self.core.clock.instant() - began;
         self.settle_batch(topic, ended, elapsed).await
@@ -88,18 +136,13 @@ impl Subscriber {
         }
     }
 
-    async fn settle_batch(
-        &self,
-        topic: &str,
-        ended: Vec<Ended>,
-        elapsed: Duration,
-    ) -> Vec<Delivery> {
+    async fn settle_batch(&self, topic: &str, ended: Vec<Ended>, elapsed: Duration) -> Left {
         let mut counts = [
             (Process::Success, 0),
             (Process::Drop, 0),
             (Process::Retry, 0),
         ];
-        let mut failed = Vec::new();
+        let (mut failed, mut behind) = (Vec::new(), Vec::new());
         for (delivery, end) in ended {
             let (slot, outcome) = match end {
                 End::Success => (0, Outcome::Ok),
@@ -116,12 +159,18 @@ impl Subscriber {
                     failed.push(delivery);
                     continue;
                 }
+                End::Behind => {
+                    behind.push(delivery);
+                    continue;
+                }
             };
             counts[slot].1 += 1;
             settle(delivery.ack, outcome, topic).await;
         }
-        let ending = self.is_ending();
-        let taken = !ending && !failed.is_empty() && self.dead_letter_batch(entries(&failed)).await;
+        // A subscription that ends gives back what it could not deliver.
+        let taken = !self.is_ending()
+            && !failed.is_empty()
+            && self.dead_letter_batch(entries(&failed)).await;
         counts[if taken { 1 } else { 2 }].1 += failed.len();
         let metrics = &self.core.metrics;
         metrics.delivered_batch(self.pubsub(), topic, &counts, elapsed);
@@ -130,11 +179,7 @@ impl Subscriber {
                 settle(delivery.ack, Outcome::Ok, topic).await;
             }
         }
-        if ending {
-            // A subscription that ends gives back what it could not deliver.
-            failed.clear();
-        }
-        failed
+        Left { failed, behind }
     }
 
     /// Publishes what failed to the dead letter topic; false where there is none, or it did not take them all.

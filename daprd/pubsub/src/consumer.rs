@@ -47,6 +47,7 @@ pub async fn open(subscriber: &Subscriber) -> Result<Deliveries, Error> {
         metadata: subscription.metadata.clone(),
         limits: Limits::default(),
         batch: subscription.bulk,
+        unordered: is_own,
     };
     match timeout(OPEN_LIMIT, broker.component.subscribe(request)).await {
         Ok(opened) => Ok(opened?),
@@ -139,7 +140,7 @@ async fn consume(
         }
     };
     phase.send_replace(Phase::Begun);
-    let dispatcher = Dispatcher::new(subscriber, deliveries.redelivery());
+    let dispatcher = Dispatcher::new(subscriber, &deliveries);
     dispatcher.run(deliveries, mode).await
 }
 

@@ -35,14 +35,24 @@ pub struct Wanted {
 pub struct Control {
     pub mode: watch::Sender<Mode>,
     pub phase: watch::Receiver<Phase>,
+    /// Cancelled once nobody is to come back to it.
+    pub withdrawn: CancellationToken,
     pub ended: CancellationToken,
+}
+
+/// How a subscription ends.
+#[derive(Clone, Copy)]
+pub struct End {
+    pub mode: Mode,
+    /// Nobody comes back to it.
+    pub is_withdrawn: bool,
 }
 
 impl Control {
     /// An end is not taken back, only hastened.
     fn set(&self, to: Mode) {
         self.mode.send_if_modified(|mode| {
-            let changes = *mode != to && (*mode <= Mode::Pause || to > *mode);
+            let changes = *mode != to && (*mode == Mode::Run || to > *mode);
             if changes {
                 *mode = to;
             }
@@ -104,7 +114,7 @@ impl Consumers {
     pub fn reconcile(
         &mut self,
         mut wanted: Vec<Wanted>,
-        how: impl Fn(&Key) -> Mode,
+        how: impl Fn(&Key) -> End,
         mut open: impl FnMut(Wanted, Vec<CancellationToken>) -> Open,
     ) {
         self.ending.retain(|one| !one.control.ended.is_cancelled());
@@ -119,7 +129,11 @@ impl Consumers {
                     kept.push(one);
                 }
                 None => {
-                    one.control.set(how(&one.key));
+                    let end = how(&one.key);
+                    if end.is_withdrawn {
+                        one.control.withdrawn.cancel();
+                    }
+                    one.control.set(end.mode);
                     self.ending.push(Ending {
                         pubsub: one.broker.listed.name.clone(),
                         key: one.key,
@@ -150,16 +164,6 @@ impl Consumers {
     /// Hastens what is ending already.
     pub fn hasten(&self, how: Mode) {
         self.ending.iter().for_each(|one| one.control.set(how));
-    }
-
-    /// Pauses or resumes what is open at a component.
-    pub fn pause(&self, pubsub: &str, paused: bool) {
-        let mode = if paused { Mode::Pause } else { Mode::Run };
-        let at = |one: &&Open| one.broker.listed.name == pubsub;
-        self.open
-            .iter()
-            .filter(at)
-            .for_each(|one| one.control.set(mode));
     }
 
     /// What is under way at a component, or at all.

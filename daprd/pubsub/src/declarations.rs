@@ -59,6 +59,12 @@ impl Declarations {
             .collect()
     }
 
+    /// Whether the app is to get the messages of a topic.
+    pub fn has(&self, pubsub: &str, topic: &str) -> bool {
+        let mut all = self.declarative.values().chain(&self.programmatic);
+        all.any(|one| key(one) == (pubsub, topic))
+    }
+
     pub fn listed(&self) -> Vec<Listed> {
         let app = self.of_app().into_iter();
         let streams = self

@@ -5,14 +5,16 @@ mod attempt;
 
 use std::{sync::Arc, time::Duration};
 
-use component::pubsub::{Ack, Delivery, Message, Outcome, PublishRequest, Redelivery};
+use component::pubsub::{Ack, Delivery, Limits, Message, Outcome, PublishRequest, Redelivery};
 use http::header;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     brokers::Broker,
     core::{Core, LOG},
     metrics::Process,
+    outbox::Turns,
     request::PUBSUB_NAME,
     stream::Session,
     subscription::Subscription,
@@ -21,13 +23,29 @@ use crate::{
 pub use attempt::trace_headers;
 
 /// A subscription with its broker and who takes its events, as deliveries see it.
+#[derive(Clone)]
 pub struct Subscriber {
     pub core: Arc<Core>,
     pub broker: Arc<Broker>,
     pub subscription: Arc<Subscription>,
     pub target: Target,
     pub mode: watch::Receiver<Mode>,
+    /// Cancelled once nobody is to come back to the subscription.
+    pub withdrawn: CancellationToken,
+    pub opening: Opening,
 }
+
+/// What belongs to one time that a subscription is open.
+#[derive(Clone, Default)]
+pub struct Opening {
+    /// Cancelled once the broker has ended it.
+    pub over: CancellationToken,
+    /// Of the events of an outbox.
+    pub turns: Arc<Turns>,
+}
+
+/// The order keys of messages that were given back.
+pub type GivenBack = Vec<String>;
 
 /// Who takes the events.
 #[derive(Clone)]
@@ -42,8 +60,6 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     Run,
-    /// Take nothing more from the broker for now.
-    Pause,
     /// Deliver what the broker has handed over, then end.
     Drain,
     /// Finish what is being delivered, give back the rest, end.
@@ -68,38 +84,54 @@ impl Subscriber {
         &self.broker.listed.name
     }
 
+    /// The same, for a time that it is open within these limits.
+    pub fn opened(&self, limits: Limits) -> Self {
+        let opening = Opening {
+            over: CancellationToken::new(),
+            turns: Arc::new(Turns::new(limits)),
+        };
+        Self {
+            opening,
+            ..self.clone()
+        }
+    }
+
+    /// Whether nobody is to come back to the subscription.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.is_cancelled()
+    }
+
     /// Whether the subscription is ending: what fails now is given back, neither refused nor dead-lettered.
     pub fn is_ending(&self) -> bool {
-        let over = matches!(&self.target, Target::Stream(session) if session.is_closed());
-        over || *self.mode.borrow() >= Mode::Drain
+        let closed = matches!(&self.target, Target::Stream(session) if session.is_closed());
+        closed || self.opening.over.is_cancelled() || *self.mode.borrow() >= Mode::Drain
     }
 
     /// Delivers one message until its outcome is final, and settles it; without an outcome it goes back to the broker.
-    pub async fn handle(&self, delivery: Delivery, redelivery: Redelivery) {
-        if matches!(self.target, Target::Outbox) {
-            return self.relay(delivery, redelivery).await;
-        }
+    pub async fn handle(&self, delivery: Delivery, redelivery: Redelivery) -> GivenBack {
         let Delivery {
             mut message,
             mut attempt,
             ack,
-            ..
+            order_key,
         } = delivery;
+        let given_back = || order_key.into_iter().collect();
         self.label(&mut message);
         let outcome = loop {
             let Some(outcome) = self.outcome(&message).await else {
-                return;
+                return given_back();
             };
             if outcome != Outcome::Retry {
                 break outcome;
             }
             match self.retry(&message.topic, redelivery, attempt).await {
                 Retry::Again => attempt = attempt.saturating_add(1),
-                Retry::GiveBack => return,
+                Retry::GiveBack => return given_back(),
                 Retry::Settle(outcome) => break outcome,
             }
         };
         settle(ack, outcome, &message.topic).await;
+        GivenBack::new()
     }
 
     /// What comes of a message, or the rest of a batch, that is wanted again: waits for as long as the broker does not.
@@ -107,6 +139,10 @@ impl Subscriber {
         match redelivery {
             Redelivery::Never => {
                 tracing::warn!(target: LOG, "a message of topic {topic} is lost: pubsub {} delivers nothing again", self.pubsub());
+                Retry::Settle(Outcome::Retry)
+            }
+            Redelivery::Reject => {
+                tracing::warn!(target: LOG, "a message of topic {topic} is rejected: pubsub {} delivers nothing again that failed", self.pubsub());
                 Retry::Settle(Outcome::Retry)
             }
             Redelivery::Broker(backoff) => {
@@ -134,18 +170,26 @@ impl Subscriber {
         if pause.is_zero() {
             return true;
         }
+        tokio::select! {
+            biased;
+            () = self.ending() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    /// Until the subscription is ending.
+    pub async fn ending(&self) {
         let mut mode = self.mode.clone();
-        let over = async {
+        let closed = async {
             match &self.target {
                 Target::Stream(session) => session.closed().await,
                 Target::App | Target::Outbox => std::future::pending().await,
             }
         };
         tokio::select! {
-            biased;
-            _ = mode.wait_for(|mode| *mode >= Mode::Drain) => false,
-            () = over => false,
-            () = tokio::time::sleep(pause) => true,
+            _ = mode.wait_for(|mode| *mode >= Mode::Drain) => {}
+            () = self.opening.over.cancelled() => {}
+            () = closed => {}
         }
     }
 

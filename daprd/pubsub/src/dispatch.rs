@@ -2,7 +2,7 @@
 //! for it, in batches where the app does, and an end that neither loses nor doubles a message.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,56 +15,42 @@ use tokio::{
 };
 
 use crate::{
-    batch::Batcher,
+    batch::Batches,
     core::LOG,
-    delivery::{Mode, Subscriber},
+    delivery::{GivenBack, Mode, Subscriber, Target},
 };
 
 /// Deliveries under way.
-pub struct Dispatcher<'s> {
-    subscriber: &'s Arc<Subscriber>,
-    flight: JoinSet<()>,
+pub struct Dispatcher {
+    subscriber: Arc<Subscriber>,
+    flight: JoinSet<GivenBack>,
     /// The order key of deliveries under way that have one.
     keys: HashMap<Id, String>,
     /// What waits for the delivery before it, by order key. A key is here while one of it is under way.
     queues: HashMap<String, VecDeque<Delivery>>,
-    batches: Batches,
+    /// Order keys of what was given back, which happens only at an end: what comes behind it is given back as well.
+    left: HashSet<String>,
+    /// Where the app takes batches: they go out one after another.
+    batches: Option<Batches>,
     redelivery: Redelivery,
 }
 
-/// How messages go to the app.
-enum Batches {
-    /// One by one, beside each other as far as their order allows.
-    None,
-    /// In batches that are put together here, one after another.
-    Collected(Batcher<Delivery>),
-    /// In the batches that the broker has, one after another.
-    AsReceived {
-        most: usize,
-        ready: VecDeque<Vec<Delivery>>,
-    },
-}
-
-impl<'s> Dispatcher<'s> {
-    pub fn new(subscriber: &'s Arc<Subscriber>, redelivery: Redelivery) -> Self {
+impl Dispatcher {
+    /// For what was opened now.
+    pub fn new(subscriber: &Subscriber, deliveries: &Deliveries) -> Self {
         let immediate = subscriber
             .broker
             .capabilities()
             .contains(Capability::BulkSubscribeImmediate);
+        let bulk = subscriber.subscription.bulk;
         Self {
-            subscriber,
+            subscriber: Arc::new(subscriber.opened(deliveries.limits())),
             flight: JoinSet::new(),
             keys: HashMap::new(),
             queues: HashMap::new(),
-            batches: match subscriber.subscription.bulk {
-                None => Batches::None,
-                Some(bulk) if immediate => Batches::AsReceived {
-                    most: bulk.most.max(1),
-                    ready: VecDeque::new(),
-                },
-                Some(bulk) => Batches::Collected(Batcher::new(bulk)),
-            },
-            redelivery,
+            left: HashSet::new(),
+            batches: bulk.map(|bulk| Batches::new(bulk, immediate)),
+            redelivery: deliveries.redelivery(),
         }
     }
 
@@ -74,16 +60,10 @@ impl<'s> Dispatcher<'s> {
         mut deliveries: Deliveries,
         mode: &mut watch::Receiver<Mode>,
     ) -> Option<Ended> {
-        let mut paused = false;
         loop {
-            let now = *mode.borrow_and_update();
-            if now >= Mode::Drain {
+            if *mode.borrow_and_update() >= Mode::Drain {
                 self.end(deliveries, mode).await;
                 return None;
-            }
-            if paused != (now == Mode::Pause) {
-                paused = !paused;
-                deliveries.pause(paused);
             }
             let (due, takes_more) = (self.due(), self.takes_more());
             tokio::select! {
@@ -96,6 +76,8 @@ impl<'s> Dispatcher<'s> {
                     Ok(received) => self.take(received),
                     Err(ended) => {
                         self.flush();
+                        // Nothing is tried again here: what failed comes again when it is opened anew.
+                        self.subscriber.opening.over.cancel();
                         tokio::select! {
                             () = self.finish() => return Some(ended),
                             _ = mode.wait_for(|mode| *mode >= Mode::Drain) => {}
@@ -110,40 +92,43 @@ impl<'s> Dispatcher<'s> {
 
     /// Batches go out one after another. What goes out beside each other is limited where the broker hands it over.
     fn takes_more(&self) -> bool {
-        matches!(self.batches, Batches::None) || self.flight.is_empty()
+        let is_idle = |batches: &Batches| self.flight.is_empty() && !batches.is_ready();
+        self.batches.as_ref().is_none_or(is_idle)
     }
 
     fn due(&self) -> Option<Instant> {
-        match &self.batches {
-            Batches::Collected(batcher) => batcher.due(),
-            Batches::None | Batches::AsReceived { .. } => None,
-        }
+        self.batches.as_ref().and_then(Batches::due)
     }
 
-    fn take(&mut self, mut received: Vec<Delivery>) {
+    fn take(&mut self, received: Vec<Delivery>) {
         match &mut self.batches {
-            Batches::None => received.into_iter().for_each(|one| self.take_one(one)),
-            Batches::Collected(batcher) => {
-                let now = Instant::now();
-                let full = received
-                    .into_iter()
-                    .filter_map(|one| batcher.push(one, now));
-                let full: Vec<_> = full.collect();
-                full.into_iter().for_each(|batch| self.launch_batch(batch));
-            }
-            Batches::AsReceived { most, ready } => {
-                while received.len() > *most {
-                    let rest = received.split_off(*most);
-                    ready.push_back(std::mem::replace(&mut received, rest));
-                }
-                ready.push_back(received);
-                self.launch_ready();
+            None => received.into_iter().for_each(|one| self.take_one(one)),
+            Some(batches) => {
+                batches.take(received, Instant::now());
+                self.launch_batch();
             }
         }
     }
 
-    fn take_one(&mut self, delivery: Delivery) {
+    fn take_one(&mut self, mut delivery: Delivery) {
+        if matches!(self.subscriber.target, Target::Outbox) {
+            // The relay keeps the order that its events need, which is not that of their arrival.
+            let turn = self
+                .subscriber
+                .opening
+                .turns
+                .enter(delivery.order_key.take());
+            let (subscriber, redelivery) = (Arc::clone(&self.subscriber), self.redelivery);
+            self.flight.spawn(async move {
+                subscriber.relay(delivery, redelivery, turn).await;
+                GivenBack::new()
+            });
+            return;
+        }
         if let Some(key) = &delivery.order_key {
+            if self.left.contains(key) {
+                return;
+            }
             if let Some(queue) = self.queues.get_mut(key) {
                 queue.push_back(delivery);
                 return;
@@ -155,7 +140,7 @@ impl<'s> Dispatcher<'s> {
 
     fn launch(&mut self, delivery: Delivery) {
         let key = delivery.order_key.clone();
-        let (subscriber, redelivery) = (Arc::clone(self.subscriber), self.redelivery);
+        let (subscriber, redelivery) = (Arc::clone(&self.subscriber), self.redelivery);
         let task = self
             .flight
             .spawn(async move { subscriber.handle(delivery, redelivery).await });
@@ -164,35 +149,31 @@ impl<'s> Dispatcher<'s> {
         }
     }
 
-    fn launch_batch(&mut self, batch: Vec<Delivery>) {
-        if batch.is_empty() {
-            return;
-        }
-        let (subscriber, redelivery) = (Arc::clone(self.subscriber), self.redelivery);
-        self.flight
-            .spawn(async move { subscriber.handle_batch(batch, redelivery).await });
-    }
-
-    fn launch_ready(&mut self) {
-        if let Batches::AsReceived { ready, .. } = &mut self.batches
+    fn launch_batch(&mut self) {
+        if let Some(batches) = &mut self.batches
             && self.flight.is_empty()
-            && let Some(batch) = ready.pop_front()
+            && let Some(batch) = batches.next(&self.left)
         {
-            self.launch_batch(batch);
+            let (subscriber, redelivery) = (Arc::clone(&self.subscriber), self.redelivery);
+            self.flight
+                .spawn(async move { subscriber.handle_batch(batch, redelivery).await });
         }
     }
 
     fn flush(&mut self) {
-        if let Batches::Collected(batcher) = &mut self.batches {
-            let batch = batcher.flush();
-            self.launch_batch(batch);
+        if let Some(batches) = &mut self.batches {
+            batches.flush();
+            self.launch_batch();
         }
     }
 
-    /// A delivery is over, be it by a panic: the next of its key begins.
-    fn landed(&mut self, done: Result<(Id, ()), tokio::task::JoinError>) {
+    /// A delivery is over, be it by a panic: the next of its key begins, or goes back as well.
+    fn landed(&mut self, done: Result<(Id, GivenBack), tokio::task::JoinError>) {
         let id = match done {
-            Ok((id, ())) => id,
+            Ok((id, given_back)) => {
+                self.left.extend(given_back);
+                id
+            }
             Err(error) => {
                 // The panic itself is logged and counted by the program's hook; the message was released.
                 tracing::error!(
@@ -204,10 +185,14 @@ impl<'s> Dispatcher<'s> {
                 error.id()
             }
         };
-        self.launch_ready();
+        self.launch_batch();
         let Some(key) = self.keys.remove(&id) else {
             return;
         };
+        if self.left.contains(&key) {
+            self.queues.remove(&key);
+            return;
+        }
         match self.queues.get_mut(&key).and_then(VecDeque::pop_front) {
             Some(next) => self.launch(next),
             None => {
@@ -225,24 +210,36 @@ impl<'s> Dispatcher<'s> {
 
     /// What was taken and is not being delivered.
     fn waiting(&self) -> usize {
-        let ready = match &self.batches {
-            Batches::AsReceived { ready, .. } => ready.iter().map(Vec::len).sum(),
-            Batches::None | Batches::Collected(_) => 0,
-        };
+        let ready = self.batches.as_ref().map_or(0, Batches::waiting);
         ready + self.queues.values().map(VecDeque::len).sum::<usize>()
     }
 
     /// Gives back what was taken and is not being delivered.
     fn give_back_waiting(&mut self) {
         self.queues.values_mut().for_each(VecDeque::clear);
-        if let Batches::AsReceived { ready, .. } = &mut self.batches {
-            ready.clear();
+        if let Some(batches) = &mut self.batches {
+            batches.clear();
         }
     }
 
     /// Ends as the mode says, within [`DRAIN_LIMIT`]. What is not delivered by then goes back to the broker.
-    async fn end(&mut self, mut deliveries: Deliveries, mode: &mut watch::Receiver<Mode>) {
+    async fn end(mut self, mut deliveries: Deliveries, mode: &mut watch::Receiver<Mode>) {
         deliveries.pause(true);
+        self.deliver_rest(&mut deliveries, mode).await;
+        // Before the subscription, which may be one that nobody comes back to.
+        drop(self.flight);
+        drop(self.queues);
+        drop(self.batches);
+        if self.subscriber.is_withdrawn() {
+            deliveries.withdraw();
+        }
+    }
+
+    async fn deliver_rest(
+        &mut self,
+        deliveries: &mut Deliveries,
+        mode: &mut watch::Receiver<Mode>,
+    ) {
         self.flush();
         let deadline = Instant::now() + DRAIN_LIMIT;
         let mut more = true;

@@ -18,10 +18,10 @@ use crate::{
     BulkPublish, Error, Failed, Listed, Options, Outbox, Publish, Settings, StreamRequest,
     Streaming, brokers,
     consumer::{self, Phase},
-    consumers::{Changes, Consumers, Control, Key, Open, Wanted},
+    consumers::{Changes, Consumers, Control, End, Key, Open, Wanted},
     core::{Core, LOG},
     declarations::Declarations,
-    delivery::{Mode, Subscriber, Target},
+    delivery::{Mode, Opening, Subscriber, Target},
     metrics::Metrics,
     outbox::UnderWay,
     stream::Session,
@@ -259,10 +259,16 @@ impl Inner {
         } else {
             self.wanted(consumers.active)
         };
-        let end = |key: &Key| match key {
-            // Nobody is left to take what a stream was sent.
-            Key::Stream(id) if !self.declarations.lock().has_stream(*id) => Mode::Abandon,
-            _ => how,
+        let end = |key: &Key| {
+            let declarations = self.declarations.lock();
+            let (mode, is_withdrawn) = match key {
+                // Nobody is left to take what a stream was sent. Its app may come back for what is published meanwhile.
+                Key::Stream(id) if !declarations.has_stream(*id) => (Mode::Abandon, false),
+                Key::App { pubsub, topic } => (how, !declarations.has(pubsub, topic)),
+                // What was committed is published, if need be by a later life.
+                Key::Stream(_) | Key::Outbox { .. } => (how, false),
+            };
+            End { mode, is_withdrawn }
         };
         consumers.reconcile(wanted, end, |wanted, before| {
             let (open, subscriber, phase) = self.prepare(wanted);
@@ -280,12 +286,15 @@ impl Inner {
     fn prepare(self: &Arc<Self>, wanted: Wanted) -> (Open, Arc<Subscriber>, watch::Sender<Phase>) {
         let (mode, receiver) = watch::channel(Mode::Run);
         let (phase, phases) = watch::channel(Phase::Opening);
+        let withdrawn = CancellationToken::new();
         let subscriber = Arc::new(Subscriber {
             core: Arc::clone(&self.core),
             broker: Arc::clone(&wanted.broker),
             subscription: Arc::clone(&wanted.subscription),
             target: wanted.target,
             mode: receiver,
+            withdrawn: withdrawn.clone(),
+            opening: Opening::default(),
         });
         let open = Open {
             key: wanted.key,
@@ -294,6 +303,7 @@ impl Inner {
             control: Control {
                 mode,
                 phase: phases,
+                withdrawn,
                 ended: CancellationToken::new(),
             },
         };

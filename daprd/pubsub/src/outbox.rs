@@ -10,6 +10,7 @@ mod event;
 mod relay;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -25,6 +26,8 @@ use parking_lot::Mutex;
 use telemetry::trace::TraceContext;
 
 use crate::{Engine, Options, cloud_event::Parts};
+
+pub(crate) use turns::Turns;
 
 /// A transaction of the API.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,12 @@
 //! The two ends of a subscription: the broker's, which hands messages over as far as there is room, and the runtime's.
 
-use std::{sync::Arc, vec};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    vec,
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -55,12 +61,15 @@ pub enum Ended {
     Failed(Error),
 }
 
-/// The receiving end of a subscription. Dropping it closes the subscription.
+/// The receiving end of a subscription. Dropping it closes the subscription for now: somebody comes back to it, and what is
+/// published meanwhile is kept for that, as far as the broker keeps anything. [`Deliveries::withdraw`] closes it for good.
 pub struct Deliveries {
     receiver: mpsc::UnboundedReceiver<Received>,
     /// The rest of a batch that is taken one by one.
     rest: vec::IntoIter<Delivery>,
     paused: watch::Sender<bool>,
+    withdrawn: Arc<AtomicBool>,
+    limits: Limits,
     redelivery: Redelivery,
 }
 
@@ -70,6 +79,7 @@ pub struct DeliverySender {
     /// Without a bound of its own: each entry holds a permit, apart from the one that ends it.
     sender: mpsc::UnboundedSender<Received>,
     paused: watch::Receiver<bool>,
+    withdrawn: Arc<AtomicBool>,
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     limits: Limits,
@@ -91,9 +101,11 @@ pub fn deliveries(limits: Limits, redelivery: Redelivery) -> (DeliverySender, De
     };
     let (sender, receiver) = mpsc::unbounded_channel();
     let (pause, paused) = watch::channel(false);
+    let withdrawn = Arc::<AtomicBool>::default();
     let sender = DeliverySender {
         sender,
         paused,
+        withdrawn: Arc::clone(&withdrawn),
         messages: Arc::new(Semaphore::new(limits.messages)),
         bytes: Arc::new(Semaphore::new(limits.bytes)),
         limits,
@@ -102,6 +114,8 @@ pub fn deliveries(limits: Limits, redelivery: Redelivery) -> (DeliverySender, De
         receiver,
         rest: Vec::new().into_iter(),
         paused: pause,
+        withdrawn,
+        limits,
         redelivery,
     };
     (sender, deliveries)
@@ -147,9 +161,20 @@ impl Deliveries {
         self.paused.send_replace(paused);
     }
 
+    /// Closes the subscription for good: nobody comes back to it. A broker that would go on to collect messages for this
+    /// subscriber alone is told so; what subscribers share stays.
+    pub fn withdraw(self) {
+        self.withdrawn.store(true, Ordering::Release);
+    }
+
     /// Who delivers messages again.
     pub fn redelivery(&self) -> Redelivery {
         self.redelivery
+    }
+
+    /// What may be under way.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 }
 
@@ -238,6 +263,11 @@ impl DeliverySender {
     /// Until the subscription is closed.
     pub async fn closed(&self) {
         self.sender.closed().await;
+    }
+
+    /// Whether it is closed for good: nobody comes back to it.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
     }
 }
 

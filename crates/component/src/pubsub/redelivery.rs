@@ -5,8 +5,11 @@ use std::time::Duration;
 /// Who delivers a message again. A property of the subscription, which its broker states when it opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redelivery {
-    /// Nobody: the broker keeps no message, and forgets it with any outcome.
+    /// Nobody: the broker keeps no message. It has forgotten it when it hands it over.
     Never,
+    /// Nobody, once the broker is told: it keeps the message until then, and with any outcome but [`super::Outcome::Ok`] it
+    /// rejects it for good, or dead-letters it. Released, it comes again.
+    Reject,
     /// The broker, once it is told [`super::Outcome::Retry`]. A broker that would send the message again at once has the
     /// runtime wait before it says so, by the count of [`super::Delivery::attempt`].
     Broker(Backoff),

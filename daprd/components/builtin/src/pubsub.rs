@@ -141,8 +141,12 @@ impl PubSub for InMemory {
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
-        // A message waits until the one before it is settled, so a batch has one.
-        let (sender, deliveries) = deliveries(request.limits.at_most(1), Redelivery::Never);
+        let limits = match request.unordered {
+            true => request.limits,
+            // A message waits until the one before it is settled, so a batch has one.
+            false => request.limits.at_most(1),
+        };
+        let (sender, deliveries) = deliveries(limits, Redelivery::Never);
         let (messages, receiver) = mpsc::channel(MOST_QUEUED);
         let bytes = Arc::<AtomicUsize>::default();
         let queue = Queue {

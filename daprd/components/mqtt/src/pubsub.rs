@@ -87,9 +87,9 @@ impl PubSub for Mqtt {
             QoS::AtLeastOnce | QoS::ExactlyOnce => Redelivery::InPlace(Backoff::DEFAULT),
         };
         let (sender, deliveries) = deliveries(request.limits, redelivery);
-        let place = self.consumer.subscribe(filter, forget, &sender).await?;
+        let subscription = self.consumer.subscribe(filter, forget, &sender).await?;
         self.tasks
-            .spawn(&self.name, Box::pin(place.forward(sender)));
+            .spawn(&self.name, Box::pin(subscription.forward(sender)));
         Ok(deliveries)
     }
 }

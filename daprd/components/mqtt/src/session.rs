@@ -6,13 +6,16 @@
 //! that is released goes back to its place in the queue of its filter, because the server will not send it again on this
 //! connection.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use component::pubsub::MOST_BYTES;
 use rumqttc::{Publish, QoS};
 
 use crate::filter::Filter;
+
+/// Filters that were withdrawn and are remembered; of older ones, what still comes waits for a subscriber.
+const MOST_WITHDRAWN: usize = 256;
 
 /// Messages that are held at once before no more are read: twice what a subscription has under way at most.
 pub const MOST_HELD: usize = 1024;
@@ -43,6 +46,9 @@ pub struct Session {
     held: BTreeMap<u64, Held>,
     by_packet: HashMap<u16, u64>,
     routes: Vec<Route>,
+    /// Filters that nobody comes back to. The server may still send what it had for them, and has the subscription if it was
+    /// away when it was told.
+    withdrawn: VecDeque<Filter>,
     /// Messages for which there is no route yet: a session may have them from an earlier life of the app.
     unrouted: BTreeSet<u64>,
     unsettled: usize,
@@ -142,8 +148,22 @@ impl Session {
             is_settled: false,
         };
         self.held.insert(number, held);
-        self.queue(number);
-        None
+        self.enqueue(number)
+    }
+
+    /// Queues a message. One that nobody comes back for is done with: it would keep the server from sending others.
+    fn enqueue(&mut self, number: u64) -> Option<Acknowledgement> {
+        if self.queue(number) {
+            return None;
+        }
+        let topic = &self.held.get(&number)?.message.topic;
+        let mut withdrawn = self.withdrawn.iter();
+        let is_withdrawn = withdrawn.any(|filter| filter.closeness(topic).is_some());
+        if !self.is_clean && !is_withdrawn {
+            return None;
+        }
+        self.unrouted.remove(&number);
+        self.settle(number)
     }
 
     fn is_same(&self, number: u64, topic: &str, publish: &Publish) -> bool {
@@ -218,11 +238,10 @@ impl Session {
 
     /// A message is given back.
     pub fn release(&mut self, number: u64) -> Option<Acknowledgement> {
-        if !self.queue(number) && self.is_clean && self.unrouted.remove(&number) {
-            // Nobody comes back for it, and it would keep the server from sending others.
-            return self.settle(number);
+        match self.held.get(&number) {
+            Some(held) if !held.is_settled => self.enqueue(number),
+            _ => None,
         }
-        None
     }
 
     /// The server was told of a message.
@@ -238,6 +257,7 @@ impl Session {
 
     /// One more subscriber of a filter.
     pub fn subscribe(&mut self, filter: &Filter) {
+        self.withdrawn.retain(|withdrawn| withdrawn != filter);
         if let Some(route) = self.route(filter) {
             route.subscribers += 1;
             return;
@@ -266,6 +286,10 @@ impl Session {
             return None;
         }
         let waiting = self.routes.swap_remove(position).waiting;
+        self.withdrawn.push_back(filter.clone());
+        if self.withdrawn.len() > MOST_WITHDRAWN {
+            self.withdrawn.pop_front();
+        }
         Some(
             waiting
                 .into_iter()
@@ -286,6 +310,11 @@ impl Session {
     pub fn filters(&self) -> impl Iterator<Item = &Filter> {
         let confirmed = self.routes.iter().filter(|route| route.is_confirmed);
         confirmed.map(|route| &route.filter)
+    }
+
+    /// All filters that the server has to forget, where it has kept the session.
+    pub fn withdrawn(&self) -> impl Iterator<Item = &Filter> {
+        self.withdrawn.iter()
     }
 
     fn route(&mut self, filter: &Filter) -> Option<&mut Route> {

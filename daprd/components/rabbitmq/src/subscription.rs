@@ -60,7 +60,8 @@ pub async fn open(
 
 fn redelivery(queue: &Queue, options: &Options) -> Redelivery {
     match queue.kind {
-        _ if options.auto_ack || !options.requeue => Redelivery::Never,
+        _ if options.auto_ack => Redelivery::Never,
+        _ if !options.requeue => Redelivery::Reject,
         // What goes back would come after what the server has sent ahead.
         _ if queue.single_active => Redelivery::InPlace(Backoff::DEFAULT),
         QueueType::Classic => Redelivery::Broker(Backoff::constant(RETRY_PAUSE)),

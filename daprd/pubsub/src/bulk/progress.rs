@@ -1,6 +1,6 @@
 //! How far the messages of one path are: what the app has answered for good, and what is left to try again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use parking_lot::Mutex;
 
@@ -19,6 +19,8 @@ pub enum End {
     /// Dropped because the app takes no such batches; never dead-lettered.
     DropSilently,
     Failed,
+    /// Not delivered yet: one before it in its order has failed.
+    Behind,
 }
 
 /// What became of each message, by its entry's id.
@@ -36,6 +38,19 @@ pub enum Answer {
 pub struct Progress {
     pub left: Mutex<Vec<Entry>>,
     pub ended: Mutex<Vec<(Entry, End)>>,
+}
+
+impl Progress {
+    /// Leaves out messages of these order keys.
+    pub fn hold_back(&mut self, stuck: &HashSet<String>) {
+        let is_stuck = |entry: &mut Entry| {
+            let key = entry.delivery.order_key.as_ref();
+            key.is_some_and(|key| stuck.contains(key))
+        };
+        let held = self.left.get_mut().extract_if(.., is_stuck);
+        let held = held.map(|entry| (entry, End::Behind));
+        self.ended.get_mut().extend(held);
+    }
 }
 
 /// Moves what the app has answered for good.

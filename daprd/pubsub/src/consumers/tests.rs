@@ -82,7 +82,10 @@ fn reconcile(consumers: &mut Consumers, wanted: Vec<Wanted>, how: Mode) -> Begun
     let mut begun = Vec::new();
     consumers.reconcile(
         wanted,
-        |_| how,
+        |_| End {
+            mode: how,
+            is_withdrawn: false,
+        },
         |wanted, before| {
             begun.push((wanted.subscription.topic.clone(), before.len()));
             Open {
@@ -92,6 +95,7 @@ fn reconcile(consumers: &mut Consumers, wanted: Vec<Wanted>, how: Mode) -> Begun
                 control: Control {
                     mode: watch::Sender::new(Mode::Run),
                     phase: watch::Sender::new(Phase::Opening).subscribe(),
+                    withdrawn: CancellationToken::new(),
                     ended: CancellationToken::new(),
                 },
             }
@@ -147,16 +151,9 @@ fn one_that_ended_by_itself_is_opened_again() {
 fn an_end_is_hastened_and_never_taken_back() {
     let (mut consumers, broker) = (Consumers::default(), broker());
     reconcile(&mut consumers, vec![wanted(&broker, "a")], Mode::Drain);
-    consumers.pause("other", true);
-    assert_eq!(mode(&consumers.open[0].control), Mode::Run);
-    consumers.pause("bus", true);
-    assert_eq!(mode(&consumers.open[0].control), Mode::Pause);
-    consumers.pause("bus", false);
-    assert_eq!(mode(&consumers.open[0].control), Mode::Run);
     reconcile(&mut consumers, Vec::new(), Mode::Drain);
     let ending = &consumers.ending[0].control;
     ending.set(Mode::Run);
-    ending.set(Mode::Pause);
     assert_eq!(mode(ending), Mode::Drain);
     consumers.hasten(Mode::Leave);
     assert_eq!(mode(&consumers.ending[0].control), Mode::Leave);

@@ -6,29 +6,11 @@ use blocks::{
     registry::{AnyRegistry, retire},
 };
 
-use super::{Engine, Inner};
+use super::Engine;
 use crate::{brokers::Topics, delivery::Mode, scopes::Scopes};
 
-/// A component takes nothing in while this lives: it is about to be replaced.
-struct Paused<'e> {
-    inner: &'e Inner,
-    pubsub: &'e str,
-}
-
-impl<'e> Paused<'e> {
-    fn new(inner: &'e Inner, pubsub: &'e str) -> Self {
-        inner.consumers.lock().pause(pubsub, true);
-        Self { inner, pubsub }
-    }
-}
-
-impl Drop for Paused<'_> {
-    fn drop(&mut self) {
-        self.inner.consumers.lock().pause(self.pubsub, false);
-    }
-}
-
-/// A broker is replaced with intake paused, so that nothing is consumed twice (architecture 5.5).
+/// A broker is in use until the one that replaces it is open. Then its subscriptions end, and each begins at the new one
+/// once it has ended at the old one, so that nothing is consumed twice.
 #[async_trait]
 impl Owner for Engine {
     fn registry(&self) -> &dyn AnyRegistry {
@@ -38,7 +20,6 @@ impl Owner for Engine {
     async fn apply(&self, declared: Declared) -> Result<(), LoadError> {
         let inner = &self.0;
         let options = &inner.core.options;
-        let paused = Paused::new(inner, &declared.name);
         let component = inner.core.brokers.open(&declared).await?;
         let capabilities = component.capabilities().names();
         let prefix = match declared.names_namespace {
@@ -52,7 +33,6 @@ impl Owner for Engine {
         };
         let old = inner.core.brokers.swap(listed, component, topics);
         inner.reconcile(Mode::Drain);
-        drop(paused);
         let active = inner.consumers.lock().active;
         if active {
             inner.ask().await;

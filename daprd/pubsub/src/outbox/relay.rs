@@ -15,7 +15,7 @@ use crate::{
     cloud_event::{CloudEvent, field},
     core::LOG,
     delivery::{Retry, Subscriber, settle},
-    outbox::event::MARKER_PREFIX,
+    outbox::{event::MARKER_PREFIX, turns::Turn},
 };
 
 /// An event of the internal topic.
@@ -45,6 +45,8 @@ enum Attempt {
     },
     /// Its transaction was not committed in time, and nobody waits for it.
     Discarded,
+    /// Its transaction was not committed in time, and may still be.
+    Uncommitted,
     /// The subscription ends.
     Ending,
     Failed(String),
@@ -62,8 +64,9 @@ enum Marker {
 }
 
 impl Subscriber {
-    /// Takes an event of the internal topic to its end; without one it goes back to the broker.
-    pub async fn relay(&self, delivery: Delivery, redelivery: Redelivery) {
+    /// Takes an event of the internal topic to its end; without one it goes back to the broker. One that is committed is
+    /// tried for as long as it takes: by the broker, where it delivers again what is not settled, else here.
+    pub async fn relay(&self, delivery: Delivery, redelivery: Redelivery, mut turn: Turn) {
         let Delivery {
             message,
             mut attempt,
@@ -80,15 +83,20 @@ impl Subscriber {
             }
         };
         let redelivery = match redelivery {
-            Redelivery::Never => Redelivery::InPlace(FORGETFUL),
-            other => other,
+            Redelivery::Broker(_) => redelivery,
+            Redelivery::Never | Redelivery::Reject | Redelivery::InPlace(_) => {
+                Redelivery::InPlace(IN_PLACE)
+            }
         };
+        let deadline = Instant::now() + COMMIT_LIMIT;
         loop {
-            let problem = match self.pass_on(&pending).await {
+            let problem = match self.pass_on(&pending, &mut turn, deadline).await {
                 // The marker goes last: without it an event that comes again would wait for a commit for ever.
                 // Q-outbox-marker
                 Attempt::Published { store } => {
-                    if settle(ack, Outcome::Ok, topic).await {
+                    let is_settled = settle(ack, Outcome::Ok, topic).await;
+                    drop(turn);
+                    if is_settled {
                         self.unmark(&store, pending.marker).await;
                     }
                     return;
@@ -97,7 +105,14 @@ impl Subscriber {
                     settle(ack, Outcome::Drop, topic).await;
                     return;
                 }
-                Attempt::Ending => return,
+                Attempt::Ending => return turn.give_back(),
+                Attempt::Uncommitted => {
+                    // Q-outbox-late
+                    if matches!(redelivery, Redelivery::InPlace(_)) {
+                        turn.stays();
+                    }
+                    "its transaction is not committed".to_owned()
+                }
                 Attempt::Failed(problem) => problem,
             };
             tracing::error!(
@@ -105,9 +120,21 @@ impl Subscriber {
                 "event {} of the outbox topic {topic} is not published: {problem}. It is tried again",
                 pending.marker
             );
-            match self.retry(topic, redelivery, attempt).await {
+            let retry = tokio::select! {
+                biased;
+                () = turn.given_up() => {
+                    tracing::error!(
+                        target: LOG,
+                        "event {} of the outbox topic {topic} is given up: its transaction is not committed, and others wait",
+                        pending.marker
+                    );
+                    Retry::Settle(Outcome::Drop)
+                }
+                retry = self.retry(topic, redelivery, attempt) => retry,
+            };
+            match retry {
                 Retry::Again => attempt = attempt.saturating_add(1),
-                Retry::GiveBack => return,
+                Retry::GiveBack => return turn.give_back(),
                 Retry::Settle(outcome) => {
                     settle(ack, outcome, topic).await;
                     return;
@@ -117,21 +144,22 @@ impl Subscriber {
     }
 
     /// Waits for the commit, and publishes.
-    async fn pass_on(&self, pending: &Pending) -> Attempt {
+    async fn pass_on(&self, pending: &Pending, turn: &mut Turn, deadline: Instant) -> Attempt {
         let marker = &pending.marker;
-        let deadline = Instant::now() + COMMIT_LIMIT;
         let mut pause = FIRST_PAUSE;
+        let mut was_under_way = false;
         loop {
+            let look = turn.look();
             // As long as this sidecar carries out the transaction, the store need not be asked, nor the event given up.
-            if !self.core.under_way.contains(marker) {
+            if self.core.under_way.contains(marker) {
+                was_under_way = true;
+                turn.is_missing(look);
+            } else {
                 let found = self.find(marker).await;
                 let is_late = Instant::now() >= deadline;
                 match found {
                     Marker::In(store, config) => {
-                        return match self.publish_pending(pending, &config).await {
-                            Ok(()) => Attempt::Published { store },
-                            Err(error) => Attempt::Failed(error.to_string()),
-                        };
+                        return self.publish_in_turn(pending, turn, store, &config).await;
                     }
                     Marker::Nowhere { discards: true } if is_late => {
                         tracing::error!(
@@ -141,18 +169,51 @@ impl Subscriber {
                         return Attempt::Discarded;
                     }
                     Marker::Nowhere { .. } if is_late => {
-                        return Attempt::Failed("its transaction is not committed".to_owned());
+                        turn.step_aside();
+                        return Attempt::Uncommitted;
                     }
                     // Q-outbox-discard
-                    Marker::Unknown(problem) if is_late => return Attempt::Failed(problem),
-                    Marker::Nowhere { .. } | Marker::Unknown(_) => {}
+                    Marker::Unknown(problem) if is_late => {
+                        turn.step_aside();
+                        return Attempt::Failed(problem);
+                    }
+                    // Its transaction has failed: if its marker comes all the same, it does beside the others.
+                    Marker::Nowhere { .. } if was_under_way => turn.step_aside(),
+                    Marker::Nowhere { .. } => turn.is_missing(look),
+                    Marker::Unknown(_) => {}
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if !self.pause(pause.min(left).max(FIRST_PAUSE)).await {
+            let waits = tokio::select! {
+                waits = self.pause(pause.min(left).max(FIRST_PAUSE)) => waits,
+                () = turn.hurried() => true,
+            };
+            if !waits {
                 return Attempt::Ending;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Publishes what is committed, behind those that were before it.
+    async fn publish_in_turn(
+        &self,
+        pending: &Pending,
+        turn: &Turn,
+        store: String,
+        config: &Config,
+    ) -> Attempt {
+        let comes = tokio::select! {
+            biased;
+            comes = turn.comes() => comes,
+            () = self.ending() => false,
+        };
+        if !comes {
+            return Attempt::Ending;
+        }
+        match self.publish_pending(pending, config).await {
+            Ok(()) => Attempt::Published { store },
+            Err(error) => Attempt::Failed(error.to_string()),
         }
     }
 
@@ -225,9 +286,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Attempts to remove a marker.
 const UNMARK_ATTEMPTS: u32 = 5;
 
-/// For brokers that forget what they have handed over.
-const FORGETFUL: Backoff = Backoff {
+/// Between attempts to publish what is committed, where the broker does not deliver it again or must not: it forgets a
+/// message, or drops it, once it is told of it.
+const IN_PLACE: Backoff = Backoff {
     first: Duration::from_millis(500),
-    longest: LONGEST_PAUSE,
-    attempts: Some(3),
+    longest: Duration::from_secs(30),
+    attempts: None,
 };

@@ -1,7 +1,7 @@
 //! A broker that hands over what a test tells it to, and keeps what became of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +14,7 @@ use component::{
     Catalog, Component, Fields, PubSub, Registration, Result,
     pubsub::{
         Ack, Acknowledge, Backoff, Capabilities, Capability, Deliveries, Delivery, DeliverySender,
-        Message, Outcome, PublishRequest, Redelivery, SubscribeRequest, deliveries,
+        Ended, Message, Outcome, PublishRequest, Redelivery, SubscribeRequest, deliveries,
     },
 };
 use tokio::sync::mpsc;
@@ -28,6 +28,9 @@ pub type End = (String, Option<Outcome>);
 pub struct Bus(Arc<Inner>);
 
 struct Inner {
+    redelivery: Mutex<Redelivery>,
+    /// Topics that take nothing for now.
+    refused: Mutex<BTreeSet<String>>,
     subscriptions: Mutex<BTreeMap<String, DeliverySender>>,
     ends: mpsc::UnboundedSender<End>,
     ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<End>>,
@@ -41,6 +44,8 @@ impl Default for Bus {
         let (ends, ended) = mpsc::unbounded_channel();
         let (published, out) = mpsc::unbounded_channel();
         Self(Arc::new(Inner {
+            redelivery: Mutex::new(Redelivery::Broker(Backoff::NONE)),
+            refused: Mutex::default(),
             subscriptions: Mutex::default(),
             ends,
             ended: ended.into(),
@@ -72,19 +77,55 @@ impl Bus {
         added.unwrap();
     }
 
-    /// Hands a message to the subscription of a topic.
+    /// Who delivers messages again of what is subscribed to from now on.
+    pub fn redelivers(&self, redelivery: Redelivery) {
+        *self.0.redelivery.lock().unwrap() = redelivery;
+    }
+
+    /// Whether a topic takes what is published.
+    pub fn refuses(&self, topic: &str, refuses: bool) {
+        let mut refused = self.0.refused.lock().unwrap();
+        match refuses {
+            true => refused.insert(topic.to_owned()),
+            false => refused.remove(topic),
+        };
+    }
+
+    /// Hands a message to the subscription of a topic, as soon as it wants one.
     pub async fn send(&self, topic: &str, name: &str, data: &str, order_key: Option<&str>) {
         let delivery = self.delivery(topic, name, data, order_key);
-        self.sender(topic).send(delivery).await.unwrap();
+        let mut sender = self.sender(topic);
+        soon(sender.wanted()).await.unwrap();
+        sender.send(delivery).await.unwrap();
     }
 
     /// Hands over a batch, as a broker has it that knows batches.
     pub async fn send_batch(&self, topic: &str, names: &[&str], data: &str) {
-        let deliveries = names
-            .iter()
-            .map(|name| self.delivery(topic, name, data, None));
+        let messages: Vec<_> = names.iter().map(|name| (*name, data)).collect();
+        self.send_ordered(topic, &messages, None).await;
+    }
+
+    /// The same, of messages in an order.
+    pub async fn send_ordered(
+        &self,
+        topic: &str,
+        messages: &[(&str, &str)],
+        order_key: Option<&str>,
+    ) {
+        let messages = messages.iter();
+        let deliveries = messages.map(|(name, data)| self.delivery(topic, name, data, order_key));
         let batch = deliveries.collect();
         self.sender(topic).send_batch(batch).await.unwrap();
+    }
+
+    /// Ends the subscription to a topic from the broker's side.
+    pub fn finish(&self, topic: &str, reason: Ended) {
+        self.sender(topic).end(reason);
+    }
+
+    /// Whether the last subscription to a topic was closed for good.
+    pub fn is_withdrawn(&self, topic: &str) -> bool {
+        self.0.subscriptions.lock().unwrap()[topic].is_withdrawn()
     }
 
     fn sender(&self, topic: &str) -> DeliverySender {
@@ -115,10 +156,18 @@ impl Bus {
         soon(async { self.0.out.lock().await.recv().await.unwrap() }).await
     }
 
+    /// The next end, where there is one by now.
+    pub async fn end_now(&self) -> Option<End> {
+        self.0.ended.lock().await.try_recv().ok()
+    }
+
+    /// What is subscribed to.
     pub fn topics(&self) -> Vec<String> {
-        let mut subscriptions = self.0.subscriptions.lock().unwrap();
-        subscriptions.retain(|_, sender| !sender.is_closed());
-        subscriptions.keys().cloned().collect()
+        let subscriptions = self.0.subscriptions.lock().unwrap();
+        let open = subscriptions
+            .iter()
+            .filter(|(_, sender)| !sender.is_closed());
+        open.map(|(topic, _)| topic.clone()).collect()
     }
 
     pub fn opened(&self) -> usize {
@@ -150,6 +199,10 @@ impl PubSub for Bus {
     }
 
     async fn publish(&self, request: &PublishRequest) -> Result<()> {
+        if self.0.refused.lock().unwrap().contains(&request.topic) {
+            let kind = component::ErrorKind::Unavailable;
+            return Err(component::Error::new(kind, "not now"));
+        }
         if request.topic.ends_with("broken") {
             return Err(component::Error::invalid_request("the topic is broken"));
         }
@@ -168,7 +221,7 @@ impl PubSub for Bus {
         let redelivery = match &*request.topic {
             "in-place" => Redelivery::InPlace(Backoff::constant(Duration::from_millis(1))),
             "much-later" => Redelivery::InPlace(Backoff::constant(Duration::from_secs(3600))),
-            _ => Redelivery::Broker(Backoff::NONE),
+            _ => *self.0.redelivery.lock().unwrap(),
         };
         let (sender, deliveries) = deliveries(request.limits, redelivery);
         self.0.opened.fetch_add(1, Ordering::SeqCst);

@@ -1,11 +1,11 @@
 //! Messages on their way to an HTTP app.
 
 use blocks::{Intake, Owner};
-use component::pubsub::Outcome;
+use component::pubsub::{Ended, Outcome, Redelivery};
 use pubsub::Publish;
 use serde_json::json;
 
-use crate::{World, declared, soon};
+use crate::{REDELIVERIES, World, declared, soon};
 
 const EVENT: &str = r#"{"id":"1","type":"a","specversion":"1.0","data":7}"#;
 const ONE: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t"}]"#;
@@ -13,7 +13,13 @@ const BURIED: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t","deadLette
 
 #[tokio::test]
 async fn the_answer_settles_the_message() {
-    let world = World::new(ONE).await;
+    for redelivery in REDELIVERIES {
+        the_answer_settles(redelivery).await;
+    }
+}
+
+async fn the_answer_settles(redelivery: Redelivery) {
+    let world = World::over(redelivery, ONE).await;
     for (status, body, expected) in [
         (200, "", Some(Outcome::Ok)),
         (200, r#"{"status":"RETRY"}"#, Some(Outcome::Retry)),
@@ -32,10 +38,15 @@ async fn the_answer_settles_the_message() {
         assert_eq!(event.headers["name"], "m");
         assert_eq!(event.body["data"], json!(7));
         event.answer(status, body);
+        let mut expected = expected;
+        if matches!(redelivery, Redelivery::InPlace(_)) && expected == Some(Outcome::Retry) {
+            world.app.event().await.answer(200, "");
+            expected = Some(Outcome::Ok);
+        }
         assert_eq!(
             world.bus.end().await,
             ("m".into(), expected),
-            "{status} {body}"
+            "{redelivery:?} {status} {body}"
         );
     }
     world.end().await;
@@ -98,7 +109,13 @@ async fn raw_messages_are_wrapped() {
 
 #[tokio::test]
 async fn order_is_kept_within_a_key_and_nowhere_else() {
-    let world = World::new(ONE).await;
+    for redelivery in REDELIVERIES {
+        order_is_kept(redelivery).await;
+    }
+}
+
+async fn order_is_kept(redelivery: Redelivery) {
+    let world = World::over(redelivery, ONE).await;
     for (name, key) in [
         ("a1", Some("a")),
         ("a2", Some("a")),
@@ -148,33 +165,6 @@ async fn in_place_the_next_of_a_key_waits_for_the_last_attempt_of_the_one_before
 }
 
 #[tokio::test]
-async fn in_place_only_the_rest_of_a_batch_is_delivered_again() {
-    let bulk = r#"[{"pubsubname":"bus","topic":"in-place","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":2,"maxAwaitDurationMs":60000}}]"#;
-    let world = World::new(bulk).await;
-    for name in ["a", "b"] {
-        world.bus.send("in-place", name, EVENT, None).await;
-    }
-    let answer = |event: &crate::app::Event, statuses: &[&str]| {
-        let entries = event.body["entries"].as_array().unwrap();
-        assert_eq!(entries.len(), statuses.len());
-        let answers = entries
-            .iter()
-            .zip(statuses)
-            .map(|(entry, status)| json!({"entryId": entry["entryId"], "status": status}));
-        json!({"statuses": answers.collect::<Vec<_>>()}).to_string()
-    };
-    let first = world.app.event().await;
-    let statuses = answer(&first, &["SUCCESS", "RETRY"]);
-    first.answer(200, &statuses);
-    assert_eq!(world.bus.end().await, ("a".into(), Some(Outcome::Ok)));
-    let rest = world.app.event().await;
-    let statuses = answer(&rest, &["SUCCESS"]);
-    rest.answer(200, &statuses);
-    assert_eq!(world.bus.end().await, ("b".into(), Some(Outcome::Ok)));
-    world.end().await;
-}
-
-#[tokio::test]
 async fn a_message_that_waits_for_its_next_attempt_is_given_back_at_the_end() {
     let ordered = r#"[{"pubsubname":"bus","topic":"much-later","route":"/t"}]"#;
     let world = World::new(ordered).await;
@@ -185,59 +175,43 @@ async fn a_message_that_waits_for_its_next_attempt_is_given_back_at_the_end() {
     world.end().await;
 }
 
+/// What the broker has ended is opened again, whatever is tried again here; and what was behind it waits for it there as well.
 #[tokio::test]
-async fn batches_are_answered_by_entry() {
-    let bulk = r#"[{"pubsubname":"bus","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":60000}}]"#;
-    let world = World::new(bulk).await;
-    for name in ["a", "b", "c"] {
-        world.bus.send("t", name, EVENT, None).await;
+async fn attempts_in_place_end_with_their_subscription() {
+    let ordered = r#"[{"pubsubname":"bus","topic":"much-later","route":"/t"}]"#;
+    let world = World::new(ordered).await;
+    for name in ["a1", "a2"] {
+        world.bus.send("much-later", name, EVENT, Some("a")).await;
     }
-    let event = world.app.event().await;
-    assert_eq!(event.body["type"], json!("com.dapr.event.sent.bulk"));
-    let entries = event.body["entries"].as_array().unwrap().clone();
-    assert_eq!(entries.len(), 3);
-    assert_eq!(entries[0]["event"]["data"], json!(7));
-    let status = |index: usize, status: &str| json!({"entryId": entries[index]["entryId"], "status": status});
-    let answer = json!({"statuses": [status(0, "SUCCESS"), status(1, "DROP")]});
-    event.answer(200, &answer.to_string());
-    let mut ends = vec![
-        world.bus.end().await,
-        world.bus.end().await,
-        world.bus.end().await,
-    ];
-    ends.sort_by(|a, b| a.0.cmp(&b.0));
-    let outcomes: Vec<_> = ends.into_iter().map(|end| end.1.unwrap()).collect();
-    assert_eq!(outcomes, [Outcome::Ok, Outcome::Drop, Outcome::Retry]);
+    world.app.event().await.answer(500, "");
+    world.bus.finish("much-later", Ended::Rebalanced);
+    for name in ["a1", "a2"] {
+        assert_eq!(world.bus.end().await, (name.into(), None));
+    }
+    soon(async {
+        while world.bus.opened() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    world.bus.send("much-later", "a1", EVENT, Some("a")).await;
+    world.app.event().await.answer(200, "");
+    assert_eq!(world.bus.end().await, ("a1".into(), Some(Outcome::Ok)));
     world.end().await;
 }
 
-/// A broker's own batches go to the app as they are, at once, and split only where the app takes fewer.
+/// The same when it ends from this side.
 #[tokio::test]
-async fn batches_of_the_broker_are_not_collected_anew() {
-    let bulk = r#"[{"pubsubname":"batches","topic":"t","route":"/t","bulkSubscribe":{"enabled":true,"maxMessagesCount":3,"maxAwaitDurationMs":3600000}}]"#;
-    let world = World::new(bulk).await;
-    let batches = declared("batches", "pubsub.batching", &[]);
-    world.engine.apply(batches).await.unwrap();
-    world.engine.start().await;
-    world.bus.send_batch("t", &["a", "b"], EVENT).await;
-    world
-        .bus
-        .send_batch("t", &["c", "d", "e", "f"], EVENT)
-        .await;
-    // Were they collected, the first batch would wait an hour for a third message.
-    for expected in [2, 3, 1] {
-        let event = world.app.event().await;
-        let entries = event.body["entries"].as_array().unwrap();
-        assert_eq!(entries.len(), expected);
-        let statuses: Vec<_> = entries
-            .iter()
-            .map(|entry| json!({"entryId": entry["entryId"], "status": "SUCCESS"}))
-            .collect();
-        let answer = json!({ "statuses": statuses }).to_string();
-        event.answer(200, &answer);
-        for _ in 0..expected {
-            assert_eq!(world.bus.end().await.1, Some(Outcome::Ok));
-        }
+async fn what_is_behind_a_message_that_goes_back_goes_back_as_well() {
+    let ordered = r#"[{"pubsubname":"bus","topic":"much-later","route":"/t"}]"#;
+    let world = World::new(ordered).await;
+    for name in ["a1", "a2"] {
+        world.bus.send("much-later", name, EVENT, Some("a")).await;
+    }
+    world.app.event().await.answer(500, "");
+    soon(world.engine.stop()).await;
+    for name in ["a1", "a2"] {
+        assert_eq!(world.bus.end().await, (name.into(), None));
     }
     world.end().await;
 }

@@ -58,6 +58,17 @@ async fn a_reload_that_is_given_up_leaves_the_old_component_running() {
 }
 
 #[tokio::test]
+async fn deliveries_go_on_while_a_reload_hangs() {
+    let world = World::new(ONE).await;
+    let mut loading = Box::pin(world.engine.apply(declared("bus", "pubsub.hangs", &[])));
+    assert!(poll!(&mut loading).is_pending());
+    delivers(&world, "m").await;
+    assert!(poll!(&mut loading).is_pending());
+    drop(loading);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_stop_that_is_given_up_aborts_no_delivery() {
     let world = World::new(ONE).await;
     world.bus.send("t", "m", EVENT, None).await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod app;
+mod batches;
 mod bus;
 mod delivery;
 mod independence;
@@ -9,6 +10,7 @@ mod log;
 mod outbox;
 mod publish;
 mod reload;
+mod store;
 mod stream;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -16,7 +18,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 use app_channel::{AppChannel, Protocol};
 use arc_swap::ArcSwap;
 use blocks::{Declared, Intake, Owner, state};
-use component::{Catalog, Instance, Lent, Metadata};
+use component::{
+    Catalog, Instance, Lent, Metadata,
+    pubsub::{Backoff, Redelivery},
+};
 use component_conformance::Tasks;
 use pubsub::{Engine, Options};
 use resiliency::Policies;
@@ -27,11 +32,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use app::App;
 use bus::Bus;
+use store::Absence;
 
 /// An engine with its app and its scripted broker `bus`.
 struct World {
     engine: Engine,
     state: state::Stores,
+    /// Of stores of the type `state.absent`.
+    absence: Absence,
     app: App,
     bus: Bus,
     shutdown: CancellationToken,
@@ -44,7 +52,23 @@ impl World {
         Self::with(subscriptions, &[], &[]).await
     }
 
+    /// The same, where messages are delivered again in this way.
+    async fn over(redelivery: Redelivery, subscriptions: &str) -> Self {
+        let bus = Bus::default();
+        bus.redelivers(redelivery);
+        Self::on(bus, subscriptions, &[], &[]).await
+    }
+
     async fn with(
+        subscriptions: &str,
+        metadata: &[(&str, &str)],
+        resiliency: &[crds::Resiliency],
+    ) -> Self {
+        Self::on(Bus::default(), subscriptions, metadata, resiliency).await
+    }
+
+    async fn on(
+        bus: Bus,
         subscriptions: &str,
         metadata: &[(&str, &str)],
         resiliency: &[crds::Resiliency],
@@ -52,9 +76,10 @@ impl World {
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
         let app = App::start(subscriptions, &tasks, shutdown.clone());
-        let bus = Bus::default();
         let mut catalog = Catalog::default();
         bus.register(&mut catalog);
+        let absence = Absence::default();
+        absence.register(&mut catalog);
         component_builtin::register(&mut catalog).unwrap();
         let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
         let (channel, probe) = AppChannel::new(app_channel::Options {
@@ -97,6 +122,7 @@ impl World {
         Self {
             engine,
             state,
+            absence,
             app,
             bus,
             shutdown,
@@ -133,3 +159,14 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
         .await
         .expect("this should have happened by now")
 }
+
+/// All ways in which messages are delivered again. In place it happens soon.
+const REDELIVERIES: [Redelivery; 4] = [
+    Redelivery::Never,
+    Redelivery::Reject,
+    Redelivery::Broker(Backoff::NONE),
+    Redelivery::InPlace(Backoff::constant(Duration::from_millis(1))),
+];
+
+/// Longest wait for what must not come.
+const SILENCE: Duration = Duration::from_millis(200);

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use blocks::{Intake, Owner};
 use component::{
-    pubsub::{Outcome, PublishRequest},
+    pubsub::{Backoff, Outcome, PublishRequest, Redelivery},
     state::{GetRequest, Operation, SetRequest},
 };
 use pubsub::{Transaction, outbox::Error};
 
-use crate::{World, declared, soon};
+use crate::{REDELIVERIES, World, declared, soon};
 
 const STORE: [(&str, &str); 2] = [
     ("outboxPublishPubsub", "bus"),
@@ -17,11 +17,36 @@ const STORE: [(&str, &str); 2] = [
 ];
 const INTERNAL: &str = "nsappordersoutbox";
 
+/// An event whose transaction has failed.
+const UNCOMMITTED: &str = r#"{"id":"outbox-none","data":"v"}"#;
+
 async fn world(metadata: &[(&str, &str)]) -> World {
-    let world = World::new("[]").await;
-    let store = declared("store", "state.in-memory", metadata);
+    over(Redelivery::Broker(Backoff::NONE), metadata).await
+}
+
+/// A world whose internal topic is subscribed to.
+async fn over(redelivery: Redelivery, metadata: &[(&str, &str)]) -> World {
+    let world = World::over(redelivery, "[]").await;
+    let store = declared("store", "state.absent", metadata);
     world.state.apply(store).await.unwrap();
+    soon(async {
+        while metadata == STORE && !world.bus.topics().contains(&INTERNAL.to_owned()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     world
+}
+
+/// Lets time pass that otherwise stands still.
+async fn pass(time: Duration) {
+    let step = Duration::from_millis(100);
+    for _ in 0..time.as_millis() / step.as_millis() {
+        tokio::time::advance(step).await;
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn write(key: &str, value: &str) -> Operation {
@@ -103,8 +128,8 @@ async fn an_event_whose_publish_fails_stays_with_its_marker() {
 }
 
 /// Time stands still but for what the test lets pass.
-async fn of_no_commit(metadata: &[(&str, &str)]) -> Option<Outcome> {
-    let world = world(metadata).await;
+async fn of_no_commit(redelivery: Redelivery, metadata: &[(&str, &str)]) -> Option<Outcome> {
+    let world = over(redelivery, metadata).await;
     soon(async {
         while !world.bus.topics().contains(&INTERNAL.to_owned()) {
             tokio::task::yield_now().await;
@@ -112,24 +137,133 @@ async fn of_no_commit(metadata: &[(&str, &str)]) -> Option<Outcome> {
     })
     .await;
     tokio::time::pause();
-    let event = r#"{"id":"outbox-none","data":"v"}"#;
-    world.bus.send(INTERNAL, "one", event, None).await;
-    for _ in 0..20 {
-        tokio::time::advance(Duration::from_millis(500)).await;
-    }
-    let (_, outcome) = world.bus.end().await;
+    world.bus.send(INTERNAL, "one", UNCOMMITTED, None).await;
+    pass(Duration::from_secs(12)).await;
+    let end = world.bus.end_now().await;
     tokio::time::resume();
     world.end().await;
-    outcome
+    end.and_then(|(_, outcome)| outcome)
 }
 
 #[tokio::test]
 async fn what_was_not_committed_is_discarded_where_the_store_says_so() {
     let [pubsub, topic] = STORE;
     let discards = ("outboxDiscardWhenMissingState", "true");
-    let outcome = of_no_commit(&[pubsub, topic, discards]).await;
-    assert_eq!(outcome, Some(Outcome::Drop));
-    assert_eq!(of_no_commit(&STORE).await, Some(Outcome::Retry));
+    for redelivery in REDELIVERIES {
+        let outcome = of_no_commit(redelivery, &[pubsub, topic, discards]).await;
+        assert_eq!(outcome, Some(Outcome::Drop), "{redelivery:?}");
+        let kept = match redelivery {
+            Redelivery::Broker(_) => Some(Outcome::Retry),
+            _ => None,
+        };
+        let outcome = of_no_commit(redelivery, &STORE).await;
+        assert_eq!(outcome, kept, "{redelivery:?}");
+    }
+}
+
+/// Whoever delivers again: a broker that rejects what it is told has failed, or that has none of its own, is told nothing.
+#[tokio::test]
+async fn what_is_committed_outlives_the_absence_of_its_broker() {
+    for redelivery in REDELIVERIES {
+        let world = over(redelivery, &STORE).await;
+        transact(&world, vec![write("k", "v")]).await.unwrap();
+        let first = world.bus.published().await;
+        world.bus.refuses("orders", true);
+        tokio::time::pause();
+        world.bus.send(INTERNAL, "one", &text(&first), None).await;
+        pass(Duration::from_secs(60)).await;
+        let end = world.bus.end_now().await;
+        world.bus.refuses("orders", false);
+        if matches!(redelivery, Redelivery::Broker(_)) {
+            assert_eq!(end, Some(("one".to_owned(), Some(Outcome::Retry))));
+        } else {
+            assert_eq!(end, None, "{redelivery:?}");
+            pass(Duration::from_secs(31)).await;
+            assert_eq!(world.bus.published().await.topic, "orders");
+            let ended = world.bus.end().await;
+            assert_eq!(ended, ("one".to_owned(), Some(Outcome::Ok)));
+        }
+        tokio::time::resume();
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_committed_outlives_the_absence_of_its_store() {
+    for redelivery in REDELIVERIES {
+        let world = over(redelivery, &STORE).await;
+        transact(&world, vec![write("k", "v")]).await.unwrap();
+        let first = world.bus.published().await;
+        world.absence.set(true);
+        tokio::time::pause();
+        world.bus.send(INTERNAL, "one", &text(&first), None).await;
+        pass(Duration::from_secs(60)).await;
+        let end = world.bus.end_now().await;
+        world.absence.set(false);
+        if matches!(redelivery, Redelivery::Broker(_)) {
+            assert_eq!(end, Some(("one".to_owned(), Some(Outcome::Retry))));
+        } else {
+            assert_eq!(end, None, "{redelivery:?}");
+            pass(Duration::from_secs(31)).await;
+            assert_eq!(world.bus.published().await.topic, "orders");
+            let ended = world.bus.end().await;
+            assert_eq!(ended, ("one".to_owned(), Some(Outcome::Ok)));
+        }
+        tokio::time::resume();
+        world.end().await;
+    }
+}
+
+/// The event of a transaction that failed waits for nothing, and nobody waits for it; what is committed keeps its order.
+#[tokio::test]
+async fn a_failed_transaction_holds_nobody_up() {
+    for redelivery in REDELIVERIES {
+        let world = over(redelivery, &STORE).await;
+        let mut events = Vec::new();
+        for value in ["1", "2", "3"] {
+            transact(&world, vec![write("k", value)]).await.unwrap();
+            events.push(text(&world.bus.published().await));
+        }
+        let mut deliveries = vec![("none", UNCOMMITTED)];
+        deliveries.extend(
+            ["1", "2", "3"]
+                .into_iter()
+                .zip(events.iter().map(|text| &**text)),
+        );
+        world
+            .bus
+            .send_ordered(INTERNAL, &deliveries, Some("k"))
+            .await;
+        for value in ["1", "2", "3"] {
+            let published = world.bus.published().await;
+            assert_eq!(published.topic, "orders");
+            assert_eq!(field(&published, "data"), value, "{redelivery:?}");
+            let ended = world.bus.end().await;
+            assert_eq!(ended, (value.to_owned(), Some(Outcome::Ok)));
+        }
+        world.end().await;
+    }
+}
+
+/// What nobody takes back takes up room, of which others need some.
+#[tokio::test]
+async fn of_many_failed_transactions_the_first_are_given_up() {
+    let world = over(Redelivery::InPlace(Backoff::DEFAULT), &STORE).await;
+    let names: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+    let deliveries: Vec<_> = names.iter().map(|name| (&**name, UNCOMMITTED)).collect();
+    tokio::time::pause();
+    world
+        .bus
+        .send_ordered(INTERNAL, &deliveries, Some("k"))
+        .await;
+    pass(Duration::from_secs(40)).await;
+    for name in ["0", "1"] {
+        let ended = world.bus.end_now().await;
+        assert_eq!(ended, Some((name.to_owned(), Some(Outcome::Drop))));
+    }
+    assert_eq!(world.bus.end_now().await, None, "ten may wait");
+    tokio::time::resume();
+    world.end().await;
 }
 
 #[tokio::test]
@@ -145,14 +279,7 @@ async fn nothing_is_committed_that_cannot_be_published() {
 #[tokio::test]
 async fn an_event_goes_back_when_the_sidecar_stops_before_the_commit() {
     let world = world(&STORE).await;
-    soon(async {
-        while !world.bus.topics().contains(&INTERNAL.to_owned()) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let event = r#"{"id":"outbox-none","data":"v"}"#;
-    world.bus.send(INTERNAL, "one", event, None).await;
+    world.bus.send(INTERNAL, "one", UNCOMMITTED, None).await;
     world.engine.drain().await;
     assert_eq!(world.bus.end().await, ("one".to_owned(), None));
     world.end().await;

@@ -70,6 +70,35 @@ async fn resources_open_and_close_subscriptions() {
     world.end().await;
 }
 
+/// Only what nobody comes back to is closed for good.
+#[tokio::test]
+async fn a_subscription_is_withdrawn_with_its_resource() {
+    let world = World::new(ONE).await;
+    world.engine.apply_subscription(subscription("a")).unwrap();
+    topics_become(&world, &["a", "t"]).await;
+    world.engine.stop().await;
+    topics_become(&world, &[]).await;
+    assert!(!world.bus.is_withdrawn("a"), "the app is not there for now");
+    world.engine.start().await;
+    topics_become(&world, &["a", "t"]).await;
+    world.engine.apply_subscription(subscription("b")).unwrap();
+    topics_become(&world, &["b", "t"]).await;
+    assert!(world.bus.is_withdrawn("a"), "it is another topic's now");
+    world.engine.remove("bus").await;
+    topics_become(&world, &[]).await;
+    assert!(!world.bus.is_withdrawn("b"), "its component is gone");
+    let again = declared("bus", "pubsub.scripted", &[]);
+    world.engine.apply(again).await.unwrap();
+    topics_become(&world, &["b", "t"]).await;
+    world.engine.remove_subscription("s");
+    topics_become(&world, &["t"]).await;
+    assert!(world.bus.is_withdrawn("b"));
+    world.shutdown.cancel();
+    topics_become(&world, &[]).await;
+    assert!(!world.bus.is_withdrawn("t"), "there may be a next life");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_stopped_engine_gives_back_what_fails() {
     let world = World::new(ONE).await;

@@ -63,6 +63,6 @@ async fn a_stream_ends_with_its_component() {
     world.engine.remove("bus").await;
     assert!(soon(stream.next()).await.is_none());
     let missing = world.engine.stream(request("bus")).await;
-    assert!(matches!(missing.err(), Some(Error::NotFound { .. })));
+    assert!(matches!(missing.err(), Some(Error::NotConfigured)));
     world.end().await;
 }

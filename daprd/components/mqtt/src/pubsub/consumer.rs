@@ -87,18 +87,18 @@ impl Consumer {
         filter: Filter,
         forget: bool,
         sender: &DeliverySender,
-    ) -> Result<Place> {
+    ) -> Result<Subscription> {
         if self.link.is_closed() {
             return Err(Error::new(ErrorKind::Unavailable, "component is closed"));
         }
-        let place = self.inbox.open(filter, forget, sender.clone());
-        let attempts = self.ask(&place.filter);
+        let subscription = self.inbox.open(filter, forget, sender.clone());
+        let attempts = self.ask(&subscription.filter);
         let outcome = timeout(PATIENCE, attempts).await;
         outcome.unwrap_or_else(|_| {
             let text = format!("mqtt: no answer to a subscription within {PATIENCE:?}");
             Err(Error::new(ErrorKind::Unavailable, text))
         })?;
-        Ok(place)
+        Ok(subscription)
     }
 
     async fn ask(&self, filter: &Filter) -> Result<()> {
@@ -142,13 +142,18 @@ fn refused(what: &str) -> Failure {
 }
 
 impl Inbox {
-    fn open(self: &Arc<Self>, filter: Filter, forget: bool, sender: DeliverySender) -> Place {
+    fn open(
+        self: &Arc<Self>,
+        filter: Filter,
+        forget: bool,
+        sender: DeliverySender,
+    ) -> Subscription {
         let mut shared = self.shared.lock();
         let number = shared.opened;
         shared.opened += 1;
         shared.open.insert(number, sender);
         shared.session.subscribe(&filter);
-        Place {
+        Subscription {
             inbox: Arc::clone(self),
             filter,
             number,
@@ -258,6 +263,9 @@ impl Listener for Inbox {
         shared.connections += 1;
         if session_present {
             // The server has the subscriptions. To ask for them again would bring the retained messages again.
+            for filter in shared.session.withdrawn() {
+                let _ = client.try_unsubscribe(filter.text());
+            }
             return;
         }
         let filters = shared.session.filters();
@@ -289,18 +297,24 @@ impl Listener for Inbox {
     }
 }
 
-/// A subscription's place in the session; left when it is dropped.
-pub struct Place {
+/// A subscription in the session; left when it is dropped.
+pub struct Subscription {
     inbox: Arc<Inbox>,
     filter: Filter,
     number: u64,
-    /// The server is to forget the subscription, once nobody else here has it.
+    /// The server is to forget it, once nobody else here has it.
     forget: bool,
 }
 
-impl Place {
-    /// Hands messages over until the subscription is closed.
-    pub async fn forward(self, mut sender: DeliverySender) {
+impl Subscription {
+    /// Hands messages over until it is closed.
+    pub async fn forward(mut self, sender: DeliverySender) {
+        self.hand_over(sender.clone()).await;
+        // Q-mqtt-withdrawn
+        self.forget |= sender.is_withdrawn();
+    }
+
+    async fn hand_over(&self, mut sender: DeliverySender) {
         loop {
             let taken = tokio::select! {
                 biased;
@@ -330,7 +344,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Subscription {
     fn drop(&mut self) {
         let mut shared = self.inbox.shared.lock();
         shared.open.remove(&self.number);

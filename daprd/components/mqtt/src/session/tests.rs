@@ -191,3 +191,20 @@ fn the_closest_filter_with_a_subscriber_gets_a_message() {
     receive(&mut session, 2, "b", false);
     assert!(session.take(&filter("#")).is_some());
 }
+
+#[test]
+fn what_still_comes_for_a_withdrawn_subscription_is_done_with() {
+    let mut session = subscribed();
+    receive(&mut session, 1, "a", false);
+    let (number, _) = take(&mut session).unwrap();
+    assert!(session.unsubscribe(&filter("t"), true).unwrap().is_empty());
+    assert_eq!(receive(&mut session, 2, "b", false), Some(2));
+    assert_eq!(packet(session.release(number)), Some(1));
+    assert_eq!(session.unsettled, 0);
+    let withdrawn: Vec<_> = session.withdrawn().map(Filter::text).collect();
+    assert_eq!(withdrawn, ["t"], "for a server that was not told");
+    session.subscribe(&filter("t"));
+    assert_eq!(session.withdrawn().count(), 0);
+    receive(&mut session, 3, "c", false);
+    assert_eq!(take(&mut session).unwrap().1, "c");
+}

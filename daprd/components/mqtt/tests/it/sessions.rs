@@ -173,6 +173,40 @@ async fn a_subscription_is_forgotten_where_it_says_so() {
     assert_eq!(receive(&mut kept).await, "m");
 }
 
+/// What comes for a subscription that nobody comes back to must not use up what the server sends ahead.
+#[tokio::test]
+async fn a_withdrawn_subscription_silences_nobody() {
+    // More than Mosquitto sends without an acknowledgement.
+    const MESSAGES: usize = 50;
+    let mut server = Server::start("").await;
+    let broker = client(&server, "a").await;
+    let mut kept = subscribe(&*broker, "kept").await;
+    let mut gone = subscribe(&*broker, "gone/+").await;
+    publish(&*broker, "gone/x", "m").await;
+    assert_eq!(receive(&mut gone).await, "m");
+    gone.withdraw();
+    for number in 0..MESSAGES {
+        publish(&*broker, "gone/x", number.to_string()).await;
+    }
+    publish(&*broker, "kept", "m").await;
+    assert_eq!(receive(&mut kept).await, "m");
+    // The same where the server hears of it later.
+    let gone = subscribe(&*broker, "gone/+").await;
+    server.stop().await;
+    server::until("the connection is lost", async || {
+        broker.ping().await.is_err()
+    })
+    .await;
+    gone.withdraw();
+    server.start_again().await;
+    let publisher = client(&server, "b").await;
+    for number in 0..MESSAGES {
+        publish(&*publisher, "gone/x", number.to_string()).await;
+    }
+    publish(&*publisher, "kept", "again").await;
+    assert_eq!(receive(&mut kept).await, "again");
+}
+
 /// Two components of one client id throw each other out for as long as both come back: the one that was replaced does not.
 #[tokio::test]
 async fn a_component_that_was_replaced_yields() {

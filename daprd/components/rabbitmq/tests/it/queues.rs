@@ -128,7 +128,7 @@ async fn what_is_given_up_is_dead_lettered_and_what_is_given_back_is_not() {
             .subscribe(request(&topic, &[("queueType", kind)]))
             .await
             .expect("a subscription");
-        assert_eq!(deliveries.redelivery(), Redelivery::Never);
+        assert_eq!(deliveries.redelivery(), Redelivery::Reject);
         for data in ["released", "failed", "dropped"] {
             publish(&*broker, &topic, data, &[])
                 .await

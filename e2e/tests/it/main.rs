@@ -4,6 +4,7 @@
 mod app_start;
 mod bad_input;
 mod bindings;
+mod brokers;
 mod configuration;
 mod early;
 mod invoke;

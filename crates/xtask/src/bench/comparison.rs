@@ -89,6 +89,30 @@ pub(super) struct Measure {
     pub arrivals: bool,
 }
 
+/// What the same work takes without a sidecar.
+pub(super) struct Bare {
+    pub name: &'static str,
+    pub target: Target,
+}
+
+impl Bare {
+    /// What a store or a broker itself takes.
+    pub fn redis(target: Target) -> Self {
+        Bare {
+            name: "Redis itself",
+            target,
+        }
+    }
+
+    /// Where the sidecar does the work in its memory: a server that answers what it is sent.
+    pub fn echo(target: Target) -> Self {
+        Bare {
+            name: "an echo",
+            target,
+        }
+    }
+}
+
 /// A phase of one contestant.
 #[derive(Clone, Copy)]
 struct Phase {
@@ -104,24 +128,24 @@ impl Measure {
         &self,
         sites: &[Site],
         target: impl Fn(&Site) -> Result<Target>,
-        bare: Option<&Target>,
+        bare: Option<Bare>,
     ) -> Result<()> {
         print(&format!("\n{}", self.title))?;
         let targets = sites.iter().map(target).collect::<Result<Vec<_>>>()?;
         let mut bare_phases = Vec::new();
         let mut phases: Vec<Vec<Phase>> = sites.iter().map(|_| Vec::new()).collect();
         for _ in 0..self.rounds.max(1) {
-            if let Some(target) = bare {
-                let (samples, elapsed) = self.load_on(target, BARE)?;
+            if let Some(bare) = &bare {
+                let (samples, elapsed) = self.load_on(&bare.target, bare.name)?;
                 bare_phases.push(self.phase(&samples, elapsed, 0.0));
             }
             for ((site, target), phases) in sites.iter().zip(&targets).zip(&mut phases) {
                 phases.push(self.once(site, target)?);
             }
         }
-        let bare = bare.map(|_| Summary::of(&bare_phases));
-        if let Some(bare) = &bare {
-            self.line(BARE, bare)?;
+        let bare = bare.map(|bare| (bare.name, Summary::of(&bare_phases)));
+        if let Some((name, summary)) = &bare {
+            self.line(name, summary)?;
         }
         let summaries: Vec<_> = phases.iter().map(|phases| Summary::of(phases)).collect();
         for (site, summary) in sites.iter().zip(&summaries) {
@@ -181,7 +205,7 @@ impl Measure {
         print(&format!("  {name:<24} {result}  cores {}", summary.cores))
     }
 
-    fn ratios(&self, first: &Summary, other: &Summary, bare: Option<&Summary>) -> String {
+    fn ratios(&self, first: &Summary, other: &Summary, bare: Option<&(&str, Summary)>) -> String {
         let cores = first.core / other.core;
         if self.load.rate.is_none() {
             return format!(
@@ -197,9 +221,10 @@ impl Measure {
             ours.p90 / theirs.p90,
             ours.p99 / theirs.p99,
         );
-        if let Some(bare) = bare {
-            let added = ours.over(bare.latency).mean / theirs.over(bare.latency).mean;
-            text.push_str(&format!(", mean beyond {BARE} {added:.2}"));
+        if let Some((name, bare)) = bare {
+            let (ours, theirs) = (ours.over(bare.latency), theirs.over(bare.latency));
+            let (mean, p50) = (ours.mean / theirs.mean, ours.p50 / theirs.p50);
+            text.push_str(&format!("; beyond {name}: mean {mean:.2}, p50 {p50:.2}"));
         }
         text
     }
@@ -229,9 +254,6 @@ impl Summary {
         }
     }
 }
-
-/// The same work without a sidecar.
-const BARE: &str = "Redis itself";
 
 /// How long events are waited for when all were published.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -19,9 +19,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use transport::{Listener, RequestBody, ServerOptions};
 
 use super::arrivals::Arrivals;
+use super::calls::Target;
 
 /// A running app; it stops when dropped.
 pub(super) struct Echo {
+    protocol: Protocol,
     port: u16,
     _thread: JoinHandle<()>,
     _stop: DropGuard,
@@ -75,6 +77,7 @@ impl Echo {
             .map_err(|_| anyhow!("no port"))
             .context("starting the echo app")?;
         Ok(Echo {
+            protocol,
             port,
             _thread: thread,
             _stop: stop,
@@ -83,6 +86,21 @@ impl Echo {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// A call of it, without a sidecar.
+    pub fn target(&self, payload: usize) -> Target {
+        let target = match self.protocol {
+            Protocol::Http => {
+                Target::http(self.port, Method::POST, "/echo", BYTES).body(body(payload))
+            }
+            Protocol::Grpc => Target::grpc(
+                self.port,
+                "/dapr.proto.runtime.v1.AppCallback/OnInvoke",
+                &message(payload),
+            ),
+        };
+        target.answers(payload..=usize::MAX)
     }
 }
 
@@ -183,6 +201,27 @@ impl AppCallback for App {
         Ok(tonic::Response::new(Default::default()))
     }
 }
+
+/// What is sent to it over gRPC.
+pub(super) fn message(payload: usize) -> InvokeRequest {
+    InvokeRequest {
+        method: "echo".to_owned(),
+        data: Some(prost_types::Any {
+            value: body(payload),
+            ..prost_types::Any::default()
+        }),
+        content_type: BYTES.to_owned(),
+        http_extension: None,
+    }
+}
+
+/// What is sent to it over HTTP.
+pub(super) fn body(payload: usize) -> Vec<u8> {
+    vec![b'x'; payload]
+}
+
+/// Content type of what is sent to it.
+pub(super) const BYTES: &str = "application/octet-stream";
 
 /// Where events are delivered to; everything else is answered with what it held.
 pub(super) const DELIVER: &str = "/deliver";

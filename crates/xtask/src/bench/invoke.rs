@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use http::Method;
-use proto::common::v1::InvokeRequest;
 use proto::runtime::v1::InvokeServiceRequest;
 
 use super::arrivals::Arrivals;
 use super::binaries::{self, Binary};
 use super::calls::Target;
 use super::comparison::Phases;
-use super::echo::{Echo, Protocol};
+use super::echo::{self, Echo, Protocol};
 use super::load::{self, Load};
 use super::mesh::{self, Role, Sentry, Sidecar};
 use super::samples::{Figures, median};
@@ -148,7 +147,7 @@ impl Pair {
         };
         let caller = mesh::sidecar(binary, folder.path(), role)?;
         let pair = Pair {
-            direct: direct(app.port(), protocol, payload),
+            direct: app.target(payload),
             through: through(&caller, protocol, payload),
             caller,
             callee,
@@ -196,28 +195,16 @@ impl Pair {
     }
 }
 
-fn direct(app: u16, protocol: Protocol, payload: usize) -> Target {
-    let target = match protocol {
-        Protocol::Http => Target::http(app, Method::POST, "/echo", BYTES).body(body(payload)),
-        Protocol::Grpc => Target::grpc(
-            app,
-            "/dapr.proto.runtime.v1.AppCallback/OnInvoke",
-            &message(payload),
-        ),
-    };
-    target.answers(payload..=usize::MAX)
-}
-
 fn through(caller: &Sidecar, protocol: Protocol, payload: usize) -> Target {
     let target = match protocol {
         Protocol::Http => {
             let path = format!("/v1.0/invoke/{CALLEE}/method/echo");
-            Target::http(caller.http, Method::POST, &path, BYTES).body(body(payload))
+            Target::http(caller.http, Method::POST, &path, echo::BYTES).body(echo::body(payload))
         }
         Protocol::Grpc => {
             let request = InvokeServiceRequest {
                 id: CALLEE.to_owned(),
-                message: Some(message(payload)),
+                message: Some(echo::message(payload)),
             };
             Target::grpc(
                 caller.grpc,
@@ -229,24 +216,7 @@ fn through(caller: &Sidecar, protocol: Protocol, payload: usize) -> Target {
     target.answers(payload..=usize::MAX)
 }
 
-fn message(payload: usize) -> InvokeRequest {
-    InvokeRequest {
-        method: "echo".to_owned(),
-        data: Some(prost_types::Any {
-            value: body(payload),
-            ..prost_types::Any::default()
-        }),
-        content_type: BYTES.to_owned(),
-        http_extension: None,
-    }
-}
-
-fn body(payload: usize) -> Vec<u8> {
-    vec![b'x'; payload]
-}
-
 const CALLEE: &str = "bench-callee";
-const BYTES: &str = "application/octet-stream";
 const SECONDS: u64 = 10;
 const WARM_UP: Duration = Duration::from_secs(2);
 

@@ -8,10 +8,10 @@ use http::Method;
 use proto::runtime::v1::{BulkPublishRequest, BulkPublishRequestEntry, PublishEventRequest};
 use serde_json::{Value, json};
 
-use super::arrivals::STAMP;
+use super::arrivals::{Arrivals, STAMP};
 use super::calls::Target;
-use super::comparison::{Measure, Phases, SECONDS};
-use super::echo::Protocol;
+use super::comparison::{Bare, Measure, Phases, SECONDS};
+use super::echo::{Echo, Protocol};
 use super::load::{self, Load};
 use super::print;
 use super::site::{DELIVERED, Site, Technology};
@@ -103,8 +103,14 @@ impl Measured {
             Measured::Deliver(call) => ("publish to delivery", call),
             Measured::Bulk(call) => ("bulk publish", call),
         };
+        let echo = Echo::start(call.protocol, &Arrivals::default())?;
         let bare = match (self, call.technology, sites.first()) {
-            (Measured::Publish(_), Technology::Redis, Some(site)) => Some(call.bare(site)?),
+            (Measured::Publish(_), Technology::Redis, Some(site)) => {
+                Some(Bare::redis(call.bare(site)?))
+            }
+            (Measured::Publish(_), Technology::Memory, _) => {
+                Some(Bare::echo(echo.target(call.payload)))
+            }
             _ => None,
         };
         let measure = Measure {
@@ -121,7 +127,7 @@ impl Measured {
             batch: u32::try_from(call.events)?,
             arrivals: matches!(self, Measured::Deliver(_)),
         };
-        measure.run(sites, |site| call.target(site), bare.as_ref())
+        measure.run(sites, |site| call.target(site), bare)
     }
 }
 

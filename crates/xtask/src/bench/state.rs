@@ -7,9 +7,10 @@ use proto::common::v1::StateItem;
 use proto::runtime::v1::{GetBulkStateRequest, GetStateRequest, SaveStateRequest};
 use serde_json::{Value, json};
 
+use super::arrivals::Arrivals;
 use super::calls::Target;
-use super::comparison::{Measure, Phases, SECONDS};
-use super::echo::Protocol;
+use super::comparison::{Bare, Measure, Phases, SECONDS};
+use super::echo::{Echo, Protocol};
 use super::load::{self, Load};
 use super::print;
 use super::site::{Site, Technology};
@@ -90,12 +91,13 @@ impl Call {
         for site in sites {
             load::once(&save.target(site)?)?;
         }
+        let echo = Echo::start(self.protocol, &Arrivals::default())?;
         let bare = match (self.technology, sites.first()) {
             (Technology::Redis, Some(site)) => {
                 load::once(&save.bare(site)?)?;
-                Some(self.bare(site)?)
+                Bare::redis(self.bare(site)?)
             }
-            _ => None,
+            _ => Bare::echo(echo.target(self.keys * self.payload)),
         };
         let verb = match self.operation {
             Operation::Save => "save",
@@ -113,7 +115,7 @@ impl Call {
             batch: 1,
             arrivals: false,
         };
-        measure.run(sites, |site| self.target(site), bare.as_ref())
+        measure.run(sites, |site| self.target(site), Some(bare))
     }
 
     /// The call through a sidecar.

@@ -55,16 +55,15 @@ struct Round {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let phases = &arguments.phases;
     let daprds = phases.daprds()?;
-    let sentry_binary = match &arguments.sentry {
-        Some(path) => binaries::parse(&format!("sentry={}", path.display()))?,
-        None => binaries::own("sentry")?,
-    };
     load::precise_timers();
     let folder = tempfile::Builder::new().prefix("dapr-bench-").tempdir()?;
-    let sentry = if arguments.plain {
-        None
-    } else {
-        Some(mesh::sentry(&sentry_binary, folder.path())?)
+    let sentry = match (arguments.plain, &arguments.sentry) {
+        (true, _) => None,
+        (false, Some(path)) => {
+            let binary = binaries::parse(&format!("sentry={}", path.display()))?;
+            Some(mesh::sentry(&binary, folder.path())?)
+        }
+        (false, None) => Some(mesh::sentry(&binaries::own("sentry")?, folder.path())?),
     };
     let load = phases.load(SECONDS);
     print(&format!(

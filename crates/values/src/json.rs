@@ -174,30 +174,48 @@ fn write_members(out: &mut String, text: &mut Scanner<'_>, depth: usize) {
 /// Writes a string as JSON text.
 pub fn write_string(out: &mut String, text: &str) {
     out.push('"');
-    let mut plain = 0;
-    for (index, character) in text.char_indices() {
-        let escape: &str = match character {
-            '"' => "\\\"",
-            '\\' => "\\\\",
-            '\n' => "\\n",
-            '\r' => "\\r",
-            '\t' => "\\t",
-            '\u{8}' => "\\b",
-            '\u{c}' => "\\f",
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\u{0}'..='\u{1f}' => "",
-            _ => continue,
-        };
-        out.push_str(&text[plain..index]);
-        plain = index + character.len_utf8();
-        if escape.is_empty() {
-            let _ = write!(out, "\\u{:04x}", u32::from(character));
-        } else {
-            out.push_str(escape);
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| STRANGE[usize::from(byte)]) {
+        let (plain, strange) = rest.split_at(at);
+        out.push_str(plain);
+        let mut characters = strange.chars();
+        if let Some(character) = characters.next() {
+            write_character(out, character);
         }
+        rest = characters.as_str();
     }
-    out.push_str(&text[plain..]);
+    out.push_str(rest);
     out.push('"');
 }
+
+fn write_character(out: &mut String, character: char) {
+    match character {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\u{0}'..='\u{1f}' => {
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        }
+        _ => out.push(character),
+    }
+}
+
+/// The bytes with which characters begin that [`write_character`] may write in another way.
+const STRANGE: [bool; 256] = {
+    let mut strange = [false; 256];
+    let mut byte = 0;
+    while byte < strange.len() {
+        // The last one begins, among others, U+2028 and U+2029.
+        strange[byte] =
+            byte < 0x20 || matches!(byte as u8, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2);
+        byte += 1;
+    }
+    strange
+};
 
 #[cfg(test)]
 mod tests {
@@ -222,6 +240,11 @@ mod tests {
             (r#""\u00e9\n\u0001\/""#, "\"\u{e9}\\n\\u0001/\""),
             (r#""\ud83d\ude00 \ud83d""#, "\"\u{1f600} \u{fffd}\""),
             (r#"{"\u0061":1}"#, r#"{"a":1}"#),
+            (
+                "\"\u{2027}\u{2028}\u{2029}\u{202a}\u{20ac}\"",
+                "\"\u{2027}\\u2028\\u2029\u{202a}\u{20ac}\"",
+            ),
+            (r#"["\\","\"",1]"#, r#"["\\","\"",1]"#),
             ("[\"[\",\"{\\\"\"]", "[\"[\",\"{\\\"\"]"),
             ("true extra", "true"),
             ("null", "null"),

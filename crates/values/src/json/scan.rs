@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// Where one is in a text.
 pub(super) struct Scanner<'t> {
     text: &'t str,
@@ -80,13 +82,18 @@ impl<'t> Scanner<'t> {
     }
 
     fn quoted(&mut self) {
-        let bytes = self.text.as_bytes();
         self.skip(1);
-        while let Some(byte) = bytes.get(self.at) {
-            self.skip(if *byte == b'\\' { 2 } else { 1 });
-            if *byte == b'"' {
+        // Most of what is sent is inside of strings, so what is plain there is passed over at once.
+        while let Some(rest) = self.text.as_bytes().get(self.at..) {
+            let Some(plain) = memchr2(b'"', b'\\', rest) else {
+                self.at = self.text.len();
+                return;
+            };
+            if rest[plain] == b'"' {
+                self.skip(plain + 1);
                 return;
             }
+            self.skip(plain + 2);
         }
     }
 

@@ -210,7 +210,7 @@ impl Loader {
                 }
                 Err(failure) if start => self.failed_at_start(&component, failure),
                 Err(failure) => {
-                    self.note_failed(&component, &failure);
+                    self.note_failed(&component, &failure, true);
                     Ok(())
                 }
             },
@@ -235,8 +235,8 @@ impl Loader {
         self.show_failures();
     }
 
-    /// Counts and logs a failure, and plans the next attempt.
-    fn note_failed(&self, component: &Component, failure: &Failure) {
+    /// Counts and logs a failure, and plans the next attempt, of which is told where the sidecar `goes_on`.
+    fn note_failed(&self, component: &Component, failure: &Failure, goes_on: bool) {
         let text = describe(component);
         let Failure { error, again, .. } = failure;
         let name = component.name();
@@ -252,6 +252,9 @@ impl Loader {
             // Something else is wanted under that name by now.
             return;
         };
+        if !goes_on {
+            return;
+        }
         let meanwhile = if failed.previous_runs {
             "the one before it stays in use"
         } else {
@@ -289,14 +292,15 @@ impl Loader {
 
     /// The contract's rule for the start: it ends the sidecar, unless the component says that its errors are to be ignored.
     fn failed_at_start(&self, component: &Component, failure: Failure) -> Result<()> {
-        self.note_failed(component, &failure);
+        let ignored = component.spec.ignore_errors && !failure.unknown_kind;
+        self.note_failed(component, &failure, ignored);
         let Failure {
             error,
             unknown_kind,
             ..
         } = failure;
         let name = component.name();
-        if component.spec.ignore_errors && !unknown_kind {
+        if ignored {
             tracing::error!("Ignoring error processing component: {error:#}");
             return Ok(());
         }
@@ -346,13 +350,10 @@ impl Loader {
         let init_timeout = self.check(component).map_err(Failure::lasting)?;
         let resolver = &self.options.resolver;
         let tasks = Arc::new(self.tasks(component.name(), generation));
-        let spawn = Arc::clone(&tasks) as Arc<dyn component::Spawn>;
-        let declared = resolver.declare(component, init_timeout, spawn).await;
+        let declared = resolver.declare(component, init_timeout, tasks).await;
         let declared = declared.map_err(Failure::passing)?;
         let opened = AssertUnwindSafe(owner.apply(declared)).catch_unwind();
-        let opened = opened.await;
-        tasks.opened();
-        match opened {
+        match opened.await {
             Ok(opened) => opened.map_err(Failure::passing),
             Err(panic) => Err(Failure::passing(anyhow!(
                 "it panicked: {}",

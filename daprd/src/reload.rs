@@ -55,6 +55,7 @@ impl Reload {
             Change::Subscription(subscription) => {
                 let name = crds::Kind::name(&subscription).to_owned();
                 if let Err(error) = self.pubsub.apply_subscription(subscription) {
+                    let error = component::error::chain(&error);
                     tracing::error!("subscription {name} is not reloaded: {error}");
                 }
             }

@@ -38,11 +38,6 @@ impl Tasks {
             opening: AtomicBool::new(true),
         }
     }
-
-    /// From now on loops are those of calls and subscriptions, which end with them.
-    pub fn opened(&self) {
-        self.opening.store(false, Ordering::Relaxed);
-    }
 }
 
 impl Spawn for Tasks {
@@ -58,6 +53,10 @@ impl Spawn for Tasks {
         let name = format!("a loop of component {name}");
         self.daemon
             .spawn_contained(name, task, move || panicked(Ended::Panicked));
+    }
+
+    fn opened(&self) {
+        self.opening.store(false, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,9 @@ use crate::{
 pub trait Spawn: Send + Sync {
     /// Runs `task` to its end; `name` appears in logs.
     fn spawn(&self, name: &str, task: Pin<Box<dyn Future<Output = ()> + Send>>);
+
+    /// The component is open: loops that begin from now on are those of calls and subscriptions, and end with them.
+    fn opened(&self) {}
 }
 
 /// The sidecar that components run in.

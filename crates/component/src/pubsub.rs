@@ -146,6 +146,12 @@ pub trait PubSub: Component {
         Ok(publish_each(self, request).await)
     }
 
+    /// How long to wait before a subscription that has ended is opened again, where the component's metadata say it. Else the
+    /// runtime waits longer each time.
+    fn reopen_pause(&self) -> Option<Duration> {
+        None
+    }
+
     /// Opens a subscription with [`deliveries`]. On return the broker keeps messages for it.
     ///
     /// # Errors

@@ -41,8 +41,12 @@ impl AppChannel {
         &self,
         path: &str,
         data: Bytes,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
     ) -> Result<Response<Bytes>, Error> {
+        if data.is_empty() {
+            // Some frameworks refuse a POST that says nothing of its length, and the client says nothing of none.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         self.exchange(Method::POST, path, headers, data).await
     }
 

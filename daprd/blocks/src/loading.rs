@@ -57,7 +57,10 @@ impl Declared {
     ) -> Result<T, LoadError> {
         let opening = calls::guarded(&self.name, "init", opening);
         match tokio::time::timeout(self.init_timeout, opening).await {
-            Ok(Ok(opened)) => Ok(opened),
+            Ok(Ok(opened)) => {
+                self.tasks.opened();
+                Ok(opened)
+            }
             Ok(Err(error)) => Err(self.failed(error)),
             Err(_) => Err(self.failed(component::Error::new(
                 component::ErrorKind::Unavailable,

@@ -86,7 +86,7 @@ pub async fn run(
         if since.elapsed() >= STEADY {
             pause = Duration::ZERO;
         }
-        pause = pause_after(&ended, pause);
+        pause = pause_after(&ended, pause, subscriber.broker.component.reopen_pause());
         let (topic, pubsub) = (&subscriber.subscription.topic, subscriber.pubsub());
         match &ended {
             Ended::Rebalanced => {
@@ -144,9 +144,13 @@ async fn consume(
     dispatcher.run(deliveries, mode).await
 }
 
-/// How long to wait before a subscription that ended is opened again; `last` is the pause before it was opened.
-fn pause_after(ended: &Ended, last: Duration) -> Duration {
+/// How long to wait before a subscription that ended is opened again; `last` is the pause before it was opened, `said` what
+/// the component wants.
+fn pause_after(ended: &Ended, last: Duration, said: Option<Duration>) -> Duration {
     match ended {
+        Ended::Failed(error) if error.kind().is_transient() && said.is_some() => {
+            said.unwrap_or_default().max(MOVED_PAUSE)
+        }
         // A broker that moves it again at once is not asked all the time.
         Ended::Rebalanced => (last * 2).clamp(MOVED_PAUSE, FIRST_PAUSE),
         Ended::Failed(error) if error.kind().is_transient() => {
@@ -186,6 +190,7 @@ mod tests {
         let failed = |kind| Ended::Failed(component::Error::new(kind, "x"));
         let away = failed(component::ErrorKind::Unavailable);
         let refused = failed(component::ErrorKind::Unauthorized);
+        let pause_after = |ended: &Ended, last| pause_after(ended, last, None);
         let moved = |last| pause_after(&Ended::Rebalanced, last);
         assert_eq!(moved(Duration::ZERO), MOVED_PAUSE);
         assert_eq!(moved(MOVED_PAUSE), MOVED_PAUSE * 2);
@@ -195,5 +200,8 @@ mod tests {
         assert_eq!(pause_after(&away, LONGEST_PAUSE), LONGEST_PAUSE);
         assert_eq!(pause_after(&refused, FIRST_PAUSE), LONGEST_PAUSE);
         assert_eq!(pause_after(&Ended::Closed, FIRST_PAUSE), LONGEST_PAUSE);
+        let said = |ended| super::pause_after(ended, LONGEST_PAUSE, Some(Duration::from_secs(3)));
+        assert_eq!(said(&away), Duration::from_secs(3));
+        assert_eq!(said(&refused), LONGEST_PAUSE);
     }
 }

@@ -60,7 +60,8 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     Run,
-    /// Deliver what the broker has handed over, then end.
+    /// Deliver what the broker has handed over, then end. Where messages wait for one another and come again in their order,
+    /// only what is being delivered is: the rest could take as long as it likes.
     Drain,
     /// Finish what is being delivered, give back the rest, end.
     Leave,

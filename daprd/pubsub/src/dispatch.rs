@@ -33,6 +33,8 @@ pub struct Dispatcher {
     /// Where the app takes batches: they go out one after another.
     batches: Option<Batches>,
     redelivery: Redelivery,
+    /// What waits for others is not begun any more.
+    begins_none: bool,
 }
 
 impl Dispatcher {
@@ -51,6 +53,7 @@ impl Dispatcher {
             left: HashSet::new(),
             batches: bulk.map(|bulk| Batches::new(bulk, immediate)),
             redelivery: deliveries.redelivery(),
+            begins_none: false,
         }
     }
 
@@ -151,6 +154,7 @@ impl Dispatcher {
 
     fn launch_batch(&mut self) {
         if let Some(batches) = &mut self.batches
+            && !self.begins_none
             && self.flight.is_empty()
             && let Some(batch) = batches.next(&self.left)
         {
@@ -189,7 +193,7 @@ impl Dispatcher {
         let Some(key) = self.keys.remove(&id) else {
             return;
         };
-        if self.left.contains(&key) {
+        if self.begins_none || self.left.contains(&key) {
             self.queues.remove(&key);
             return;
         }
@@ -224,7 +228,7 @@ impl Dispatcher {
 
     /// Ends as the mode says, within [`DRAIN_LIMIT`]. What is not delivered by then goes back to the broker.
     async fn end(mut self, mut deliveries: Deliveries, mode: &mut watch::Receiver<Mode>) {
-        deliveries.pause(true);
+        deliveries.drain();
         self.deliver_rest(&mut deliveries, mode).await;
         // Before the subscription, which may be one that nobody comes back to.
         drop(self.flight);
@@ -240,9 +244,14 @@ impl Dispatcher {
         deliveries: &mut Deliveries,
         mode: &mut watch::Receiver<Mode>,
     ) {
-        self.flush();
         let deadline = Instant::now() + DRAIN_LIMIT;
-        let mut more = true;
+        // What waits for others goes back behind them.
+        let mut more = !matches!(self.redelivery, Redelivery::InPlace(_));
+        if more {
+            self.flush();
+        } else {
+            self.begins_none = true;
+        }
         loop {
             let now = *mode.borrow_and_update();
             if now >= Mode::Abandon {

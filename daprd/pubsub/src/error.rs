@@ -22,7 +22,7 @@ pub enum Error {
     #[error("{problem}")]
     CloudEvent { problem: String },
     /// A routing rule that does not compile.
-    #[error("routing rule {rule:?} of topic {topic}")]
+    #[error("routing rule {rule:?} of topic {topic} cannot be used")]
     Rule {
         topic: String,
         rule: String,

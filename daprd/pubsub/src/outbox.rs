@@ -148,10 +148,16 @@ impl Config {
 
     /// The topic between the transaction and the relay. Sidecars of the same app share it, those of upstream too.
     fn internal_topic(&self, options: &Options) -> String {
-        let (namespace, app_id) = (&options.registry.namespace, &options.app_id);
-        format!("{namespace}{app_id}{}outbox", self.topic)
+        let namespace = match options.registry.namespace.as_str() {
+            "" => NO_NAMESPACE,
+            given => given,
+        };
+        format!("{namespace}{}{}outbox", options.app_id, self.topic)
     }
 }
+
+/// What stands for the namespace where there is none.
+const NO_NAMESPACE: &str = "default";
 
 /// The stores with an outbox.
 fn configured(stores: &state::Stores) -> Vec<(String, Config)> {

@@ -85,7 +85,9 @@ impl Resolver {
             } else if store.is_empty() {
                 bail!("secretKeyRef {:?} needs auth.secretStore", reference.name);
             } else {
-                let secret = self.secrets.for_resource(store, &reference.name).await?;
+                let secret = self.secrets.for_resource(store, &reference.name).await;
+                let secret = secret
+                    .with_context(|| format!("secret {} of store {store}", reference.name))?;
                 secret.get(reference.field()).cloned().with_context(|| {
                     format!(
                         "secret {} of store {store} has no key {}",

@@ -61,6 +61,13 @@ pub enum Ended {
     Failed(Error),
 }
 
+/// How the runtime leaves a subscription.
+#[derive(Default)]
+struct Leaving {
+    soon: AtomicBool,
+    for_good: AtomicBool,
+}
+
 /// The receiving end of a subscription. Dropping it closes the subscription for now: somebody comes back to it, and what is
 /// published meanwhile is kept for that, as far as the broker keeps anything. [`Deliveries::withdraw`] closes it for good.
 pub struct Deliveries {
@@ -68,7 +75,7 @@ pub struct Deliveries {
     /// The rest of a batch that is taken one by one.
     rest: vec::IntoIter<Delivery>,
     paused: watch::Sender<bool>,
-    withdrawn: Arc<AtomicBool>,
+    leaving: Arc<Leaving>,
     limits: Limits,
     redelivery: Redelivery,
 }
@@ -79,7 +86,7 @@ pub struct DeliverySender {
     /// Without a bound of its own: each entry holds a permit, apart from the one that ends it.
     sender: mpsc::UnboundedSender<Received>,
     paused: watch::Receiver<bool>,
-    withdrawn: Arc<AtomicBool>,
+    leaving: Arc<Leaving>,
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     limits: Limits,
@@ -101,11 +108,11 @@ pub fn deliveries(limits: Limits, redelivery: Redelivery) -> (DeliverySender, De
     };
     let (sender, receiver) = mpsc::unbounded_channel();
     let (pause, paused) = watch::channel(false);
-    let withdrawn = Arc::<AtomicBool>::default();
+    let leaving = Arc::<Leaving>::default();
     let sender = DeliverySender {
         sender,
         paused,
-        withdrawn: Arc::clone(&withdrawn),
+        leaving: Arc::clone(&leaving),
         messages: Arc::new(Semaphore::new(limits.messages)),
         bytes: Arc::new(Semaphore::new(limits.bytes)),
         limits,
@@ -114,7 +121,7 @@ pub fn deliveries(limits: Limits, redelivery: Redelivery) -> (DeliverySender, De
         receiver,
         rest: Vec::new().into_iter(),
         paused: pause,
-        withdrawn,
+        leaving,
         limits,
         redelivery,
     };
@@ -161,10 +168,17 @@ impl Deliveries {
         self.paused.send_replace(paused);
     }
 
+    /// Pauses a subscription that is about to be closed: a broker that keeps no message for later still hands over what it
+    /// has accepted.
+    pub fn drain(&self) {
+        self.leaving.soon.store(true, Ordering::Release);
+        self.pause(true);
+    }
+
     /// Closes the subscription for good: nobody comes back to it. A broker that would go on to collect messages for this
     /// subscriber alone is told so; what subscribers share stays.
     pub fn withdraw(self) {
-        self.withdrawn.store(true, Ordering::Release);
+        self.leaving.for_good.store(true, Ordering::Release);
     }
 
     /// Who delivers messages again.
@@ -198,6 +212,11 @@ impl DeliverySender {
     /// Whether messages are not wanted for now.
     pub fn is_paused(&self) -> bool {
         *self.paused.borrow()
+    }
+
+    /// Whether the subscription is about to be closed, see [`Deliveries::drain`].
+    pub fn is_draining(&self) -> bool {
+        self.leaving.soon.load(Ordering::Acquire)
     }
 
     /// Waits until the subscription is paused or resumed, and says which: for brokers that must be told.
@@ -267,7 +286,7 @@ impl DeliverySender {
 
     /// Whether it is closed for good: nobody comes back to it.
     pub fn is_withdrawn(&self) -> bool {
-        self.withdrawn.load(Ordering::Acquire)
+        self.leaving.for_good.load(Ordering::Acquire)
     }
 }
 

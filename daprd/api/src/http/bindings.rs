@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use component::{Body, body};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use proto::runtime::v1::InvokeBindingRequest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -36,7 +36,13 @@ pub async fn invoke(api: &Api, mut call: Call) -> Result<Response<Body>, ApiErro
     };
     let invoked = api.invoke_output(&call.context, request).await?;
     let mut response = match invoked.data {
-        Some(data) => Response::new(body::full(data)),
+        Some(data) => {
+            let mut response = Response::new(body::full(data));
+            // Whatever the data are: callers have been told so ever since.
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
         None if invoked.metadata.is_empty() => status(StatusCode::NO_CONTENT),
         None => status(StatusCode::OK),
     };

@@ -65,31 +65,65 @@ impl InMemory {
     }
 }
 
-/// Hands over what waits, in order, as long as it is wanted.
-async fn hand_over(
-    mut messages: mpsc::Receiver<Message>,
+/// What was accepted for one subscription and is not handed over yet. Nobody else has it: what is left when the subscription
+/// ends is lost, and that is told.
+struct Waiting {
+    topic: String,
+    messages: mpsc::Receiver<Message>,
     bytes: Arc<AtomicUsize>,
-    mut sender: DeliverySender,
-) {
+    /// The one that is being handed over.
+    in_hand: usize,
+}
+
+impl Waiting {
+    async fn next(&mut self) -> Option<Message> {
+        let message = self.messages.recv().await?;
+        self.bytes.fetch_sub(message.size(), Ordering::Relaxed);
+        Some(message)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.messages.close();
+        let lost = self.messages.len() + self.in_hand;
+        if lost > 0 {
+            tracing::warn!(
+                target: "dapr.contrib",
+                "{lost} messages of topic {} in memory are lost, for their subscription has ended",
+                self.topic
+            );
+        }
+    }
+}
+
+/// Hands over what waits, in order; while the subscription is paused nothing, unless it is about to end.
+async fn hand_over(mut waiting: Waiting, sender: DeliverySender) {
+    let mut pauses = sender.clone();
     loop {
+        let keeps = !pauses.is_draining() || waiting.messages.is_empty();
+        if pauses.is_paused() && keeps && pauses.wanted().await.is_err() {
+            return;
+        }
         let message = tokio::select! {
-            () = sender.closed() => return,
-            message = messages.recv() => message,
+            biased;
+            changed = pauses.pause_changed() => match changed {
+                Ok(_) => continue,
+                Err(_) => return,
+            },
+            message = waiting.next() => message,
         };
         let Some(message) = message else {
             sender.end(Ended::Closed);
             return;
         };
-        bytes.fetch_sub(message.size(), Ordering::Relaxed);
-        // It may have come while the subscription is paused.
-        if sender.wanted().await.is_err() {
-            return;
-        }
+        waiting.in_hand = 1;
         let topic = message.topic.clone();
         let delivery = Delivery::new(message, Ack::none()).in_order_of(topic);
         if sender.send(delivery).await.is_err() {
             return;
         }
+        waiting.in_hand = 0;
     }
 }
 
@@ -153,7 +187,13 @@ impl PubSub for InMemory {
             messages,
             bytes: Arc::clone(&bytes),
         };
-        let run = hand_over(receiver, bytes, sender);
+        let waiting = Waiting {
+            topic: request.topic.clone(),
+            messages: receiver,
+            bytes,
+            in_hand: 0,
+        };
+        let run = hand_over(waiting, sender);
         self.tasks.spawn("in-memory subscription", Box::pin(run));
         self.topics
             .lock()
@@ -270,6 +310,27 @@ mod tests {
         };
         assert_eq!(refused.kind(), ErrorKind::RateLimited);
         assert!(published >= MOST_QUEUED, "{published}");
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_is_handed_over_before_the_end() {
+        let bus = bus();
+        let request = SubscribeRequest {
+            limits: Limits::default().at_most(1),
+            ..subscribe("t")
+        };
+        let mut deliveries = bus.subscribe(request).await.unwrap();
+        for _ in 0..8 {
+            bus.publish(&publish("t")).await.unwrap();
+        }
+        let first = deliveries.next().await.unwrap();
+        deliveries.drain();
+        first.ack.settle(Outcome::Ok).await.unwrap();
+        for _ in 1..8 {
+            let next = deliveries.next().await.unwrap();
+            next.ack.settle(Outcome::Ok).await.unwrap();
+        }
+        assert!(deliveries.next().now_or_never().is_none());
     }
 
     #[tokio::test]

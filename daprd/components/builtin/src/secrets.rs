@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use component::{
-    Component, Error, ErrorKind, Result, SecretStore,
+    Component, Result, SecretStore,
     secrets::{Capabilities, Secret},
 };
 
@@ -34,16 +34,17 @@ impl SecretStore for Environment {
 
     async fn secret(&self, name: &str, _: &BTreeMap<String, String>) -> Result<Secret> {
         let variable = format!("{}{name}", self.prefix);
-        if !is_readable(&variable) {
-            return Err(Error::new(
-                ErrorKind::Unauthorized,
-                format!(
+        // An absent variable is an empty secret, as it is for a shell; one that is not to be read looks like that.
+        let value = match is_readable(&variable) {
+            true => std::env::var(&variable).unwrap_or_default(),
+            false => {
+                tracing::warn!(
+                    target: "dapr.contrib",
                     "environment variable {variable} configures the sidecar and is not readable"
-                ),
-            ));
-        }
-        // An absent variable is an empty secret, as it is for a shell.
-        let value = std::env::var(&variable).unwrap_or_default();
+                );
+                String::new()
+            }
+        };
         Ok(Secret::from([(name.to_owned(), value)]))
     }
 
@@ -67,11 +68,9 @@ mod tests {
     #[tokio::test]
     async fn the_sidecars_own_variables_are_not_readable() {
         let store = Environment::read(&Metadata::default()).unwrap();
-        let error = store
-            .secret("dapr_api_token", &BTreeMap::new())
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+        assert!(!is_readable("dapr_api_token") && is_readable("PATH"));
+        let secret = store.secret("dapr_api_token", &BTreeMap::new()).await;
+        assert_eq!(secret.unwrap()["dapr_api_token"], "");
     }
 
     #[tokio::test]

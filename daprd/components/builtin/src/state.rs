@@ -143,6 +143,7 @@ fn check(
     ))
 }
 
+/// When the key expires. Q-state-ttl-negative
 fn expiry(request: &SetRequest, now: Timestamp) -> Result<Option<Timestamp>> {
     let Some(text) = request.metadata.get(TTL).filter(|text| !text.is_empty()) else {
         return Ok(None);

@@ -250,6 +250,10 @@ impl PubSub for RabbitMq {
         CAPABILITIES.into()
     }
 
+    fn reopen_pause(&self) -> Option<Duration> {
+        Some(self.client.settings().reconnect_wait)
+    }
+
     async fn publish(&self, request: &PublishRequest) -> Result<()> {
         self.publisher.publish(request).await
     }

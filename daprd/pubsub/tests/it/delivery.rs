@@ -216,6 +216,24 @@ async fn what_is_behind_a_message_that_goes_back_goes_back_as_well() {
     world.end().await;
 }
 
+/// What waits could take as long as it likes, and comes again in its order.
+#[tokio::test]
+async fn at_the_end_of_an_ordered_subscription_only_what_is_being_delivered_is() {
+    let ordered = r#"[{"pubsubname":"bus","topic":"in-place","route":"/t"}]"#;
+    let world = World::new(ordered).await;
+    for name in ["a1", "a2", "a3"] {
+        world.bus.send("in-place", name, EVENT, Some("a")).await;
+    }
+    let event = world.app.event().await;
+    let answer = async { event.answer(200, "") };
+    soon(async { tokio::join!(world.engine.stop(), answer) }).await;
+    assert_eq!(world.bus.end().await, ("a1".into(), Some(Outcome::Ok)));
+    for name in ["a2", "a3"] {
+        assert_eq!(world.bus.end().await, (name.into(), None));
+    }
+    world.end().await;
+}
+
 #[tokio::test]
 async fn the_inbound_policy_tries_again() {
     let resource = json!({

@@ -83,9 +83,17 @@ impl Files {
                 )
             })?;
         }
-        let written = fs::write(&path, content(data)).await;
-        written
-            .map_err(|error| failed(format!("error writing to file {}", path.display()), error))?;
+        // Never half a file under its name, whatever fills up or goes away meanwhile.
+        let draft = path.with_file_name(format!(".{}.part", Uuid::new_v4()));
+        let written = async {
+            fs::write(&draft, content(data)).await?;
+            fs::rename(&draft, &path).await
+        };
+        if let Err(error) = written.await {
+            let _ = fs::remove_file(&draft).await;
+            let what = format!("error writing to file {}", path.display());
+            return Err(failed(what, error));
+        }
         let relative = path.strip_prefix(&self.root).unwrap_or(&path);
         let name = json::quote(&relative.to_string_lossy());
         Ok(Bytes::from(format!("{{\"fileName\":{name}}}")))

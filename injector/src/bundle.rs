@@ -1,15 +1,15 @@
 //! The injector's own registration: the API server must trust its certificate, so the trust anchors go into the
-//! `caBundle` of its MutatingWebhookConfiguration, at start and whenever they change (contract 4.1, 4.7).
+//! `caBundle` of its MutatingWebhookConfiguration, at start, whenever they change, and on a period, because whoever
+//! applies the chart again takes them out (contract 4.1, 4.7).
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use daemon::Target;
 use http::{Method, Request, header};
 use kube::Client;
+use kubernetes::registration::{self, Outcome};
 use security::TrustBundle;
 use serde_json::json;
 use tokio::sync::watch;
@@ -19,51 +19,21 @@ use tokio_util::sync::CancellationToken;
 /// sidecar; `health` is ready from the first success on.
 pub async fn run(
     client: Client,
-    mut anchors: watch::Receiver<Arc<TrustBundle>>,
+    anchors: watch::Receiver<Arc<TrustBundle>>,
     health: Target,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let bundle = anchors.borrow_and_update().clone();
-        let request = patch(bundle.pem())?;
-        let Some(answer) = shutdown
-            .run_until_cancelled(client.request_text(request))
-            .await
-        else {
-            return Ok(());
-        };
-        let changed = match answer {
-            Ok(_) => {
-                tracing::info!("trust anchors are in the webhook configuration {REGISTRATION}");
-                health.ready();
-                pause = FIRST_PAUSE;
-                shutdown.run_until_cancelled(anchors.changed()).await
-            }
-            Err(error) => {
-                tracing::error!(
-                    "cannot patch the webhook configuration {REGISTRATION}, again in {pause:?}: {error}"
-                );
-                let waited = tokio::time::timeout(pause, anchors.changed());
-                let changed = shutdown.run_until_cancelled(waited).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                changed.map(|changed| changed.unwrap_or(Ok(())))
-            }
-        };
-        match changed {
-            Some(Ok(())) => {}
-            // No sender, no change ever again; and shutdown.
-            Some(Err(_)) => {
-                shutdown.cancelled().await;
-                return Ok(());
-            }
-            None => return Ok(()),
-        }
-    }
+    let what = format!("the webhook configuration {REGISTRATION}");
+    let assert = async |bundle: Arc<TrustBundle>| {
+        client.request_text(patch(bundle.pem())?).await?;
+        Ok(Outcome::Registered)
+    };
+    registration::keep(&what, anchors, assert, || health.ready(), &shutdown).await;
+    Ok(())
 }
 
 /// Q-cabundle-add: `add` also replaces, and unlike `replace` it works where Helm has left the field out.
-fn patch(pem: &[u8]) -> anyhow::Result<Request<Vec<u8>>> {
+fn patch(pem: &[u8]) -> Result<Request<Vec<u8>>, kube::Error> {
     let body = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": STANDARD.encode(pem)}]);
     Request::builder()
         .method(Method::PATCH)
@@ -73,54 +43,58 @@ fn patch(pem: &[u8]) -> anyhow::Result<Request<Vec<u8>>> {
         .header(header::CONTENT_TYPE, "application/json-patch+json")
         .header(header::ACCEPT, "application/json")
         .body(body.to_string().into_bytes())
-        .context("webhook patch request")
+        .map_err(kube::Error::HttpError)
 }
 
 const REGISTRATION: &str = "dapr-sidecar-injector";
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Response;
-    use kube::client::Body;
+    use kubernetes::registration::PERIOD;
+    use kubernetes_fake::{Fake, Fault, On};
+    use serde_json::Value;
+
+    const REGISTRATIONS: &str =
+        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+
+    fn chart() -> Value {
+        json!({"metadata": {"name": REGISTRATION}, "webhooks": [{"clientConfig": {"service": {"name": REGISTRATION}}}]})
+    }
+
+    fn bundle(fake: &Fake) -> Value {
+        let there = fake
+            .object(REGISTRATIONS, "", REGISTRATION)
+            .expect("a registration");
+        there["webhooks"][0]["clientConfig"]["caBundle"].clone()
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failed_patch_is_repeated_and_a_change_is_followed() {
-        let (service, mut api) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let (sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
+    async fn a_failed_patch_is_repeated_and_an_overwritten_one_as_well() {
+        let fake = Fake::new();
+        fake.put(REGISTRATIONS, chart());
+        fake.fault(On::verb("patch").times(2), Fault::Status(500));
+        let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
         let health = daemon::Health::default();
         let target = health.target("webhook-configuration");
         let shutdown = CancellationToken::new();
-        let client = Client::new(service, "default");
-        let part = run(client, anchors, target, shutdown.clone());
+        let part = run(
+            kubernetes::client::over(fake.service()),
+            anchors,
+            target,
+            shutdown.clone(),
+        );
         let script = async {
-            let (request, reply) = api.next_request().await.expect("a patch");
-            assert_eq!(request.method(), Method::PATCH);
-            assert!(
-                request
-                    .uri()
-                    .path()
-                    .ends_with("/mutatingwebhookconfigurations/dapr-sidecar-injector")
-            );
-            assert_eq!(
-                request.headers()[header::CONTENT_TYPE],
-                "application/json-patch+json"
-            );
-            reply.send_response(Response::builder().status(500).body(Body::empty()).unwrap());
-            let (_, reply) = api.next_request().await.expect("a second try");
             assert!(!health.is_ready());
-            reply.send_response(Response::new(Body::from(b"{}".to_vec())));
-            while !health.is_ready() {
-                tokio::task::yield_now().await;
-            }
-            sender.send_modify(|_| ());
-            let (_, reply) = api.next_request().await.expect("the change");
-            reply.send_response(Response::new(Body::from(b"{}".to_vec())));
+            fake.until("ready", |_| health.is_ready()).await;
+            assert_eq!(bundle(&fake), "");
+            fake.put(REGISTRATIONS, chart());
+            fake.fault(On::verb("patch").times(1), Fault::Hang);
+            tokio::time::sleep(PERIOD * 4).await;
+            assert_eq!(bundle(&fake), "");
             shutdown.cancel();
         };
         let (ended, ()) = tokio::join!(part, script);
-        ended.unwrap();
+        ended.expect("no error");
     }
 }

@@ -1,9 +1,10 @@
 //! The injector's configuration out of its environment (contract 4.3), checked once at start.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Toleration;
+use kubernetes::resolver;
 use security::{Anchors, KeyKind, Options, SpiffeId, TokenSource};
 use values::{is_truthy, list};
 
@@ -270,22 +271,8 @@ fn tolerations(text: Option<String>) -> Vec<Toleration> {
 }
 
 fn detect_cluster_domain() -> String {
-    std::fs::read_to_string(Path::new("/etc/resolv.conf"))
-        .ok()
-        .and_then(|text| cluster_domain(&text))
-        .unwrap_or_else(|| CLUSTER_DOMAIN.to_owned())
-}
-
-/// The cluster's domain among the search domains of a pod: the first one in alphabetical order, since the others
-/// are the same behind `svc.` and `<namespace>.svc.`.
-fn cluster_domain(resolv_conf: &str) -> Option<String> {
-    let lines = resolv_conf
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim());
-    let search = lines
-        .filter_map(|line| line.strip_prefix("search"))
-        .next_back()?;
-    search.split_whitespace().min().map(str::to_owned)
+    let text = std::fs::read_to_string(resolver::RESOLV_CONF).unwrap_or_default();
+    resolver::cluster_domain(&text).unwrap_or_else(|| CLUSTER_DOMAIN.to_owned())
 }
 
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -392,12 +379,5 @@ mod tests {
             ])
             .contains("name:port")
         );
-    }
-
-    #[test]
-    fn the_cluster_domain_is_found_among_search_domains() {
-        let text = "nameserver 10.0.0.1\nsearch ns.svc.my.domain svc.my.domain my.domain # hosts\noptions ndots:5";
-        assert_eq!(cluster_domain(text).as_deref(), Some("my.domain"));
-        assert_eq!(cluster_domain("nameserver 1.1.1.1"), None);
     }
 }

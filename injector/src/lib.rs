@@ -1,13 +1,12 @@
 //! The injector: an admission webhook that adds the daprd container to pods that ask for it (contract 4).
 //!
-//! What decides is pure (`patch`, `review`, `requester`, `pluggable`); around it stand a webhook server, watched
-//! copies of the few cluster objects it needs, and the upkeep of its own webhook registration.
+//! What decides is pure (`patch`, `review`, `requester`, `pluggable`); around it stand a webhook server, the few cluster objects it
+//! needs, watched, and the upkeep of its own webhook registration.
 
 mod bundle;
-mod cluster;
 mod config;
 mod flags;
-mod kubernetes;
+mod listers;
 mod metrics;
 pub mod patch;
 mod pluggable;
@@ -36,22 +35,22 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let mut requesters =
         requester::Requesters::new(&config.service_accounts).context("bad configuration")?;
     let metrics = metrics::Metrics::new(daemon.registry())?;
-    let client = kubernetes::client(flags.kubeconfig.as_deref()).await?;
+    let client = kubernetes::connect(flags.kubeconfig.as_deref()).await?;
     let served = daemon.health().target("injector-service");
     let registered = daemon.health().target("webhook-configuration");
     let shutdown = daemon.shutdown();
 
     let (security, runner) = security::new(config.security(daemon.registry().clone()))?;
-    let cluster = cluster::Cluster::new(client.clone(), &config.namespace);
+    let listers = listers::Listers::new(client.clone(), &config.namespace);
     let identity = runner.run(shutdown.clone());
     daemon.spawn(
         "security",
         async move { identity.await.map_err(Into::into) },
     );
-    daemon.spawn("cluster", cluster.clone().run(shutdown.clone()));
+    daemon.spawn("listers", listers.clone().run(shutdown.clone()));
     let start = async {
         requesters.resolve(&client).await;
-        cluster.ready(CLUSTER_PATIENCE).await;
+        listers.ready(CLUSTER_PATIENCE).await;
         security.ready().await
     };
     let Some(ready) = daemon.unless_shutdown(start).await else {
@@ -64,11 +63,11 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         bundle::run(client, security.anchors(), registered, shutdown.clone()),
     );
     let tls = security.server_tls().context("no serving certificate")?;
-    let webhook = webhook::Webhook::new(config, requesters, cluster, security.anchors(), metrics);
+    let webhook = webhook::Webhook::new(config, requesters, listers, security.anchors(), metrics);
     let listener = transport::Listener::listen(&flags.listen_address, flags.port).await?;
     daemon.spawn("webhook", webhook.serve(listener, tls, served, shutdown));
     daemon.wait().await
 }
 
-/// How long the start waits for the first copy of the cluster's objects; without it the defaults hold.
+/// How long the start waits for what it watches in the cluster; without it the defaults hold.
 const CLUSTER_PATIENCE: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use settings::ANNOTATION_PREFIX;
+use settings::injection::ENABLED;
 use values::is_truthy;
 
 /// The annotations this module reads, without their prefix. `component-container` stands on Components,
@@ -40,8 +41,6 @@ pub const POD_ANNOTATIONS: &[&str] = &[
     "enable-native-sidecar",
 ];
 
-/// Opts a pod in.
-pub const ENABLED: &str = "enabled";
 /// On a Component: the container that implements it, as JSON.
 pub const COMPONENT_CONTAINER: &str = "component-container";
 
@@ -91,13 +90,6 @@ pub struct Probe {
     pub timeout: i32,
     pub period: i32,
     pub threshold: i32,
-}
-
-/// Whether a pod opts in: the filter of the webhook is stricter than other switches.
-pub fn enabled(annotations: Option<&Annotations>) -> bool {
-    let value = annotations
-        .and_then(|annotations| annotations.get(&format!("{ANNOTATION_PREFIX}{ENABLED}")));
-    value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 impl Shape {
@@ -209,13 +201,6 @@ mod tests {
             .split_whitespace()
             .collect();
         assert_eq!(distinct, contract);
-    }
-
-    #[test]
-    fn opting_in_is_strict() {
-        assert!(enabled(Some(&annotations(&[("enabled", "TRUE")]))));
-        assert!(!enabled(Some(&annotations(&[("enabled", "yes")]))));
-        assert!(!enabled(None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client, api::ListParams};
 use regex::Regex;
 
-use crate::kubernetes;
+use kubernetes::client::status;
 
 /// The rule that tells requesters apart.
 #[derive(Clone, Debug)]
@@ -135,7 +135,7 @@ impl Requesters {
                     let one: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
                     match one.get(name).await {
                         Ok(account) => uids.extend(uid(account)),
-                        Err(error) if kubernetes::status(&error) == Some(404) => {}
+                        Err(error) if status(&error) == Some(404) => {}
                         Err(error) => {
                             tracing::warn!("no uid of service account {namespace}:{name}: {error}")
                         }

@@ -12,15 +12,15 @@ use daemon::Target;
 use http::{HeaderMap, StatusCode, header};
 use k8s_openapi::api::core::v1::Pod;
 use security::TrustBundle;
+use settings::injection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use transport::{Listener, ServerOptions};
 
-use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::listers::Listers;
 use crate::metrics::{Failure, Metrics};
 use crate::patch::{self, Injection, Surroundings};
-use crate::pod;
 use crate::requester::Requesters;
 use crate::review::{self, Answer, Request};
 
@@ -31,7 +31,7 @@ pub struct Webhook(Arc<Parts>);
 struct Parts {
     config: Config,
     requesters: Requesters,
-    cluster: Cluster,
+    listers: Listers,
     anchors: watch::Receiver<Arc<TrustBundle>>,
     metrics: Metrics,
 }
@@ -50,14 +50,14 @@ impl Webhook {
     pub fn new(
         config: Config,
         requesters: Requesters,
-        cluster: Cluster,
+        listers: Listers,
         anchors: watch::Receiver<Arc<TrustBundle>>,
         metrics: Metrics,
     ) -> Self {
         Self(Arc::new(Parts {
             config,
             requesters,
-            cluster,
+            listers,
             anchors,
             metrics,
         }))
@@ -149,7 +149,7 @@ impl Webhook {
         // A pod that cannot be read is judged by its requester first, as one that opted in.
         if pod
             .as_ref()
-            .is_ok_and(|pod| !pod::enabled(pod.metadata.annotations.as_ref()))
+            .is_ok_and(|pod| !injection::is_wanted(pod.metadata.annotations.as_ref()))
         {
             return Decision::Pass;
         }
@@ -166,14 +166,14 @@ impl Webhook {
         };
         let components = if patch::wants_components(&pod) {
             parts
-                .cluster
+                .listers
                 .components(&request.namespace, &patch::app_id_of(&pod))
         } else {
             Vec::new()
         };
         let around = Surroundings {
             namespace: request.namespace.clone(),
-            mtls: parts.cluster.mtls(),
+            mtls: parts.listers.mtls(),
             trust_anchors: String::from_utf8_lossy(parts.anchors.borrow().pem()).into_owned(),
             components,
         };

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::Stream;
 use kube::Api;
+use kubernetes::Cluster;
 use security::SpiffeId;
 use tonic::Status;
 
-use crate::cluster::Cluster;
 use crate::pods::Pods;
-use crate::resources::feed::End;
+use crate::resources::informer::{End, NotKnown};
 use crate::resources::secrets::Resolver;
-use crate::resources::{Entry, EventType, Feed, Kind, Subscription, entry};
+use crate::resources::{Entry, EventType, Informer, Kind, Subscription, entry};
 
 /// What the API answers from. Cheap to clone.
 #[derive(Clone)]
@@ -29,26 +29,26 @@ pub struct Operator {
 struct Shared {
     cluster: Cluster,
     /// By the discriminant of the kind.
-    feeds: [Feed; 7],
+    informers: [Informer; 7],
     pods: Pods,
     resolver: Resolver,
 }
 
 impl Operator {
-    pub fn new(cluster: Cluster, feeds: [Feed; 7], pods: Pods) -> Self {
+    pub fn new(cluster: Cluster, informers: [Informer; 7], pods: Pods) -> Self {
         let resolver = Resolver::new(cluster.clone());
         Self {
             shared: Arc::new(Shared {
                 cluster,
-                feeds,
+                informers,
                 pods,
                 resolver,
             }),
         }
     }
 
-    fn feed(&self, kind: Kind) -> &Feed {
-        &self.shared.feeds[kind as usize]
+    fn informer(&self, kind: Kind) -> &Informer {
+        &self.shared.informers[kind as usize]
     }
 
     /// The resources of a namespace, those in an app's scope if one is given, with their secret values.
@@ -58,8 +58,12 @@ impl Operator {
         namespace: &str,
         scope: Option<&SpiffeId>,
     ) -> Result<Vec<Bytes>, Status> {
+        // An empty list instead would make the sidecar drop what it has.
+        let entries = self.informer(kind).list(namespace).map_err(|NotKnown| {
+            Status::unavailable(format!("{} are not known yet", kind.plural()))
+        })?;
         let mut list = Vec::new();
-        for entry in self.feed(kind).list(namespace) {
+        for entry in entries {
             if scope.is_none_or(|id| entry.in_scope(id.app_id())) {
                 list.push(self.resolve(kind, &entry).await?);
             }
@@ -69,7 +73,7 @@ impl Operator {
 
     /// One resource. What the watch has not seen yet, because it was made just now, is asked for by name.
     async fn find(&self, kind: Kind, namespace: &str, name: &str) -> Result<Bytes, Status> {
-        if let Some(entry) = self.feed(kind).find(namespace, name) {
+        if let Some(entry) = self.informer(kind).find(namespace, name) {
             return self.resolve(kind, &entry).await;
         }
         let api: Api<entry::Raw> =
@@ -100,7 +104,7 @@ impl Operator {
         only: Option<Option<String>>,
     ) -> Result<impl Stream<Item = Result<Update, Status>> + Send + use<>, Status> {
         let subscription = self
-            .feed(kind)
+            .informer(kind)
             .subscribe(id.namespace(), id.app_id())
             .map_err(|_| Status::unavailable(STOPPING))?;
         tracing::info!(

@@ -6,11 +6,11 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
+use kubernetes::Cluster;
 
+use crate::LEASE;
 use crate::annotations;
-use crate::cluster::Cluster;
 use crate::definition::Definition;
-use crate::leader::LEASE;
 
 /// Takes the conversion webhook out of the CRD, deletes the lease and the Services of apps.
 pub async fn run(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
@@ -63,30 +63,32 @@ async fn delete_services(cluster: &Cluster) -> Result<(), kube::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake;
-    use serde_json::{Value, json};
+    use kubernetes_fake::{Answer, Fake, Seen};
+    use serde_json::json;
 
     const CRD: &str =
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/subscriptions.dapr.io";
     const LEASES: &str =
         "/apis/coordination.k8s.io/v1/namespaces/dapr-system/leases/operator.dapr.io";
 
-    fn definition() -> (u16, Value) {
-        (
-            200,
-            json!({"metadata": {"name": "subscriptions.dapr.io"}, "spec": {}}),
-        )
+    fn definition() -> Answer {
+        Answer::object(json!({"metadata": {"name": "subscriptions.dapr.io"}, "spec": {}}))
+    }
+
+    fn cluster(answer: impl Fn(&Seen) -> Answer + Send + 'static) -> (Cluster, Fake) {
+        let fake = Fake::scripted(move |seen| Some(answer(seen)));
+        (Cluster::new(fake.client(), ""), fake)
     }
 
     #[tokio::test]
     async fn the_webhook_goes_and_a_lease_that_stays_is_no_failure() {
         for code in [403, 404] {
-            let (cluster, log) = fake::cluster(move |seen| match seen.path.as_str() {
+            let (cluster, fake) = cluster(move |seen| match seen.path.as_str() {
                 CRD => definition(),
-                _ => fake::status(code, "No"),
+                _ => Answer::status(code),
             });
             run(&cluster, "dapr-system").await.unwrap();
-            let log = log.lock();
+            let log = fake.seen();
             assert_eq!(
                 log[1].body,
                 json!({"spec": {"conversion": {"strategy": "None", "webhook": null}}})
@@ -100,19 +102,19 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_crd_there_is_little_to_do() {
-        let (cluster, log) = fake::cluster(|_| fake::missing());
+        let (cluster, fake) = cluster(|_| Answer::status(404));
         run(&cluster, "dapr-system").await.unwrap();
         assert_eq!(
-            fake::lines(&log)[..2],
+            fake.lines()[..2],
             [format!("GET {CRD}"), format!("DELETE {LEASES}")]
         );
     }
 
     #[tokio::test]
     async fn a_crd_that_cannot_be_changed_is_a_failure() {
-        let (cluster, _) = fake::cluster(|seen| match seen.method.as_str() {
+        let (cluster, _) = cluster(|seen| match seen.method.as_str() {
             "GET" => definition(),
-            _ => fake::status(500, "InternalError"),
+            _ => Answer::status(500),
         });
         assert!(run(&cluster, "dapr-system").await.is_err());
     }

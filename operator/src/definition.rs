@@ -3,12 +3,12 @@
 //! uninstallation takes the webhook out of the CRD first, or namespaces with such objects could not be deleted.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
+use kubernetes::registration::{self, Outcome};
 use security::TrustBundle;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -21,12 +21,6 @@ const NAME: &str = "subscriptions.dapr.io";
 
 /// The Service before the webhook.
 const SERVICE: &str = "dapr-webhook";
-
-/// The pause before another attempt, also while there is no CRD.
-const RETRY: Duration = Duration::from_secs(10);
-
-/// The pause while the operator is not allowed to change the CRD.
-const FORBIDDEN_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// The CRD, in as far as it is known here.
 pub struct Definition {
@@ -52,56 +46,24 @@ impl Definition {
     pub async fn keep(
         &self,
         namespace: &str,
-        mut anchors: watch::Receiver<Arc<TrustBundle>>,
+        anchors: watch::Receiver<Arc<TrustBundle>>,
         shutdown: &CancellationToken,
         ready: impl Fn(),
     ) {
-        let keep = async {
-            loop {
-                let bundle = anchors.borrow_and_update().clone();
-                match self.point(namespace, bundle.pem()).await {
-                    Ok(true) => {
-                        ready();
-                        if anchors.changed().await.is_err() {
-                            return std::future::pending().await;
-                        }
-                    }
-                    Ok(false) => {
-                        tracing::warn!(
-                            "there is no CRD {NAME}, its conversion webhook waits for it"
-                        );
-                        ready();
-                        tokio::time::sleep(RETRY).await;
-                    }
-                    // An installation for one namespace may not touch CRDs; someone else has to.
-                    Err(kube::Error::Api(status)) if status.is_forbidden() => {
-                        tracing::warn!("not allowed to set the conversion webhook of CRD {NAME}");
-                        ready();
-                        tokio::time::sleep(FORBIDDEN_RETRY).await;
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "cannot set the conversion webhook of CRD {NAME}");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                }
-            }
-        };
-        shutdown.run_until_cancelled(keep).await;
+        let what = format!("the conversion webhook of CRD {NAME}");
+        let point = async |bundle: Arc<TrustBundle>| self.point(namespace, bundle.pem()).await;
+        registration::keep(&what, anchors, point, ready, shutdown).await;
     }
 
-    /// Whether there is a CRD, which then has its webhook.
-    async fn point(&self, namespace: &str, anchors: &[u8]) -> Result<bool, kube::Error> {
+    async fn point(&self, namespace: &str, anchors: &[u8]) -> Result<Outcome, kube::Error> {
         let Some(definition) = self.api.get_opt(NAME).await? else {
-            return Ok(false);
+            return Ok(Outcome::Missing);
         };
-        match pointing(&definition.data, namespace, anchors) {
-            None => tracing::info!("the conversion webhook of CRD {NAME} is up to date"),
-            Some(patch) => {
-                self.patch(patch).await?;
-                tracing::info!("the conversion webhook of CRD {NAME} is set");
-            }
+        if let Some(patch) = pointing(&definition.data, namespace, anchors) {
+            self.patch(patch).await?;
+            tracing::info!("the conversion webhook of CRD {NAME} is set");
         }
-        Ok(true)
+        Ok(Outcome::Registered)
     }
 
     /// Takes the webhook out of the CRD, if there is one.
@@ -155,6 +117,8 @@ fn pointing(definition: &Value, namespace: &str, anchors: &[u8]) -> Option<Value
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kubernetes::registration::PERIOD;
+    use kubernetes_fake::{Answer, Fake, Seen};
 
     fn merged(mut target: Value, patch: &Value) -> Value {
         fn merge(target: &mut Value, patch: &Value) {
@@ -213,31 +177,57 @@ mod tests {
         }
     }
 
-    async fn kept(
-        answer: impl Fn(&crate::fake::Seen) -> (u16, Value) + Send + Sync + 'static,
-    ) -> Vec<String> {
-        let (cluster, log) = crate::fake::cluster(answer);
+    async fn kept(answer: impl Fn(&Seen) -> Answer + Send + 'static) -> Vec<String> {
+        let fake = Fake::scripted(move |seen| Some(answer(seen)));
         let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
         let shutdown = CancellationToken::new();
-        let definition = Definition::new(cluster.client());
+        let definition = Definition::new(fake.client());
         definition
             .keep("n", anchors, &shutdown, || shutdown.cancel())
             .await;
-        crate::fake::lines(&log)
+        fake.lines()
     }
 
     #[tokio::test(start_paused = true)]
     async fn readiness_does_not_depend_on_a_crd_that_is_missing_or_not_ours() {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}");
         let (get, patch) = (format!("GET {path}"), format!("PATCH {path}"));
-        for refusal in [
-            crate::fake::missing(),
-            crate::fake::status(403, "Forbidden"),
-        ] {
+        for refusal in [Answer::status(404), Answer::status(403)] {
             let seen = kept(move |_| refusal.clone()).await;
             assert_eq!(seen, [get.as_str()]);
         }
-        let there = |_: &crate::fake::Seen| (200, json!({"metadata": {"name": NAME}, "spec": {}}));
+        let there = |_: &Seen| Answer::object(json!({"metadata": {"name": NAME}, "spec": {}}));
         assert_eq!(kept(there).await, [get, patch]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_definition_that_was_installed_anew_is_pointed_here_again() {
+        const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let chart = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": NAME},
+            "spec": {"conversion": {"strategy": "Webhook", "webhook": {
+                "clientConfig": {"service": {"name": "dapr-webhook", "namespace": "replaceme"}},
+            }}},
+        });
+        let namespace = |fake: &Fake| {
+            let there = fake.object(DEFINITIONS, "", NAME).expect("a definition");
+            there["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["namespace"].clone()
+        };
+        let fake = Fake::new();
+        fake.put(DEFINITIONS, chart.clone());
+        let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
+        let shutdown = CancellationToken::new();
+        let definition = Definition::new(fake.client());
+        let kept = definition.keep("n", anchors, &shutdown, || ());
+        let script = async {
+            fake.until("pointed here", |fake| namespace(fake) == "n")
+                .await;
+            fake.put(DEFINITIONS, chart);
+            tokio::time::sleep(PERIOD * 2).await;
+            assert_eq!(namespace(&fake), "n");
+            shutdown.cancel();
+        };
+        tokio::join!(kept, script);
     }
 }

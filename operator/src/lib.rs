@@ -4,39 +4,37 @@
 mod annotations;
 mod api;
 mod cleanup;
-mod cluster;
 mod definition;
-#[cfg(test)]
-mod fake;
 mod flags;
-mod leader;
-mod lease;
 mod metrics;
 mod pods;
 mod resources;
 mod services;
-mod watch;
 mod watchdog;
 mod webhook;
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use daemon::Daemon;
 use k8s_openapi::api::coordination::v1::Lease;
+use kubernetes::{Cluster, leadership};
 use proto::operator::v1::operator_server::OperatorServer;
 use security::{Anchors, KeyKind, Security, TokenSource};
 use telemetry::{Meter, MetricOptions};
 use tokio_util::sync::CancellationToken;
 use transport::{Listener, ServerOptions};
 
-use crate::cluster::Cluster;
 use crate::definition::Definition;
 pub use crate::flags::Flags;
 use crate::flags::WatchInterval;
 use crate::metrics::Metrics;
 use crate::pods::Pods;
-use crate::resources::{Feed, Kind};
+use crate::resources::{Informer, Kind};
+
+/// Name of the Lease (contract 5.2).
+const LEASE: &str = "operator.dapr.io";
 
 /// How long requests under way may take when the operator stops (contract 5.3).
 const DRAIN: Duration = Duration::from_secs(5);
@@ -47,7 +45,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// When the cluster cannot be reached at the start, or a part fails.
 pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let environment = Environment::read()?;
-    let cluster = Cluster::connect(&flags.kubeconfig, &flags.watch_namespace).await?;
+    let kubeconfig = Some(Path::new(&flags.kubeconfig)).filter(|path| !path.as_os_str().is_empty());
+    let cluster = Cluster::connect(kubeconfig, &flags.watch_namespace).await?;
     if flags.uninstall_cleanup {
         return cleanup::run(&cluster, &environment.namespace).await;
     }
@@ -57,19 +56,19 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let token = shutdown.clone();
     daemon.spawn("security", async move { Ok(runner.run(token).await?) });
 
-    let feeds = Kind::ALL.map(Feed::new);
+    let informers = Kind::ALL.map(Informer::new);
     let pods = Pods::new();
-    for feed in &feeds {
+    for informer in &informers {
         daemon.spawn(
-            feed.kind().plural(),
-            feed.clone().run(cluster.clone(), shutdown.clone()),
+            informer.kind().plural(),
+            informer.clone().run(cluster.clone(), shutdown.clone()),
         );
     }
     daemon.spawn("pods", pods.clone().run(cluster.clone(), shutdown.clone()));
-    spawn_cache(&daemon, &feeds, &pods);
+    let known = spawn_cache(&daemon, &informers, &pods);
 
-    let api = api::Operator::new(cluster.clone(), feeds, pods);
-    spawn_api(&daemon, &flags, security.clone(), api).await?;
+    let api = api::Operator::new(cluster.clone(), informers, pods);
+    spawn_api(&daemon, &flags, security.clone(), known, api);
     spawn_webhook(&daemon, &flags, &environment, security, &cluster).await?;
     spawn_leader(&daemon, &flags, &environment, cluster, settings.mtls)?;
     daemon.wait().await
@@ -147,30 +146,36 @@ fn identity(
     security::new(options).context("security options")
 }
 
-/// Readiness of what the API answers from.
-fn spawn_cache(daemon: &Daemon, feeds: &[Feed; 7], pods: &Pods) {
+/// Readiness of what the API answers from. The token is cancelled when all of it is known.
+fn spawn_cache(daemon: &Daemon, informers: &[Informer; 7], pods: &Pods) -> CancellationToken {
     let target = daemon.health().target("operator-cache");
-    let (feeds, pods, shutdown) = (feeds.clone(), pods.clone(), daemon.shutdown());
+    let (informers, pods, shutdown) = (informers.clone(), pods.clone(), daemon.shutdown());
+    let known = CancellationToken::new();
+    let said = known.clone();
     daemon.spawn("cache", async move {
-        let complete = async {
-            for feed in &feeds {
-                feed.complete().await;
+        let all = async {
+            for informer in &informers {
+                informer.known().await;
             }
-            pods.complete().await;
+            pods.known().await;
             target.ready();
+            said.cancel();
         };
-        shutdown.run_until_cancelled(complete).await;
+        shutdown.run_until_cancelled(all).await;
         Ok(())
     });
+    known
 }
 
-async fn spawn_api(
+/// Serves the API, but nothing before everything is `known`: a sidecar that calls before connects again.
+fn spawn_api(
     daemon: &Daemon,
     flags: &Flags,
     security: Security,
+    known: CancellationToken,
     api: api::Operator,
-) -> anyhow::Result<()> {
-    let listener = Listener::listen(&flags.listen_address, flags.port).await?;
+) {
+    let (address, port) = (flags.listen_address.clone(), flags.port);
     let identified = daemon.health().target("operator-security");
     let serving = daemon.health().target("operator-api-server");
     let shutdown = daemon.shutdown();
@@ -180,6 +185,14 @@ async fn spawn_api(
         };
         ready?;
         identified.ready();
+        if shutdown
+            .run_until_cancelled(known.cancelled())
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+        let listener = Listener::listen(&address, port).await?;
         let options = ServerOptions {
             tls: security.server(),
             http1: false,
@@ -190,7 +203,6 @@ async fn spawn_api(
         transport::serve(listener, options, OperatorServer::new(api), shutdown).await;
         Ok(())
     });
-    Ok(())
 }
 
 async fn spawn_webhook(
@@ -282,8 +294,11 @@ fn spawn_leader(
         daemon.spawn("leader", work(shutdown));
         return Ok(());
     }
-    let leases = cluster.within::<Lease>(&environment.namespace);
-    let identity = leader::identity(&environment.host);
-    daemon.spawn("leader", leader::run(leases, identity, work, shutdown));
+    let options = leadership::Options {
+        leases: cluster.within::<Lease>(&environment.namespace),
+        name: LEASE.to_owned(),
+        identity: leadership::identity(&environment.host),
+    };
+    daemon.spawn("leader", leadership::run(options, work, shutdown));
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! Dapr resources on their way to sidecars: watched once for the whole process, kept as the JSON that is sent.
 
 pub mod entry;
-pub mod feed;
+pub mod informer;
 pub mod kind;
 pub mod queue;
 pub mod secrets;
-pub mod store;
 
 pub use entry::Entry;
-pub use feed::{Feed, Subscription};
+pub use informer::{Informer, Subscription};
 pub use kind::Kind;
 pub use queue::EventType;

@@ -1,18 +1,26 @@
 //! The watchdog restarts pods that should have a sidecar and have none, because the injector was away when they
 //! were made (contract 5.1, 5.2). It runs on the leader, and only while the injector is there to do better.
+//!
+//! Only what comes back better goes: the injector's own rule says which pods ask for a sidecar, a controller has to make
+//! the pod anew, and where that was of no use the next pods stay (Q-operator-watchdog).
+
+mod owners;
 
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, Preconditions};
+use kube::api::{ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
+use kubernetes::client::status;
+use kubernetes::{Cluster, owner};
 use serde_json::json;
+use settings::injection;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use values::is_truthy;
 
+use self::owners::Owners;
 use crate::annotations;
-use crate::cluster::Cluster;
 use crate::flags::WatchInterval;
 
 /// What the watchdog needs to know.
@@ -38,13 +46,17 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Pods in one page of a list.
 const PAGE: u32 = 250;
 
+/// Pods that are looked at in one round; the others have to wait for the next one.
+const MOST_SUSPECTS: usize = 10_000;
+
 /// Checks pods until the token is cancelled. There is at least one round that succeeds.
 pub async fn run(options: Options, stop: CancellationToken) {
     stop.run_until_cancelled(check(&options)).await;
 }
 
 async fn check(options: &Options) {
-    while !round(options).await {
+    let mut owners = Owners::default();
+    while !round(options, &mut owners).await {
         tokio::time::sleep(RETRY).await;
     }
     let WatchInterval::Every(interval) = options.interval else {
@@ -54,13 +66,13 @@ async fn check(options: &Options) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        round(options).await;
+        round(options, &mut owners).await;
     }
 }
 
-async fn round(options: &Options) -> bool {
+async fn round(options: &Options, owners: &mut Owners) -> bool {
     tracing::info!("checking pods for missing sidecars");
-    match check_all(options).await {
+    match check_all(options, owners).await {
         Ok(true) => {
             tracing::info!("pods are checked");
             true
@@ -77,52 +89,86 @@ async fn round(options: &Options) -> bool {
 }
 
 /// Whether the injector runs and all pods were looked at.
-async fn check_all(options: &Options) -> Result<bool, kube::Error> {
-    let deployments: Api<Deployment> = options.cluster.watched();
-    let injectors = deployments
-        .list(&ListParams::default().labels(INJECTOR))
-        .await?;
-    let ready = |deployment: &Deployment| {
-        let status = deployment.status.as_ref();
-        status
-            .and_then(|status| status.ready_replicas)
-            .unwrap_or_default()
-            > 0
-    };
-    if !injectors.iter().any(ready) {
+async fn check_all(options: &Options, owners: &mut Owners) -> Result<bool, kube::Error> {
+    if !injector_runs(options).await? {
         return Ok(false);
     }
-    // Metadata first: in a cluster where all is well, no pod has to be read whole.
-    let suspects: Api<PartialObjectMeta<Pod>> = options.cluster.watched();
+    let suspects = suspects(options).await?;
+    let pods = suspects
+        .iter()
+        .map(|pod| (pod.owner.as_str(), pod.uid.as_str()));
+    owners.round(pods, Instant::now());
+    for suspect in &suspects {
+        examine(options, suspect, owners).await;
+    }
+    Ok(true)
+}
+
+async fn injector_runs(options: &Options) -> Result<bool, kube::Error> {
+    let deployments: Api<Deployment> = options.cluster.watched();
+    let labelled = ListParams::default().labels(INJECTOR);
+    let injectors = deployments.list(&labelled).await?;
+    Ok(injectors.iter().any(|deployment| {
+        let status = deployment.status.as_ref();
+        let ready = status.and_then(|status| status.ready_replicas);
+        ready.unwrap_or_default() > 0
+    }))
+}
+
+/// A pod that asks for a sidecar, has no mark of one, and would be made anew.
+#[derive(Debug, PartialEq, Eq)]
+struct Suspect {
+    namespace: String,
+    name: String,
+    uid: String,
+    /// The UID of the controller that makes it anew.
+    owner: String,
+}
+
+/// All suspects of a round, up to [`MOST_SUSPECTS`]. Metadata are enough: in a cluster where all is well, no pod has to
+/// be read whole.
+async fn suspects(options: &Options) -> Result<Vec<Suspect>, kube::Error> {
+    let pods: Api<PartialObjectMeta<Pod>> = options.cluster.watched();
     let labels = format!(
         "!{},!{}",
         annotations::INJECTED,
         annotations::WATCHDOG_PATCHED
     );
     let mut params = ListParams::default().labels(&labels).limit(PAGE);
+    let mut found = Vec::new();
     loop {
-        let page = suspects.list(&params).await?;
-        for pod in &page.items {
-            if wants_sidecar(pod) {
-                examine(options, pod).await;
-            }
-        }
+        let page = pods.list(&params).await?;
+        found.extend(page.items.iter().filter_map(suspect));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(true),
+            Some(token) if found.len() < MOST_SUSPECTS => params = params.continue_token(&token),
+            _ => break,
         }
     }
+    found.truncate(MOST_SUSPECTS);
+    Ok(found)
 }
 
-fn wants_sidecar(pod: &PartialObjectMeta<Pod>) -> bool {
+fn suspect(pod: &PartialObjectMeta<Pod>) -> Option<Suspect> {
     let labels = pod.labels();
-    !labels.contains_key(annotations::INJECTED)
-        && !labels.contains_key(annotations::WATCHDOG_PATCHED)
-        && pod.metadata.deletion_timestamp.is_none()
-        && pod
-            .annotations()
-            .get(annotations::ENABLED)
-            .is_some_and(|value| is_truthy(value))
+    if labels.contains_key(annotations::INJECTED)
+        || labels.contains_key(annotations::WATCHDOG_PATCHED)
+        || pod.metadata.deletion_timestamp.is_some()
+        || !injection::is_wanted(pod.metadata.annotations.as_ref())
+    {
+        return None;
+    }
+    let owner = owner::controller(&pod.metadata).filter(|owner| owner::replaces_pods(owner));
+    let Some(owner) = owner else {
+        let (namespace, name) = (pod.namespace(), pod.name_any());
+        tracing::warn!(namespace, %name, "pod may lack its sidecar and stays, since nothing would make it anew");
+        return None;
+    };
+    Some(Suspect {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        owner: owner.uid.clone(),
+    })
 }
 
 fn has_sidecar(pod: &Pod) -> bool {
@@ -136,10 +182,12 @@ fn has_sidecar(pod: &Pod) -> bool {
         .any(|container| container.name == SIDECAR)
 }
 
-async fn examine(options: &Options, suspect: &PartialObjectMeta<Pod>) {
-    let (namespace, name) = (suspect.namespace().unwrap_or_default(), suspect.name_any());
-    let pods: Api<Pod> = options.cluster.within(&namespace);
-    let pod = match pods.get_opt(&name).await {
+async fn examine(options: &Options, suspect: &Suspect, owners: &mut Owners) {
+    let Suspect {
+        namespace, name, ..
+    } = suspect;
+    let pods: Api<Pod> = options.cluster.within(namespace);
+    let pod = match pods.get_opt(name).await {
         Ok(Some(pod)) => pod,
         Ok(None) => return,
         Err(error) => {
@@ -149,22 +197,25 @@ async fn examine(options: &Options, suspect: &PartialObjectMeta<Pod>) {
     };
     if has_sidecar(&pod) {
         if options.may_label {
-            label(&pods, &namespace, &name).await;
+            label(&pods, namespace, name).await;
         }
         return;
     }
-    tracing::warn!(%namespace, %name, "pod has no sidecar and is deleted, to be made again");
-    // Not a pod of the same name that has taken its place meanwhile.
-    let params = DeleteParams::default().preconditions(Preconditions {
-        uid: pod.uid(),
-        resource_version: None,
-    });
-    match pods.delete(&name, &params).await {
-        Ok(_) => {
-            tracing::info!(%namespace, %name, "pod is deleted");
+    if !owners.may_evict(&suspect.owner) {
+        tracing::warn!(%namespace, %name, "pod has no sidecar and stays: the pods of its owner come back without one");
+        return;
+    }
+    tracing::warn!(%namespace, %name, "pod has no sidecar and is evicted, to be made again");
+    match kubernetes::evict(&pods, name, &suspect.uid).await {
+        Ok(()) => {
+            owners.evicted(&suspect.owner);
+            tracing::info!(%namespace, %name, "pod is evicted");
             tokio::time::sleep(pause(options.restarts_per_minute)).await;
         }
-        Err(error) => tracing::error!(%namespace, %name, %error, "cannot delete pod"),
+        Err(error) if status(&error) == Some(429) => {
+            tracing::info!(%namespace, %name, "the pod's disruption budget allows no eviction now");
+        }
+        Err(error) => tracing::error!(%namespace, %name, %error, "cannot evict pod"),
     }
 }
 
@@ -187,51 +238,4 @@ fn pause(restarts_per_minute: i64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suspects_ask_for_a_sidecar_and_have_no_label() {
-        let pod = |enabled: &str, label: &str, gone: Option<&str>| {
-            let pod = json!({"metadata": {
-                "name": "p", "namespace": "n", "deletionTimestamp": gone,
-                "annotations": {"dapr.io/enabled": enabled}, "labels": {label: "true"},
-            }});
-            serde_json::from_value::<PartialObjectMeta<Pod>>(pod).unwrap()
-        };
-        assert!(wants_sidecar(&pod("true", "x", None)));
-        assert!(!wants_sidecar(&pod("no", "x", None)));
-        assert!(!wants_sidecar(&pod("true", annotations::INJECTED, None)));
-        assert!(!wants_sidecar(&pod(
-            "true",
-            annotations::WATCHDOG_PATCHED,
-            None
-        )));
-        assert!(!wants_sidecar(&pod(
-            "true",
-            "x",
-            Some("2026-01-01T00:00:00Z")
-        )));
-    }
-
-    #[test]
-    fn sidecars_are_found_by_their_name() {
-        let pod = |list: &str, name: &str| {
-            let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "app"}]}});
-            let mut pod = pod;
-            pod["spec"][list] = json!([{"name": "app"}, {"name": name}]);
-            serde_json::from_value::<Pod>(pod).unwrap()
-        };
-        assert!(has_sidecar(&pod("containers", "daprd")));
-        assert!(has_sidecar(&pod("initContainers", "daprd")));
-        assert!(!has_sidecar(&pod("containers", "other")));
-        assert!(!has_sidecar(&Pod::default()));
-    }
-
-    #[test]
-    fn restarts_are_spread_over_the_minute() {
-        assert_eq!(pause(20), Duration::from_secs(3));
-        assert_eq!(pause(0), Duration::ZERO);
-        assert_eq!(pause(-1), Duration::ZERO);
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use crds::configuration::Mtls;
 use crds::configuration::mtls::TokenValidator;
 use values::GoDuration;
 
-use crate::cluster::{self, Cluster};
+use crate::api_server::{self, ApiServer};
 use crate::flags::DEFAULT_CONFIG;
 use crate::settings::Settings;
 
@@ -22,14 +22,14 @@ pub struct Policy {
 
 impl Policy {
     /// Reads the Configuration, from a file or from the cluster.
-    pub async fn load(settings: &Settings, cluster: Option<&Cluster>) -> anyhow::Result<Self> {
+    pub async fn load(settings: &Settings, api: Option<&ApiServer>) -> anyhow::Result<Self> {
         let name = if settings.config.is_empty() {
             DEFAULT_CONFIG
         } else {
             &settings.config
         };
-        let mtls = match cluster {
-            Some(cluster) => from_cluster(cluster, settings.id.namespace(), name)
+        let mtls = match api {
+            Some(api) => from_cluster(api, settings.id.namespace(), name)
                 .await
                 .with_context(|| format!("configuration {name}"))?,
             None => from_file(name)?,
@@ -74,14 +74,14 @@ impl Policy {
 /// Waits for a Configuration that does not exist yet: charts make it together with sentry. Upstream ends instead, and is
 /// started again by the cluster. Q-sentry-configuration-wait
 async fn from_cluster(
-    cluster: &Cluster,
+    api: &ApiServer,
     namespace: &str,
     name: &str,
-) -> Result<Option<Mtls>, cluster::Error> {
+) -> Result<Option<Mtls>, api_server::Error> {
     let mut waiting = false;
     loop {
-        match cluster.configuration(namespace, name).await {
-            Err(cluster::Error::NotFound { path }) => {
+        match api.configuration(namespace, name).await {
+            Err(api_server::Error::NotFound { path }) => {
                 if !waiting {
                     tracing::warn!("{path} does not exist, waiting for it");
                 }
@@ -161,6 +161,7 @@ fn jwks(validator: &TokenValidator) -> anyhow::Result<tokens::Options> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kubernetes_fake::{Fake, Fault, On};
     use serde_json::json;
 
     fn compile(mtls: serde_json::Value) -> anyhow::Result<Policy> {
@@ -216,31 +217,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_configuration_that_is_not_there_yet_is_waited_for() {
-        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let count = asked.clone();
-        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
-            let (status, answer) = match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
-                0 | 1 => (
-                    404,
-                    json!({"kind": "Status", "code": 404, "status": "Failure"}),
-                ),
-                2 => (200, json!({"spec": {"mtls": {"workloadCertTTL": "1h"}}})),
-                _ => (
-                    403,
-                    json!({"kind": "Status", "code": 403, "status": "Failure"}),
-                ),
-            };
-            let body = kube::client::Body::from(answer.to_string().into_bytes());
-            let answer = http::Response::builder().status(status).body(body);
-            async move { Ok::<_, std::convert::Infallible>(answer.unwrap()) }
-        });
-        let cluster = Cluster::new(kube::Client::new(service, "dapr-system"));
+        let fake = Fake::new();
+        fake.put(
+            "/apis/dapr.io/v1alpha1/configurations",
+            json!({
+                "metadata": {"name": "daprsystem", "namespace": "dapr-system"},
+                "spec": {"mtls": {"workloadCertTTL": "1h"}},
+            }),
+        );
+        fake.fault(On::verb("get").times(2), Fault::Status(404));
+        let api = ApiServer::new(fake.client());
         let begun = tokio::time::Instant::now();
-        let find = || from_cluster(&cluster, "dapr-system", "daprsystem");
+        let find = || from_cluster(&api, "dapr-system", "daprsystem");
         let mtls = find().await.unwrap().unwrap();
         assert_eq!(mtls.workload_cert_ttl.as_deref(), Some("1h"));
         assert_eq!(begun.elapsed(), 2 * RETRY);
         // What is wrong otherwise does not get better by waiting.
-        assert!(matches!(find().await, Err(cluster::Error::Api { .. })));
+        fake.fault(On::all(), Fault::Status(403));
+        assert!(matches!(find().await, Err(api_server::Error::Api { .. })));
     }
 }

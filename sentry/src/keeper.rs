@@ -101,7 +101,39 @@ impl Keeper {
     /// Takes over changed credentials; says whether there were any. On an error the old ones stay in force: upstream
     /// starts anew with what it finds, and ends if that is no good. Q-sentry-reload
     pub async fn reload(&self) -> Result<bool, Error> {
-        let stored = self.store.load().await?;
+        let mut tries = 0;
+        let (credentials, changed) = loop {
+            let stored = self.store.load().await?;
+            let credentials = self.complete_from_force(&stored)?;
+            let changed = credentials != self.current().credentials;
+            if changed {
+                // Checked before anything is written.
+                open(&credentials, &self.settings, &self.policy)?;
+            }
+            // The ConfigMap has to follow the Secret, since pods mount only that; also one that somebody else has changed,
+            // and one that another replica has written at the same time, with what it took for the truth.
+            match self.store.save(&stored, &credentials).await {
+                Ok(()) => break (credentials, changed),
+                Err(store::Error::Conflict) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if !changed {
+            return Ok(false);
+        }
+        let (authority, jwt) = open(&credentials, &self.settings, &self.policy)?;
+        self.current.store(Arc::new(Current {
+            authority,
+            jwt,
+            credentials,
+        }));
+        self.metrics.issuer_changed();
+        self.report_expiry();
+        Ok(true)
+    }
+
+    /// What is stored, with the parts for tokens that may be missing taken from those in force.
+    fn complete_from_force(&self, stored: &Stored) -> Result<Credentials, Error> {
         let now = self.current();
         let mut credentials = stored.credentials.clone();
         for (missing, part) in [
@@ -117,23 +149,7 @@ impl Keeper {
             .jwt_key
             .or_else(|| now.credentials.jwt_key.clone());
         credentials.jwks = credentials.jwks.or_else(|| now.credentials.jwks.clone());
-        if credentials == now.credentials {
-            return Ok(false);
-        }
-        let (authority, jwt) = open(&credentials, &self.settings, &self.policy)?;
-        // The ConfigMap has to follow a changed Secret, since pods mount only that.
-        match self.store.save(&stored, &credentials).await {
-            Ok(()) | Err(store::Error::Conflict) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.current.store(Arc::new(Current {
-            authority,
-            jwt,
-            credentials,
-        }));
-        self.metrics.issuer_changed();
-        self.report_expiry();
-        Ok(true)
+        Ok(credentials)
     }
 
     /// Tells metric and log when the issuer ends; called at least with each renewal of sentry's own certificate.

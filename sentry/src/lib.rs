@@ -3,8 +3,8 @@
 //! Sentry keeps nothing but its issuer credentials: they lie in files, or in a Secret and a ConfigMap, and a change
 //! of them is taken over while requests go on.
 
+pub mod api_server;
 pub mod ca;
-pub mod cluster;
 pub mod config;
 mod flags;
 pub mod jwt;
@@ -21,13 +21,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use daemon::Daemon;
+use kubernetes::resolver;
 use proto::sentry::v1::ca_server::CaServer;
 use security::{KeyKind, Security};
 use telemetry::{Meter, MetricOptions};
 use tokens::Jwks;
 use transport::{Listener, ServerOptions};
 
-use crate::cluster::Cluster;
+use crate::api_server::ApiServer;
 use crate::config::Policy;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
@@ -51,11 +52,11 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         return daemon.wait().await;
     };
     let Opened {
-        cluster,
+        api,
         policy,
         keeper,
     } = opened?;
-    let validators = validators(&settings, policy.jwks, cluster, &daemon)?;
+    let validators = validators(&settings, policy.jwks, api, &daemon)?;
 
     let own = OwnCertificate {
         keeper: keeper.clone(),
@@ -109,19 +110,19 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
 
 /// What sentry works with, as far as it lies elsewhere.
 struct Opened {
-    cluster: Option<Cluster>,
+    api: Option<ApiServer>,
     policy: Policy,
     keeper: Arc<Keeper>,
 }
 
 async fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Opened> {
-    let cluster = connect(settings).await?;
-    let policy = Policy::load(settings, cluster.as_ref()).await?;
-    let store = match cluster.clone() {
-        Some(cluster) => {
+    let api = connect(settings).await?;
+    let policy = Policy::load(settings, api.as_ref()).await?;
+    let store = match api.clone() {
+        Some(api) => {
             let namespace = settings.id.namespace().to_owned();
             Store::Cluster {
-                cluster,
+                api,
                 namespace,
                 paths: settings.paths.clone(),
             }
@@ -130,29 +131,29 @@ async fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Opened> 
     };
     let keeper = Keeper::open(store, settings.clone(), policy.clone(), metrics.clone()).await?;
     Ok(Opened {
-        cluster,
+        api,
         policy,
         keeper: Arc::new(keeper),
     })
 }
 
-async fn connect(settings: &Settings) -> anyhow::Result<Option<Cluster>> {
+async fn connect(settings: &Settings) -> anyhow::Result<Option<ApiServer>> {
     if !settings.kubernetes {
         return Ok(None);
     }
     daemon::refuse_root()?;
     Ok(Some(
-        Cluster::connect(settings.kubeconfig.as_deref()).await?,
+        ApiServer::connect(settings.kubeconfig.as_deref()).await?,
     ))
 }
 
 fn validators(
     settings: &Settings,
     jwks: Option<tokens::Options>,
-    cluster: Option<Cluster>,
+    api: Option<ApiServer>,
     daemon: &Daemon,
 ) -> anyhow::Result<Validators> {
-    let kubernetes = cluster.map(|cluster| KubernetesValidator::new(cluster, &settings.id));
+    let kubernetes = api.map(|api| KubernetesValidator::new(api, &settings.id));
     let Some(options) = jwks else {
         return Ok(Validators {
             kubernetes,
@@ -209,30 +210,6 @@ fn cluster_domain(settings: &Settings) -> String {
     if !settings.kubernetes {
         return fallback.to_owned();
     }
-    let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    search_domain(&resolver).unwrap_or(fallback).to_owned()
-}
-
-fn search_domain(resolver: &str) -> Option<&str> {
-    let search = resolver
-        .lines()
-        .rev()
-        .find_map(|line| line.trim().strip_prefix("search"))?;
-    search
-        .split_whitespace()
-        .find_map(|name| name.strip_prefix("svc."))
-        .map(|name| name.trim_end_matches('.'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::search_domain;
-
-    #[test]
-    fn the_cluster_domain_follows_svc() {
-        let resolver = "nameserver 10.0.0.1\nsearch default.svc.my.domain svc.my.domain my.domain\noptions ndots:5\n";
-        assert_eq!(search_domain(resolver), Some("my.domain"));
-        assert_eq!(search_domain("search lan\n"), None);
-        assert_eq!(search_domain(""), None);
-    }
+    let text = std::fs::read_to_string(resolver::RESOLV_CONF).unwrap_or_default();
+    resolver::cluster_domain(&text).unwrap_or_else(|| fallback.to_owned())
 }

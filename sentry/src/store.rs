@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::api_server::ApiServer;
 use crate::settings::Paths;
 
 /// All stored credentials; what is missing is none, and in a Secret what is empty too.
@@ -51,7 +51,7 @@ pub enum Error {
     Cluster {
         name: &'static str,
         namespace: String,
-        source: crate::cluster::Error,
+        source: crate::api_server::Error,
     },
 }
 
@@ -59,7 +59,7 @@ pub enum Error {
 pub enum Store {
     Files(Paths),
     Cluster {
-        cluster: Cluster,
+        api: ApiServer,
         namespace: String,
         paths: Paths,
     },
@@ -71,10 +71,10 @@ impl Store {
         match self {
             Self::Files(paths) => files::load(paths),
             Self::Cluster {
-                cluster,
+                api,
                 namespace,
                 paths,
-            } => cluster::load(cluster, namespace, paths).await,
+            } => cluster::load(api, namespace, paths).await,
         }
     }
 
@@ -83,10 +83,10 @@ impl Store {
         match self {
             Self::Files(paths) => files::save(paths, stored, wanted),
             Self::Cluster {
-                cluster,
+                api,
                 namespace,
                 paths,
-            } => cluster::save(cluster, namespace, paths, stored, wanted).await,
+            } => cluster::save(api, namespace, paths, stored, wanted).await,
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum Refused {
     #[error("{0}")]
     Identity(String),
     #[error("token review failed")]
-    Review(#[source] crate::cluster::Error),
+    Review(#[source] crate::api_server::Error),
     #[error("token validation failed: {}", said(.0))]
     Token(tokens::Error),
 }

@@ -10,6 +10,7 @@ mod annotations;
 pub mod app_id;
 mod error;
 mod flags;
+pub mod injection;
 mod resolve;
 mod resolved;
 mod row;

@@ -23,14 +23,12 @@ fn bench() -> Bench {
     };
     let config = Config::from_environment(environment, true).unwrap();
     let requesters = Requesters::new(&[]).unwrap();
-    let (service, _) =
-        tower_test::mock::pair::<Request<kube::client::Body>, Response<kube::client::Body>>();
-    let cluster = Cluster::new(kube::Client::new(service, "default"), "dapr-system");
+    let listers = Listers::new(kubernetes_fake::Fake::new().client(), "dapr-system");
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
     let (_, anchors) = watch::channel(Arc::new(TrustBundle::default()));
     Bench {
-        webhook: Webhook::new(config, requesters, cluster, anchors, metrics),
+        webhook: Webhook::new(config, requesters, listers, anchors, metrics),
         registry,
     }
 }

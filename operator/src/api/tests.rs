@@ -3,33 +3,43 @@
 use std::pin::pin;
 
 use futures::StreamExt;
+use kube::runtime::watcher::Event;
+use kubernetes_fake::{Answer, Fake};
 use proto::operator::v1::operator_server::Operator as _;
 use proto::operator::v1::{ListComponentsRequest, ListSubscriptionsRequest};
 use serde_json::{Value, json};
 use tonic::{Code, Request};
 
 use super::*;
-use crate::fake;
-use crate::watch::News;
 
-fn operator() -> (Operator, fake::Log) {
-    let (cluster, log) = fake::cluster(|seen| match seen.path.as_str() {
-        "/api/v1/namespaces/shop/secrets/s" => (
-            200,
-            json!({"metadata": {"name": "s", "namespace": "shop"}, "data": {"k": "YW5u"}}),
-        ),
-        "/apis/dapr.io/v1alpha1/namespaces/shop/configurations/late" => (
-            200,
-            json!({"metadata": {"name": "late", "namespace": "shop", "uid": "u"}, "spec": {}}),
-        ),
-        _ => fake::missing(),
-    });
-    let operator = Operator::new(cluster, Kind::ALL.map(Feed::new), Pods::new());
-    for feed in &operator.shared.feeds {
-        feed.apply(News::Listing);
-        feed.apply(News::Complete);
+fn fake() -> Fake {
+    Fake::scripted(|seen| {
+        Some(match seen.path.as_str() {
+            "/api/v1/namespaces/shop/secrets/s" => Answer::object(
+                json!({"metadata": {"name": "s", "namespace": "shop"}, "data": {"k": "YW5u"}}),
+            ),
+            "/apis/dapr.io/v1alpha1/namespaces/shop/configurations/late" => Answer::object(
+                json!({"metadata": {"name": "late", "namespace": "shop", "uid": "u"}, "spec": {}}),
+            ),
+            _ => Answer::status(404),
+        })
+    })
+}
+
+/// An operator that knows nothing yet.
+fn starting(fake: &Fake) -> Operator {
+    let cluster = Cluster::new(fake.client(), "");
+    Operator::new(cluster, Kind::ALL.map(Informer::new), Pods::new())
+}
+
+fn operator() -> (Operator, Fake) {
+    let fake = fake();
+    let operator = starting(&fake);
+    for informer in &operator.shared.informers {
+        informer.apply(Event::Init);
+        informer.apply(Event::InitDone);
     }
-    (operator, log)
+    (operator, fake)
 }
 
 fn component(name: &str, scopes: &[&str], secret: Option<&str>) -> entry::Raw {
@@ -54,12 +64,25 @@ fn parsed(json: &[u8]) -> Value {
 }
 
 #[tokio::test]
+async fn an_operator_that_starts_lists_nothing_rather_than_too_little() {
+    let operator = starting(&fake());
+    let informer = operator.informer(Kind::Component);
+    informer.apply(Event::Init);
+    informer.apply(Event::InitApply(component("a", &[], None)));
+    let refused = operator.list(Kind::Component, "shop", None).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+    informer.apply(Event::InitDone);
+    let list = operator.list(Kind::Component, "shop", None).await.unwrap();
+    assert_eq!(list.len(), 1);
+}
+
+#[tokio::test]
 async fn lists_are_scoped_and_have_their_secrets() {
-    let (operator, log) = operator();
-    let feed = operator.feed(Kind::Component);
-    feed.apply(News::Applied(component("a", &[], Some("s"))));
-    feed.apply(News::Applied(component("b", &["cart"], None)));
-    feed.apply(News::Applied(component("c", &["other"], Some("missing"))));
+    let (operator, fake) = operator();
+    let informer = operator.informer(Kind::Component);
+    informer.apply(Event::Apply(component("a", &[], Some("s"))));
+    informer.apply(Event::Apply(component("b", &["cart"], None)));
+    informer.apply(Event::Apply(component("c", &["other"], Some("missing"))));
     let cart = id("spiffe://public/ns/shop/cart");
     let list = operator
         .list(Kind::Component, "shop", Some(&cart))
@@ -70,7 +93,7 @@ async fn lists_are_scoped_and_have_their_secrets() {
         .map(|json| parsed(json)["spec"]["metadata"][0]["value"].clone())
         .collect();
     assert_eq!(values, [json!("YW5u"), json!("plain")]);
-    assert_eq!(fake::lines(&log), ["GET /api/v1/namespaces/shop/secrets/s"]);
+    assert_eq!(fake.lines(), ["GET /api/v1/namespaces/shop/secrets/s"]);
     assert!(
         operator
             .list(Kind::Component, "elsewhere", None)
@@ -109,14 +132,14 @@ async fn what_the_watch_has_not_seen_is_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn changes_arrive_until_the_operator_stops() {
     let (operator, _) = operator();
-    let feed = operator.feed(Kind::Component);
-    feed.apply(News::Applied(component("before", &[], None)));
+    let informer = operator.informer(Kind::Component);
+    informer.apply(Event::Apply(component("before", &[], None)));
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     let cart = id("spiffe://public/ns/shop/cart");
     let mut changes = pin!(operator.changes(Kind::Component, &cart, None).unwrap());
-    feed.apply(News::Applied(component("a", &[], Some("s"))));
-    feed.apply(News::Applied(component("a", &["other"], Some("missing"))));
-    feed.apply(News::Applied(component("a", &["cart"], None)));
+    informer.apply(Event::Apply(component("a", &[], Some("s"))));
+    informer.apply(Event::Apply(component("a", &["other"], Some("missing"))));
+    informer.apply(Event::Apply(component("a", &["cart"], None)));
     let mut got = Vec::new();
     for _ in 0..3 {
         let update = changes.next().await.unwrap().unwrap();
@@ -131,7 +154,7 @@ async fn changes_arrive_until_the_operator_stops() {
             (EventType::Created, json!("plain")),
         ]
     );
-    feed.close();
+    informer.close();
     assert!(changes.next().await.is_none());
     let refused = operator
         .changes(Kind::Component, &cart, None)
@@ -145,8 +168,8 @@ async fn a_secret_that_cannot_be_read_ends_the_stream() {
     let (operator, _) = operator();
     let cart = id("spiffe://public/ns/shop/cart");
     let mut changes = pin!(operator.changes(Kind::Component, &cart, None).unwrap());
-    let feed = operator.feed(Kind::Component);
-    feed.apply(News::Applied(component("a", &[], Some("missing"))));
+    let informer = operator.informer(Kind::Component);
+    informer.apply(Event::Apply(component("a", &[], Some("missing"))));
     let error = changes.next().await.unwrap().err().unwrap();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(changes.next().await.is_none());
@@ -156,7 +179,7 @@ async fn a_secret_that_cannot_be_read_ends_the_stream() {
 async fn only_the_assigned_configuration_is_streamed() {
     let (operator, _) = operator();
     let cart = id("spiffe://public/ns/shop/cart");
-    let feed = operator.feed(Kind::Configuration);
+    let informer = operator.informer(Kind::Configuration);
     let mut mine = pin!(
         operator
             .changes(Kind::Configuration, &cart, Some(Some("mine".to_owned())))
@@ -169,11 +192,11 @@ async fn only_the_assigned_configuration_is_streamed() {
     );
     for name in ["other", "mine"] {
         let raw = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {}});
-        feed.apply(News::Applied(serde_json::from_value(raw).unwrap()));
+        informer.apply(Event::Apply(serde_json::from_value(raw).unwrap()));
     }
     let update = mine.next().await.unwrap().unwrap();
     assert_eq!(parsed(&update.json)["metadata"]["name"], "mine");
-    feed.close();
+    informer.close();
     assert!(none.next().await.is_none());
 }
 

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::Kind;
 use super::secrets;
-use crate::cluster::excerpt;
 
 /// An object as the API server sends it, before it is known which kind it is.
 #[derive(Clone, Debug)]
@@ -17,7 +16,7 @@ pub struct Raw {
     json: Value,
 }
 
-excerpt!(Raw);
+kubernetes::excerpt!(Raw);
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -96,6 +95,16 @@ impl Entry {
 pub mod tests {
     use super::*;
     use serde_json::json;
+
+    pub fn entry(name: &str, json: &'static str) -> Entry {
+        Entry {
+            namespace: "n".to_owned(),
+            name: name.to_owned(),
+            scopes: Vec::new(),
+            has_secrets: false,
+            json: Bytes::from_static(json.as_bytes()),
+        }
+    }
 
     pub fn raw(object: Value) -> Raw {
         serde_json::from_value(object).unwrap()

@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use kubernetes::Change;
+
 use super::Entry;
-use super::store::Change;
 
 /// Events that wait one by one (contract 5.3).
 pub const BUFFER: usize = 10;
@@ -31,7 +32,7 @@ pub struct Event {
 
 impl Event {
     /// What a change means to an app: a resource that leaves its scope is deleted, one that enters it is created.
-    pub fn of(change: &Change, app_id: &str) -> Option<Self> {
+    pub fn of(change: &Change<Entry>, app_id: &str) -> Option<Self> {
         let in_scope = |entry: &&Arc<Entry>| entry.in_scope(app_id);
         let old = change.old.as_ref().filter(in_scope);
         let new = change.new.as_ref().filter(in_scope);
@@ -94,7 +95,7 @@ fn fold(waiting: &mut Event, later: Event) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::tests::entry;
+    use super::super::entry::tests::entry;
     use super::*;
 
     fn scoped(scopes: &[&str]) -> Arc<Entry> {
@@ -119,6 +120,7 @@ mod tests {
         ];
         for (old, new, expected) in cases {
             let change = Change {
+                key: kubernetes::Key::default(),
                 old: old.cloned(),
                 new: new.cloned(),
             };

@@ -10,12 +10,12 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1;
 use kube::Api;
 use kube::api::{ApiResource, ObjectMeta};
+use kubernetes::Cluster;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::{Entry, Kind};
-use crate::cluster::{Cluster, excerpt};
 
 /// Secrets that are read at the same time; sidecars that start together would flood the API server.
 const MOST_READS: usize = 16;
@@ -149,7 +149,7 @@ struct Secret {
     data: Option<BTreeMap<String, ByteString>>,
 }
 
-excerpt!(Secret);
+kubernetes::excerpt!(Secret);
 
 /// Reads Secrets and puts their values into resources.
 pub struct Resolver {

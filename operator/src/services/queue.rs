@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn news_cut_a_pause_short() {
+    fn asking_again_cuts_a_pause_short() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         queue.offer(key("a"), now);
         queue.take(now).unwrap();

@@ -1,14 +1,15 @@
 //! The loop around the queue: watches workloads and Services, and makes Services what they should be.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Service;
-use kube::Api;
 use kube::api::{PartialObjectMeta, PostParams};
+use kube::{Api, ResourceExt as _};
+use kubernetes::{Cluster, Reflector, Signal, Store, owner};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,9 +19,7 @@ use super::desired;
 use super::queue::Queue;
 use super::workload::{Key, Kind, Raw, Workload};
 use crate::annotations;
-use crate::cluster::Cluster;
 use crate::metrics::Metrics;
-use crate::watch::{News, follow};
 
 /// What the reconciler needs to know.
 #[derive(Clone)]
@@ -68,7 +67,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) {
             let mut state = shared.state.lock();
             let now = Instant::now();
             while let Some(key) = state.queue.take(now) {
-                let workload = state.workloads.get(&key).cloned();
+                let workload = state.workload_of(&key).cloned();
                 running.push(reconcile(&options, key, workload));
             }
             state.queue.next_due()
@@ -79,7 +78,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) {
             Some((key, success)) = running.next() => {
                 shared.state.lock().queue.done(key, success, Instant::now());
             }
-            () = shared.news.notified() => {}
+            () = shared.changed.notified() => {}
             () = until(due) => {}
             _ = resync.tick() => shared.state.lock().offer_all(Instant::now()),
         }
@@ -100,110 +99,105 @@ async fn watch_workloads(
     shutdown: &CancellationToken,
 ) {
     let resource = kind.resource();
-    let api: Api<Raw> = cluster.watched_as(&resource);
-    follow(&resource.plural, api, None, shutdown, |news| {
-        shared.state.lock().workload(kind, news, Instant::now());
-        shared.news.notify_one();
-    })
-    .await;
+    let api = |cluster: &Cluster| cluster.watched_as::<Raw>(&resource);
+    let tell = |signal| {
+        shared.state.lock().workload(kind, signal, Instant::now());
+        shared.changed.notify_one();
+    };
+    let reflector = Reflector::new(&resource.plural, cluster, api);
+    reflector.run(shutdown, tell).await;
 }
 
 async fn watch_services(cluster: &Cluster, shared: &Shared, shutdown: &CancellationToken) {
-    let api: Api<PartialObjectMeta<Service>> = cluster.watched();
+    let tell = |signal| {
+        shared.state.lock().service(signal, Instant::now());
+        shared.changed.notify_one();
+    };
+    let api = Cluster::watched::<PartialObjectMeta<Service>>;
+    let reflector = Reflector::new("services", cluster, api);
     let label = format!("{}=true", annotations::ENABLED);
-    follow("services", api, Some(&label), shutdown, |news| {
-        shared.state.lock().service(&news, Instant::now());
-        shared.news.notify_one();
-    })
-    .await;
+    reflector.labels(&label).run(shutdown, tell).await;
 }
 
 /// What watches tell and the loop works on.
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    news: Notify,
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    workloads: HashMap<Key, Arc<Workload>>,
-    /// By kind: what the list under way has named so far.
-    listing: HashMap<Kind, HashSet<Key>>,
+    workloads: HashMap<Kind, Store<Workload>>,
+    services: Store<Owned>,
     queue: Queue,
 }
 
+/// What is looked at of a Service that a workload owns. Its version changes with everything else of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Owned {
+    owner: Key,
+    version: Option<String>,
+}
+
 impl State {
-    fn workload(&mut self, kind: Kind, news: News<Raw>, now: Instant) {
-        match news {
-            News::Listing => {
-                self.listing.insert(kind, HashSet::new());
+    fn workload_of(&self, key: &Key) -> Option<&Arc<Workload>> {
+        let name = kubernetes::Key::new(&key.namespace, &key.name);
+        self.workloads.get(&key.kind)?.get(&name)
+    }
+
+    /// Workloads change with every step of a rollout; only what shows in the Service is kept and worth a look.
+    fn workload(&mut self, kind: Kind, signal: impl Into<Signal<Raw>>, now: Instant) {
+        let store = self.workloads.entry(kind).or_default();
+        for change in store.apply(signal, Raw::into_workload) {
+            if change.new.is_some() {
+                let kubernetes::Key { namespace, name } = change.key;
+                let key = Key {
+                    kind,
+                    namespace,
+                    name,
+                };
+                self.queue.offer(key, now);
             }
-            News::Listed(raw) => {
-                let key = raw.key(kind);
-                self.listing.entry(kind).or_default().insert(key.clone());
-                self.put(key, raw, now);
-            }
-            News::Complete => {
-                let listed = self.listing.remove(&kind).unwrap_or_default();
-                self.workloads
-                    .retain(|key, _| key.kind != kind || listed.contains(key));
-            }
-            News::Applied(raw) => self.put(raw.key(kind), raw, now),
-            News::Deleted(raw) => {
-                self.workloads.remove(&raw.key(kind));
-            }
-            News::UnknownKind => {}
         }
     }
 
-    /// Workloads change with every step of a rollout; only what shows in the Service is worth a look.
-    fn put(&mut self, key: Key, raw: Raw, now: Instant) {
-        let Some(workload) = raw.into_workload() else {
-            self.workloads.remove(&key);
-            return;
-        };
-        if self
-            .workloads
-            .get(&key)
-            .is_some_and(|known| **known == workload)
-        {
-            return;
-        }
-        self.workloads.insert(key.clone(), Arc::new(workload));
-        self.queue.offer(key, now);
-    }
-
-    /// A Service that changed or went is looked at through its workload.
-    fn service(&mut self, news: &News<PartialObjectMeta<Service>>, now: Instant) {
-        let (News::Applied(service) | News::Deleted(service) | News::Listed(service)) = news else {
-            return;
-        };
-        let owners = service.metadata.owner_references.iter().flatten();
-        let Some(owner) = owners
-            .into_iter()
-            .find(|owner| owner.controller == Some(true))
-        else {
-            return;
-        };
-        let Some(kind) = Kind::of(&owner.api_version, &owner.kind) else {
-            return;
-        };
-        let key = Key {
-            kind,
-            namespace: service.metadata.namespace.clone().unwrap_or_default(),
-            name: owner.name.clone(),
-        };
-        if self.workloads.contains_key(&key) {
-            self.queue.offer(key, now);
+    /// A Service that changed or went is looked at through its workload, also if it went while nobody watched.
+    fn service(&mut self, signal: impl Into<Signal<PartialObjectMeta<Service>>>, now: Instant) {
+        for change in self.services.apply(signal, owned) {
+            let owners = [change.old, change.new].into_iter().flatten();
+            for owner in owners.map(|owned| owned.owner.clone()) {
+                if self.workload_of(&owner).is_some() {
+                    self.queue.offer(owner, now);
+                }
+            }
         }
     }
 
     fn offer_all(&mut self, now: Instant) {
-        for key in self.workloads.keys() {
-            self.queue.offer(key.clone(), now);
+        for (kind, store) in &self.workloads {
+            for (key, _) in store.iter() {
+                let key = Key {
+                    kind: *kind,
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                };
+                self.queue.offer(key, now);
+            }
         }
     }
+}
+
+fn owned(service: PartialObjectMeta<Service>) -> Option<Owned> {
+    let owner = owner::controller(&service.metadata)?;
+    Some(Owned {
+        owner: Key {
+            kind: Kind::of(&owner.api_version, &owner.kind)?,
+            namespace: service.namespace().unwrap_or_default(),
+            name: owner.name.clone(),
+        },
+        version: service.resource_version(),
+    })
 }
 
 /// Makes one Service what it should be. A workload that is gone leaves its Service to the garbage collector.
@@ -259,6 +253,8 @@ const LONGEST_RECONCILE: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::runtime::watcher::Event;
+    use kubernetes_fake::{Answer, Fake};
     use serde_json::json;
 
     fn raw(name: &str, app_id: &str, enabled: &str) -> Raw {
@@ -294,34 +290,56 @@ mod tests {
     fn only_changes_that_matter_are_looked_at() {
         let (mut state, now) = (State::default(), Instant::now());
         let kind = Kind::Deployment;
-        state.workload(kind, News::Listing, now);
-        state.workload(kind, News::Listed(raw("a", "a", "true")), now);
-        state.workload(kind, News::Listed(raw("b", "b", "false")), now);
-        state.workload(kind, News::Complete, now);
+        state.workload(kind, Event::Init, now);
+        state.workload(kind, Event::InitApply(raw("a", "a", "true")), now);
+        state.workload(kind, Event::InitApply(raw("b", "b", "false")), now);
+        state.workload(kind, Event::InitDone, now);
         assert_eq!(names(&mut state, now), ["a"]);
-        state.workload(kind, News::Applied(raw("a", "a", "true")), now);
+        state.workload(kind, Event::Apply(raw("a", "a", "true")), now);
         assert!(names(&mut state, now).is_empty());
-        state.workload(kind, News::Applied(raw("a", "other", "true")), now);
-        state.workload(kind, News::Applied(raw("b", "b", "true")), now);
+        state.workload(kind, Event::Apply(raw("a", "other", "true")), now);
+        state.workload(kind, Event::Apply(raw("b", "b", "true")), now);
         assert_eq!(names(&mut state, now), ["a", "b"]);
         state.offer_all(now);
         assert_eq!(names(&mut state, now), ["a", "b"]);
-        state.workload(kind, News::Deleted(raw("b", "b", "true")), now);
-        state.workload(kind, News::Listing, now);
-        state.workload(kind, News::Complete, now);
-        assert!(state.workloads.is_empty());
+        state.workload(kind, Event::Delete(raw("b", "b", "true")), now);
+        state.workload(kind, Event::Init, now);
+        state.workload(kind, Event::InitDone, now);
+        assert_eq!(state.workloads[&kind].iter().count(), 0);
     }
 
     #[test]
     fn services_lead_to_their_workload() {
         let (mut state, now) = (State::default(), Instant::now());
-        state.workload(Kind::Deployment, News::Applied(raw("a", "a", "true")), now);
+        state.workload(Kind::Deployment, Event::Apply(raw("a", "a", "true")), now);
         names(&mut state, now);
-        state.service(&News::Deleted(service("a")), now);
+        state.service(Event::Apply(service("a")), now);
         assert_eq!(names(&mut state, now), ["a"]);
-        state.service(&News::Applied(service("unknown")), now);
-        state.service(&News::Complete, now);
+        state.service(Event::Apply(service("unknown")), now);
+        state.service(Event::Apply(service("a")), now);
+        names(&mut state, now);
+        state.service(Event::Delete(service("a")), now);
+        assert_eq!(names(&mut state, now), ["a"]);
+        state.service(Event::Apply(service("a")), now);
+        names(&mut state, now);
+        state.service(Event::Init, now);
+        state.service(Event::InitDone, now);
+        assert_eq!(
+            names(&mut state, now),
+            ["a"],
+            "it went while nobody watched"
+        );
+        state.service(Event::Init, now);
+        state.service(Event::InitDone, now);
         assert!(names(&mut state, now).is_empty());
+    }
+
+    fn key() -> Key {
+        Key {
+            kind: Kind::Deployment,
+            namespace: "n".to_owned(),
+            name: "a".to_owned(),
+        }
     }
 
     fn options(cluster: Cluster) -> Options {
@@ -339,17 +357,19 @@ mod tests {
     }
 
     async fn ensured(there: Option<serde_json::Value>) -> Vec<String> {
-        let (cluster, log) =
-            crate::fake::cluster(move |seen| match (seen.method.as_str(), &there) {
-                ("GET", None) => crate::fake::missing(),
-                ("GET", Some(service)) => (200, service.clone()),
-                _ => (200, seen.body.clone()),
-            });
+        let fake = Fake::scripted(move |seen| {
+            Some(match (seen.method.as_str(), &there) {
+                ("GET", None) => Answer::status(404),
+                ("GET", Some(service)) => Answer::object(service.clone()),
+                _ => Answer::object(seen.body.clone()),
+            })
+        });
+        let cluster = Cluster::new(fake.client(), "");
         let workload = raw("a", "a", "true").into_workload().unwrap();
-        let key = raw("a", "a", "true").key(Kind::Deployment);
+        let key = key();
         ensure(&options(cluster), &key, &workload).await.unwrap();
-        let log = log.lock();
-        log.iter()
+        fake.seen()
+            .iter()
             .map(|seen| {
                 format!(
                     "{} {}",
@@ -362,7 +382,7 @@ mod tests {
     #[tokio::test]
     async fn services_are_made_kept_and_mended() {
         let workload = raw("a", "a", "true").into_workload().unwrap();
-        let key = raw("a", "a", "true").key(Kind::Deployment);
+        let key = key();
         let mut there = serde_json::to_value(desired::service(&key, &workload, "a", true)).unwrap();
         there["metadata"]["resourceVersion"] = json!("7");
         assert_eq!(ensured(None).await, ["GET null", "POST null"]);

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use values::is_truthy;
 
 use crate::annotations;
-use crate::cluster::excerpt;
 
 /// A kind of workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +61,7 @@ pub struct Raw {
     spec: Spec,
 }
 
-excerpt!(Raw);
+kubernetes::excerpt!(Raw);
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -94,14 +93,6 @@ pub struct Workload {
 }
 
 impl Raw {
-    pub fn key(&self, kind: Kind) -> Key {
-        Key {
-            kind,
-            namespace: self.metadata.namespace.clone().unwrap_or_default(),
-            name: self.metadata.name.clone().unwrap_or_default(),
-        }
-    }
-
     /// The workload, if its pods get a sidecar and it is not about to go.
     pub fn into_workload(self) -> Option<Workload> {
         if self.metadata.deletion_timestamp.is_some() {

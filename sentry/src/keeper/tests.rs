@@ -1,16 +1,14 @@
 //! Tests of loading, making, replacing and sharing credentials.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Parser as _;
-use http::{Request, Response};
-use kube::client::Body;
+use kubernetes_fake::{Fake, Fault, On};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::Cluster;
+use crate::api_server::ApiServer;
 
 fn settings(folder: &Path, jwt: bool) -> Settings {
     let jwt = format!("--jwt-enabled={jwt}");
@@ -124,139 +122,135 @@ async fn changed_files_are_taken_over_unless_they_are_broken() {
     );
 }
 
-/// An API server with a Secret and a ConfigMap, which refuses writes of old versions.
-#[derive(Clone, Default)]
-struct Api(Arc<Mutex<State>>);
+const SECRETS: &str = "/api/v1/secrets";
+const CONFIG_MAPS: &str = "/api/v1/configmaps";
+const NAME: &str = "dapr-trust-bundle";
 
-#[derive(Default)]
-struct State {
-    secret: Value,
-    config_map: Value,
-    version: u64,
-    writes: usize,
-    /// Does not answer any more, and says when it is asked.
-    silent: Option<Arc<tokio::sync::Notify>>,
+/// An API server with the Secret and the ConfigMap that the chart makes.
+fn api() -> Fake {
+    let fake = Fake::new();
+    let object =
+        || json!({"metadata": {"name": NAME, "namespace": "default", "labels": {"a": "b"}}});
+    fake.put(SECRETS, object());
+    fake.put(CONFIG_MAPS, object());
+    fake
 }
 
-impl Api {
-    fn new() -> Self {
-        let api = Self::default();
-        let object = || json!({"metadata": {"name": "dapr-trust-bundle", "resourceVersion": "0", "labels": {"a": "b"}}});
-        let mut state = api.0.lock().unwrap();
-        (state.secret, state.config_map) = (object(), object());
-        drop(state);
-        api
+fn store(fake: &Fake) -> Store {
+    Store::Cluster {
+        api: ApiServer::new(kubernetes::client::over(fake.service())),
+        namespace: "default".to_owned(),
+        paths: settings(Path::new("/nowhere"), true).paths,
     }
+}
 
-    fn answer(&self, method: &http::Method, path: &str, body: &[u8]) -> (u16, Value) {
-        let mut state = self.0.lock().unwrap();
-        let version = state.version + 1;
-        let object = match path {
-            "/api/v1/namespaces/default/secrets/dapr-trust-bundle" => &mut state.secret,
-            "/api/v1/namespaces/default/configmaps/dapr-trust-bundle" => &mut state.config_map,
-            _ => return (404, json!({"kind": "Status", "code": 404})),
-        };
-        if method == http::Method::PUT {
-            let mut new: Value = serde_json::from_slice(body).unwrap();
-            if new["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
-                return (
-                    409,
-                    json!({"kind": "Status", "code": 409, "reason": "Conflict"}),
-                );
-            }
-            new["metadata"]["resourceVersion"] = version.to_string().into();
-            *object = new;
-            let answer = object.clone();
-            (state.version, state.writes) = (version, state.writes + 1);
-            return (200, answer);
-        }
-        (200, object.clone())
-    }
+fn object(fake: &Fake, path: &str) -> Value {
+    fake.object(path, "default", NAME).expect("there")
+}
 
-    fn store(&self) -> Store {
-        let api = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let api = api.clone();
-            async move {
-                let (parts, body) = request.into_parts();
-                let body = body.collect_bytes().await.unwrap();
-                // Everyone gets a turn between reading and writing, so that replicas do collide.
-                tokio::task::yield_now().await;
-                let silent = api.0.lock().unwrap().silent.clone();
-                if let Some(asked) = silent {
-                    asked.notify_one();
-                    std::future::pending::<()>().await;
-                }
-                let (status, answer) = api.answer(&parts.method, parts.uri.path(), &body);
-                let body = Body::from(answer.to_string().into_bytes());
-                Ok::<_, std::convert::Infallible>(
-                    Response::builder().status(status).body(body).unwrap(),
-                )
-            }
-        });
-        let cluster = Cluster::new(kube::Client::new(service, "default"));
-        let paths = settings(Path::new("/nowhere"), true).paths;
-        Store::Cluster {
-            cluster,
-            namespace: "default".to_owned(),
-            paths,
-        }
-    }
+/// The newest version of the two, which every write makes one newer.
+fn version(fake: &Fake) -> u64 {
+    let versions = [SECRETS, CONFIG_MAPS].map(|path| {
+        let object = object(fake, path);
+        let version = object["metadata"]["resourceVersion"]
+            .as_str()
+            .expect("a version");
+        version.parse::<u64>().expect("a number")
+    });
+    versions[0].max(versions[1])
 }
 
 #[tokio::test]
 async fn replicas_that_start_together_agree() {
-    let api = Api::new();
-    let open = || keeper(api.store(), settings(Path::new("/nowhere"), true));
+    let fake = api();
+    let before = version(&fake);
+    // Everyone gets a turn between reading and writing, so that replicas do collide.
+    fake.fault(On::all(), Fault::Latency(Duration::from_millis(1)));
+    let open = || keeper(store(&fake), settings(Path::new("/nowhere"), true));
     let (one, two, three) = tokio::join!(open(), open(), open());
     let anchors = one.unwrap().current().authority.anchors().to_owned();
     assert_eq!(two.unwrap().current().authority.anchors(), anchors);
     assert_eq!(three.unwrap().current().authority.anchors(), anchors);
-    let state = api.0.lock().unwrap();
-    assert_eq!(state.config_map["data"]["ca.crt"], anchors);
+    let config_map = object(&fake, CONFIG_MAPS);
+    assert_eq!(config_map["data"]["ca.crt"], anchors);
     assert!(
-        state.config_map["data"]["jwks.json"]
+        config_map["data"]["jwks.json"]
             .as_str()
             .unwrap()
             .contains("RSA")
     );
-    assert!(state.config_map["data"].get("issuer.key").is_none());
+    assert!(config_map["data"].get("issuer.key").is_none());
+    let secret = object(&fake, SECRETS);
     assert_eq!(
-        state.secret["metadata"]["labels"]["a"], "b",
+        secret["metadata"]["labels"]["a"], "b",
         "nothing else is lost"
     );
-    assert_eq!(state.writes, 2);
+    assert_eq!(version(&fake), before + 2, "one write of each");
 }
 
 #[tokio::test]
 async fn the_secret_wins_over_the_config_map() {
-    let api = Api::new();
-    let open = || keeper(api.store(), settings(Path::new("/nowhere"), false));
-    let anchors = open()
+    let fake = api();
+    let open = || keeper(store(&fake), settings(Path::new("/nowhere"), false));
+    let keeper = open().await.unwrap();
+    let anchors = keeper.current().authority.anchors().to_owned();
+    for broken in [json!({}), json!({"ca.crt": "something else"}), Value::Null] {
+        let mut config_map = object(&fake, CONFIG_MAPS);
+        config_map["data"] = broken;
+        fake.put(CONFIG_MAPS, config_map.clone());
+        assert_eq!(open().await.unwrap().current().authority.anchors(), anchors);
+        assert_eq!(object(&fake, CONFIG_MAPS)["data"]["ca.crt"], anchors);
+        // while sentry runs as well
+        fake.put(CONFIG_MAPS, config_map);
+        assert!(!keeper.reload().await.unwrap());
+        assert_eq!(object(&fake, CONFIG_MAPS)["data"]["ca.crt"], anchors);
+    }
+    let before = version(&fake);
+    open().await.unwrap();
+    assert!(!keeper.reload().await.unwrap());
+    assert_eq!(version(&fake), before, "nothing to write");
+}
+
+#[tokio::test]
+async fn pods_get_the_new_root_also_when_somebody_writes_at_the_same_time() {
+    let (fake, other) = (api(), api());
+    let keeper_of = |fake: &Fake| keeper(store(fake), settings(Path::new("/nowhere"), false));
+    let keeper = keeper_of(&fake).await.unwrap();
+    let anchors = keeper_of(&other)
         .await
         .unwrap()
         .current()
         .authority
         .anchors()
         .to_owned();
-    for broken in [json!({}), json!({"ca.crt": "something else"}), Value::Null] {
-        api.0.lock().unwrap().config_map["data"] = broken;
-        assert_eq!(open().await.unwrap().current().authority.anchors(), anchors);
-        assert_eq!(api.0.lock().unwrap().config_map["data"]["ca.crt"], anchors);
-    }
-    let writes = api.0.lock().unwrap().writes;
-    open().await.unwrap();
-    assert_eq!(api.0.lock().unwrap().writes, writes, "nothing to write");
+    fake.put(SECRETS, object(&other, SECRETS));
+    fake.fault(
+        On::verb("update").of("configmaps").times(2),
+        Fault::Status(409),
+    );
+    assert!(keeper.reload().await.unwrap());
+    assert_eq!(keeper.current().authority.anchors(), anchors);
+    assert_eq!(object(&fake, CONFIG_MAPS)["data"]["ca.crt"], anchors);
+    // one that never ends is no success
+    fake.put(
+        CONFIG_MAPS,
+        json!({"metadata": {"name": NAME, "namespace": "default"}}),
+    );
+    fake.fault(On::verb("update").of("configmaps"), Fault::Status(409));
+    assert!(matches!(
+        keeper.reload().await,
+        Err(Error::Store(store::Error::Conflict))
+    ));
 }
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_holds_up_no_shutdown() {
-    let api = Api::new();
+    let fake = api();
     let settings = settings(Path::new("/nowhere"), false);
     let sentry = settings.id.clone();
-    let keeper = Arc::new(keeper(api.store(), settings).await.unwrap());
-    let asked = Arc::new(tokio::sync::Notify::new());
-    api.0.lock().unwrap().silent = Some(asked.clone());
+    let keeper = Arc::new(keeper(store(&fake), settings).await.unwrap());
+    let before = fake.seen().len();
+    fake.fault(On::all(), Fault::Hang);
     let own = crate::service::OwnCertificate {
         keeper: keeper.clone(),
         metrics: keeper.metrics.clone(),
@@ -271,10 +265,23 @@ async fn a_store_that_does_not_answer_holds_up_no_shutdown() {
     };
     let shutdown = tokio_util::sync::CancellationToken::new();
     let stop = async {
-        asked.notified().await;
+        fake.until("asked", |fake| fake.seen().len() > before).await;
         shutdown.cancel();
     };
     let both = async { tokio::join!(reload.run(&[], shutdown.clone()), stop) };
     let ended = tokio::time::timeout(Duration::from_secs(20), both).await;
     assert!(ended.expect("at once").0.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_is_given_up() {
+    let fake = api();
+    let keeper = keeper(store(&fake), settings(Path::new("/nowhere"), false))
+        .await
+        .unwrap();
+    fake.fault(On::all(), Fault::Hang);
+    let reloaded = tokio::time::timeout(Duration::from_secs(300), keeper.reload()).await;
+    assert!(reloaded.expect("it ends").is_err());
+    fake.heal();
+    assert!(!keeper.reload().await.unwrap());
 }

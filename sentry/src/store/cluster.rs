@@ -9,17 +9,17 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{Credentials, Error, Stored, key_of, present};
-use crate::cluster::{self, Cluster, Kind};
+use crate::api_server::{self, ApiServer, Kind};
 use crate::settings::Paths;
 
 const NAME: &str = "dapr-trust-bundle";
 
-pub async fn load(cluster: &Cluster, namespace: &str, paths: &Paths) -> Result<Stored, Error> {
-    let secret = cluster
+pub async fn load(api: &ApiServer, namespace: &str, paths: &Paths) -> Result<Stored, Error> {
+    let secret = api
         .object(Kind::Secret, namespace, NAME)
         .await
         .map_err(failed(namespace))?;
-    let config_map = cluster
+    let config_map = api
         .object(Kind::ConfigMap, namespace, NAME)
         .await
         .map_err(failed(namespace))?;
@@ -46,7 +46,7 @@ pub async fn load(cluster: &Cluster, namespace: &str, paths: &Paths) -> Result<S
 }
 
 pub async fn save(
-    cluster: &Cluster,
+    api: &ApiServer,
     namespace: &str,
     paths: &Paths,
     stored: &Stored,
@@ -58,14 +58,12 @@ pub async fn save(
         });
     };
     if let Some(changed) = changed_secret(secret, paths, wanted) {
-        cluster
-            .replace(Kind::Secret, namespace, NAME, &changed)
+        api.replace(Kind::Secret, namespace, NAME, &changed)
             .await
             .map_err(failed(namespace))?;
     }
     if let Some(changed) = changed_config_map(config_map, paths, wanted) {
-        cluster
-            .replace(Kind::ConfigMap, namespace, NAME, &changed)
+        api.replace(Kind::ConfigMap, namespace, NAME, &changed)
             .await
             .map_err(failed(namespace))?;
     }
@@ -109,9 +107,9 @@ fn put(object: &mut Value, key: &str, value: &str) {
     object["data"][key] = value.into();
 }
 
-fn failed(namespace: &str) -> impl Fn(cluster::Error) -> Error {
+fn failed(namespace: &str) -> impl Fn(api_server::Error) -> Error {
     move |error| match error {
-        cluster::Error::Conflict { .. } => Error::Conflict,
+        api_server::Error::Conflict { .. } => Error::Conflict,
         source => Error::Cluster {
             name: NAME,
             namespace: namespace.to_owned(),

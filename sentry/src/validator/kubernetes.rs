@@ -7,12 +7,12 @@ use security::{CONTROL_PLANE, SpiffeId, TrustDomain};
 use serde_json::Value;
 
 use super::{Granted, Refused, common, grant};
+use crate::api_server::{ApiServer, Container, ContainerStatus, Pod};
 use crate::ca::images::{Image, Role};
-use crate::cluster::{Cluster, Container, ContainerStatus, Pod};
 
 /// Checks tokens against the cluster that sentry runs in.
 pub struct KubernetesValidator {
-    cluster: Cluster,
+    api: ApiServer,
     sentry: SpiffeId,
     audience: String,
 }
@@ -28,9 +28,9 @@ const SIDECAR: &str = "daprd";
 const MAX_TOKEN: usize = 64 << 10;
 
 impl KubernetesValidator {
-    pub fn new(cluster: Cluster, sentry: &SpiffeId) -> Self {
+    pub fn new(api: ApiServer, sentry: &SpiffeId) -> Self {
         Self {
-            cluster,
+            api,
             sentry: sentry.clone(),
             audience: sentry.to_string(),
         }
@@ -40,7 +40,7 @@ impl KubernetesValidator {
         common(request)?;
         let (namespace, account) = self.review(&request.token).await?;
         let name = pod_name(&request.token)?;
-        let pod = self.cluster.pod(&namespace, &name).await.map_err(|error| {
+        let pod = self.api.pod(&namespace, &name).await.map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "no pod for the requested identity"
@@ -82,7 +82,7 @@ impl KubernetesValidator {
         }
         let audiences = [LEGACY_AUDIENCE, self.audience.as_str()];
         let review = self
-            .cluster
+            .api
             .review(token, &audiences)
             .await
             .map_err(Refused::Review)?;
@@ -107,7 +107,7 @@ impl KubernetesValidator {
             return Ok(TrustDomain::PUBLIC.to_owned());
         };
         let configuration = self
-            .cluster
+            .api
             .configuration(namespace, name)
             .await
             .map_err(|error| {

@@ -1,12 +1,11 @@
 //! Tests of the validators, with a scripted API server.
 
-use http::{Request, Response};
-use kube::client::Body;
+use kubernetes_fake::{Answer, Fake};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api_server::ApiServer;
 use crate::ca::images::Role;
-use crate::cluster::Cluster;
 
 fn request(id: &str, namespace: &str) -> SignCertificateRequest {
     SignCertificateRequest {
@@ -27,46 +26,33 @@ fn base64(value: &Value) -> String {
 }
 
 /// An API server with one pod, one Configuration, and one opinion on tokens.
-fn cluster(review: Value, pod: Value, trust_domain: &'static str) -> Cluster {
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (review, pod) = (review.clone(), pod.clone());
-        async move {
-            let path = request.uri().path().to_owned();
-            let answer = match path.as_str() {
-                "/apis/authentication.k8s.io/v1/tokenreviews" => {
-                    assert_eq!(request.headers()["content-type"], "application/json");
-                    let body = request.into_body().collect_bytes().await.unwrap();
-                    let asked: Value = serde_json::from_slice(&body).unwrap();
-                    let audiences = json!([
-                        "dapr.io/sentry",
-                        "spiffe://cluster.local/ns/dapr-system/dapr-sentry"
-                    ]);
-                    assert_eq!(asked["spec"]["audiences"], audiences);
-                    Some(json!({ "status": review }))
-                }
-                "/api/v1/namespaces/default/pods/pod-1"
-                | "/api/v1/namespaces/dapr-system/pods/pod-1" => Some(pod),
-                "/apis/dapr.io/v1alpha1/namespaces/default/configurations/mine" => {
-                    Some(json!({"spec": {"accessControl": {"trustDomain": trust_domain}}}))
-                }
-                _ => None,
-            };
-            let status = if answer.is_some() { 200 } else { 404 };
-            let body =
-                answer.unwrap_or(json!({"kind": "Status", "code": 404, "status": "Failure"}));
-            let body = Body::from(body.to_string().into_bytes());
-            Ok::<_, std::convert::Infallible>(
-                Response::builder().status(status).body(body).unwrap(),
-            )
-        }
+fn cluster(review: Value, pod: Value, trust_domain: &'static str) -> ApiServer {
+    let fake = Fake::scripted(move |seen| {
+        Some(match seen.path.as_str() {
+            "/apis/authentication.k8s.io/v1/tokenreviews" => {
+                assert_eq!(seen.content_type, "application/json");
+                let audiences = json!([
+                    "dapr.io/sentry",
+                    "spiffe://cluster.local/ns/dapr-system/dapr-sentry"
+                ]);
+                assert_eq!(seen.body["spec"]["audiences"], audiences);
+                Answer::object(json!({ "status": review }))
+            }
+            "/api/v1/namespaces/default/pods/pod-1"
+            | "/api/v1/namespaces/dapr-system/pods/pod-1" => Answer::object(pod.clone()),
+            "/apis/dapr.io/v1alpha1/namespaces/default/configurations/mine" => {
+                Answer::object(json!({"spec": {"accessControl": {"trustDomain": trust_domain}}}))
+            }
+            _ => Answer::status(404),
+        })
     });
-    Cluster::new(kube::Client::new(service, "default"))
+    ApiServer::new(fake.client())
 }
 
-fn validators(cluster: Cluster) -> Validators {
+fn validators(api: ApiServer) -> Validators {
     let sentry = SpiffeId::new("cluster.local", "dapr-system", "dapr-sentry").unwrap();
     Validators {
-        kubernetes: Some(KubernetesValidator::new(cluster, &sentry)),
+        kubernetes: Some(KubernetesValidator::new(api, &sentry)),
         jwks: None,
     }
 }

@@ -1,67 +1,28 @@
-//! Elections against a scripted API, in paused time.
+//! Elections on the fake API server, in paused time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Method;
-use parking_lot::Mutex;
-use serde_json::{Value, json};
+use kubernetes_fake::{Fake, Fault, On};
+use serde_json::json;
 
 use super::*;
-use crate::fake;
+use crate::client::over;
 
-/// One Lease, with the API server's compare-and-swap; `None` while the API is away.
-type Server = Arc<Mutex<(Option<Value>, bool)>>;
+const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
 
-fn leases(server: &Server) -> Api<Lease> {
-    let server = Arc::clone(server);
-    let (cluster, _) = fake::cluster(move |seen| {
-        let mut server = server.lock();
-        if !server.1 {
-            return fake::status(503, "ServiceUnavailable");
-        }
-        let version = |lease: &Value| {
-            lease["metadata"]["resourceVersion"]
-                .as_str()
-                .map(str::to_owned)
-        };
-        match (&seen.method, server.0.clone()) {
-            (&Method::GET, Some(lease)) => (200, lease),
-            (&Method::GET, None) => fake::missing(),
-            (&Method::POST, Some(_)) => fake::status(409, "AlreadyExists"),
-            (&Method::PUT, None) => fake::missing(),
-            (&Method::PUT, Some(lease)) if version(&seen.body) != version(&lease) => {
-                fake::status(409, "Conflict")
-            }
-            (_, lease) => {
-                let next = lease
-                    .and_then(|lease| version(&lease)?.parse::<u64>().ok())
-                    .unwrap_or(0)
-                    + 1;
-                let mut lease = seen.body.clone();
-                lease["metadata"]["resourceVersion"] = json!(next.to_string());
-                server.0 = Some(lease.clone());
-                (200, lease)
-            }
-        }
-    });
-    cluster.within("dapr-system")
+fn options(name: &str, server: &Fake) -> Options {
+    Options {
+        leases: Api::namespaced(over(server.service()), "dapr-system"),
+        name: "operator.dapr.io".to_owned(),
+        identity: name.to_owned(),
+    }
 }
 
-fn server() -> Server {
-    Arc::new(Mutex::new((None, true)))
-}
-
-fn holder(server: &Server) -> String {
-    let server = server.lock();
-    let holder = server
-        .0
-        .as_ref()
-        .map(|lease| lease["spec"]["holderIdentity"].clone());
-    holder
-        .and_then(|holder| Some(holder.as_str()?.to_owned()))
-        .unwrap_or_default()
+fn spec(server: &Fake, member: &str) -> serde_json::Value {
+    let lease = server.object(LEASES, "dapr-system", "operator.dapr.io");
+    lease.expect("a lease")["spec"][member].clone()
 }
 
 struct Replica {
@@ -72,7 +33,7 @@ struct Replica {
 }
 
 impl Replica {
-    fn start(name: &str, server: &Server) -> Self {
+    fn start(name: &str, server: &Fake) -> Self {
         let (terms, leads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counters = (Arc::clone(&terms), Arc::clone(&leads));
         let work = move |token: CancellationToken| {
@@ -87,7 +48,7 @@ impl Replica {
         };
         let stop = CancellationToken::new();
         #[allow(clippy::disallowed_methods, reason = "the test owns the task")]
-        let task = tokio::spawn(run(leases(server), name.to_owned(), work, stop.clone()));
+        let task = tokio::spawn(run(options(name, server), work, stop.clone()));
         Self {
             terms,
             leads,
@@ -112,7 +73,7 @@ async fn seconds(count: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn one_leads_and_hands_over_when_it_stops() {
-    let server = server();
+    let server = Fake::new();
     let first = Replica::start("a", &server);
     seconds(1).await;
     assert!(first.leads());
@@ -121,26 +82,25 @@ async fn one_leads_and_hands_over_when_it_stops() {
     assert!(first.leads() && !second.leads());
     assert_eq!(first.terms.load(Ordering::SeqCst), 1);
     first.stop().await;
-    assert_eq!(holder(&server), "", "the lease is released");
+    assert_eq!(spec(&server, "holderIdentity"), "", "the lease is released");
     seconds(5).await;
     assert!(second.leads());
-    let transitions = server.lock().0.as_ref().unwrap()["spec"]["leaseTransitions"].clone();
-    assert_eq!(transitions, json!(1));
+    assert_eq!(spec(&server, "leaseTransitions"), json!(1));
     second.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_without_the_api_stops_and_comes_back() {
-    let server = server();
+    let server = Fake::new();
     let replica = Replica::start("a", &server);
     seconds(5).await;
     assert!(replica.leads());
-    server.lock().1 = false;
+    server.fault(On::all(), Fault::Status(503));
     seconds(7).await;
     assert!(replica.leads(), "not at the first failure");
     seconds(7).await;
     assert!(!replica.leads());
-    server.lock().1 = true;
+    server.heal();
     seconds(6).await;
     assert!(replica.leads());
     assert_eq!(replica.terms.load(Ordering::SeqCst), 2);
@@ -149,7 +109,7 @@ async fn a_leader_without_the_api_stops_and_comes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_leader_is_replaced_after_its_lease() {
-    let server = server();
+    let server = Fake::new();
     let first = Replica::start("a", &server);
     seconds(1).await;
     first.task.abort();
@@ -158,22 +118,46 @@ async fn a_dead_leader_is_replaced_after_its_lease() {
     assert!(!second.leads());
     seconds(8).await;
     assert!(second.leads());
-    assert_eq!(holder(&server), "b");
+    assert_eq!(spec(&server, "holderIdentity"), "b");
     second.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn failed_work_ends_the_replica() {
-    let server = server();
+    let server = Fake::new();
     let work = |_| async { Err(anyhow::anyhow!("broken")) };
-    let result = run(
-        leases(&server),
-        "a".to_owned(),
-        work,
-        CancellationToken::new(),
-    )
-    .await;
+    let result = run(options("a", &server), work, CancellationToken::new()).await;
     assert_eq!(result.unwrap_err().to_string(), "broken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_api_server_still_has_a_leader() {
+    let server = Fake::new();
+    server.fault(On::all(), Fault::Latency(Duration::from_secs(3)));
+    let replica = Replica::start("a", &server);
+    seconds(8).await;
+    assert!(replica.leads());
+    for _ in 0..60 {
+        seconds(1).await;
+        assert!(replica.leads());
+    }
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_requests_hang_stops_in_time() {
+    let server = Fake::new();
+    let first = Replica::start("a", &server);
+    seconds(1).await;
+    assert!(first.leads());
+    server.fault(On::all(), Fault::Hang);
+    // The last renewal is at most one pause old, and nobody else may lead before 15 s.
+    seconds(11).await;
+    assert!(!first.leads());
+    server.heal();
+    seconds(8).await;
+    assert!(first.leads());
+    first.stop().await;
 }
 
 #[test]

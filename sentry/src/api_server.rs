@@ -3,18 +3,17 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use crds::Configuration;
 use http::{Method, Request};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
+use kubernetes::client::status;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// A client of the API server. Cheap to clone.
 #[derive(Clone)]
-pub struct Cluster(Client);
+pub struct ApiServer(Client);
 
 /// Why an object is not there.
 #[derive(Debug, thiserror::Error)]
@@ -113,20 +112,13 @@ pub enum Kind {
     ConfigMap,
 }
 
-impl Cluster {
-    /// Connects with a kubeconfig, or as the pod that this is.
-    pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
-        let config = match kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path)
-                    .with_context(|| format!("kubeconfig {}", path.display()))?;
-                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                    .await
-                    .with_context(|| format!("kubeconfig {}", path.display()))?
-            }
-            None => Config::incluster().context("neither a kubeconfig nor a service account")?,
-        };
-        Ok(Self(Client::try_from(config).context("kubernetes client")?))
+impl ApiServer {
+    /// Connects as [`kubernetes::connect`] does.
+    ///
+    /// # Errors
+    /// When nothing says where the API server is.
+    pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, kubernetes::client::Error> {
+        Ok(Self(kubernetes::connect(kubeconfig).await?))
     }
 
     /// A client over any transport, for tests.
@@ -213,13 +205,9 @@ impl Cluster {
             .0
             .request_text(request)
             .await
-            .map_err(|error| match &error {
-                kube::Error::Api(status) if status.code == 404 => {
-                    Error::NotFound { path: path.clone() }
-                }
-                kube::Error::Api(status) if status.code == 409 => {
-                    Error::Conflict { path: path.clone() }
-                }
+            .map_err(|error| match status(&error) {
+                Some(404) => Error::NotFound { path: path.clone() },
+                Some(409) => Error::Conflict { path: path.clone() },
                 _ => Error::Api {
                     path: path.clone(),
                     source: Box::new(error),

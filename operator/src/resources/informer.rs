@@ -1,9 +1,11 @@
-//! One kind of resource, shared by all sidecars: the store behind the lists, and the subscribers of its changes.
+//! One kind of resource, shared by all sidecars: the store behind the lists, and the subscribers of its changes. What is
+//! not known yet is not served: an empty list would tell a sidecar to drop what it has.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kubernetes::{Change, Cluster, Key, Reflector, Signal, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -11,29 +13,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry::Raw;
 use super::queue::{Event, Queue};
-use super::store::{Change, Store};
 use super::{Entry, Kind};
-use crate::cluster::Cluster;
-use crate::watch::{News, follow};
 
 /// The handle of a kind of resource. Cheap to clone.
 #[derive(Clone)]
-pub struct Feed {
+pub struct Informer {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     kind: Kind,
     state: Mutex<State>,
-    complete: watch::Sender<bool>,
+    known: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
-    store: Store,
+    store: Store<Entry>,
     /// By namespace, because a change concerns one namespace only.
     subscribers: HashMap<String, Vec<Arc<Subscriber>>>,
-    recent: VecDeque<(Instant, Change)>,
+    recent: VecDeque<(Instant, Change<Entry>)>,
     closed: bool,
 }
 
@@ -45,7 +44,7 @@ const GRACE: Duration = Duration::from_millis(20);
 const MOST_RECENT: usize = 64;
 
 impl State {
-    fn remember(&mut self, change: Change, now: Instant) {
+    fn remember(&mut self, change: Change<Entry>, now: Instant) {
         if self.recent.len() >= MOST_RECENT {
             self.recent.pop_front();
         }
@@ -81,18 +80,22 @@ pub enum End {
     Overflow,
 }
 
+/// There has been no complete list yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotKnown;
+
 /// No subscription is possible: the operator stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
-impl Feed {
-    /// A feed that [`Feed::run`] has to fill.
+impl Informer {
+    /// A informer that [`Informer::run`] has to fill.
     pub fn new(kind: Kind) -> Self {
         Self {
             shared: Arc::new(Shared {
                 kind,
                 state: Mutex::default(),
-                complete: watch::Sender::new(false),
+                known: watch::Sender::new(false),
             }),
         }
     }
@@ -100,34 +103,39 @@ impl Feed {
     /// Watches the kind until shutdown, then ends all subscriptions.
     pub async fn run(self, cluster: Cluster, shutdown: CancellationToken) -> anyhow::Result<()> {
         let kind = self.shared.kind;
-        let api = cluster.watched_as::<Raw>(&kind.resource());
-        follow(kind.plural(), api, None, &shutdown, |news| self.apply(news)).await;
+        let api = |cluster: &Cluster| cluster.watched_as::<Raw>(&kind.resource());
+        let reflector = Reflector::new(kind.plural(), &cluster, api);
+        reflector.run(&shutdown, |signal| self.apply(signal)).await;
         self.close();
         Ok(())
     }
 
-    /// Waits for the first complete list. Never, if [`Feed::run`] ends before.
-    pub async fn complete(&self) {
-        let mut complete = self.shared.complete.subscribe();
+    /// Waits until all resources are known. Never, if [`Informer::run`] ends before.
+    pub async fn known(&self) {
+        let mut known = self.shared.known.subscribe();
         // The sender lives as long as `self`.
-        let _ = complete.wait_for(|complete| *complete).await;
+        let _ = known.wait_for(|known| *known).await;
     }
 
-    /// The kind of the feed.
+    /// The kind of the informer.
     pub fn kind(&self) -> Kind {
         self.shared.kind
     }
 
     /// The resources of a namespace, by name.
-    pub fn list(&self, namespace: &str) -> Vec<Arc<Entry>> {
+    pub fn list(&self, namespace: &str) -> Result<Vec<Arc<Entry>>, NotKnown> {
         let state = self.shared.state.lock();
-        state.store.list(namespace).cloned().collect()
+        if !state.store.is_known() {
+            return Err(NotKnown);
+        }
+        let here = state.store.within(namespace);
+        Ok(here.map(|(_, entry)| Arc::clone(entry)).collect())
     }
 
-    /// One resource.
+    /// One resource, if it is known.
     pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
         let state = self.shared.state.lock();
-        state.store.find(namespace, name).cloned()
+        state.store.get(&Key::new(namespace, name)).cloned()
     }
 
     /// Subscribes an app to all changes from now on.
@@ -143,7 +151,7 @@ impl Feed {
         }
         state.forget_old(Instant::now());
         for (_, change) in &state.recent {
-            if change.namespace() == namespace
+            if change.key.namespace == namespace
                 && let Some(event) = Event::of(change, app_id)
             {
                 subscriber.push(event);
@@ -156,33 +164,27 @@ impl Feed {
             .push(Arc::clone(&subscriber));
         drop(state);
         Ok(Subscription {
-            feed: self.clone(),
+            informer: self.clone(),
             namespace: namespace.to_owned(),
             subscriber,
         })
     }
 
-    pub fn apply(&self, news: News<Raw>) {
+    pub fn apply(&self, signal: impl Into<Signal<Raw>>) {
         let kind = self.shared.kind;
-        let entry = |raw| Entry::new(kind, raw);
-        let news = match news {
-            News::Listing => News::Listing,
-            News::Listed(raw) => News::Listed(entry(raw)),
-            News::Complete => News::Complete,
-            News::Applied(raw) => News::Applied(entry(raw)),
-            News::Deleted(raw) => News::Deleted(entry(raw)),
-            News::UnknownKind => News::UnknownKind,
-        };
         let mut state = self.shared.state.lock();
-        for change in state.store.apply(news) {
+        // The first list changes nothing: whoever connects reads it with a list of its own.
+        let told = state.store.is_known();
+        let changes = state.store.apply(signal, |raw| Some(Entry::new(kind, raw)));
+        for change in changes.into_iter().filter(|_| told) {
             tracing::debug!(
-                namespace = %change.namespace(),
-                name = %change.name(),
+                namespace = %change.key.namespace,
+                name = %change.key.name,
                 gone = change.new.is_none(),
                 "{} changed",
                 kind.plural()
             );
-            let subscribers = state.subscribers.get(change.namespace());
+            let subscribers = state.subscribers.get(&change.key.namespace);
             for subscriber in subscribers.into_iter().flatten() {
                 if let Some(event) = Event::of(&change, &subscriber.app_id) {
                     subscriber.push(event);
@@ -190,10 +192,10 @@ impl Feed {
             }
             state.remember(change, Instant::now());
         }
-        if state.store.is_complete() {
+        if state.store.is_known() {
             self.shared
-                .complete
-                .send_if_modified(|complete| !std::mem::replace(complete, true));
+                .known
+                .send_if_modified(|known| !std::mem::replace(known, true));
         }
     }
 
@@ -223,7 +225,7 @@ impl Subscriber {
 
 /// The changes of one kind for one app. Ends with the operator, or when dropped.
 pub struct Subscription {
-    feed: Feed,
+    informer: Informer,
     namespace: String,
     subscriber: Arc<Subscriber>,
 }
@@ -249,7 +251,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut state = self.feed.shared.state.lock();
+        let mut state = self.informer.shared.state.lock();
         if let Some(subscribers) = state.subscribers.get_mut(&self.namespace) {
             subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber));
             if subscribers.is_empty() {
@@ -264,30 +266,31 @@ mod tests {
     use super::super::entry::tests::raw;
     use super::super::queue::EventType;
     use super::*;
+    use kube::runtime::watcher::Event as Watched;
     use serde_json::json;
 
     fn component(name: &str, namespace: &str, kind: &str) -> Raw {
         raw(json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"type": kind}}))
     }
 
-    fn listed(feed: &Feed, components: Vec<Raw>) {
-        feed.apply(News::Listing);
+    fn listed(informer: &Informer, components: Vec<Raw>) {
+        informer.apply(Watched::Init);
         for component in components {
-            feed.apply(News::Listed(component));
+            informer.apply(Watched::InitApply(component));
         }
-        feed.apply(News::Complete);
+        informer.apply(Watched::InitDone);
     }
 
     #[tokio::test(start_paused = true)]
     async fn subscribers_hear_of_their_namespace_only() {
-        let feed = Feed::new(Kind::Component);
-        listed(&feed, vec![component("a", "n", "x")]);
-        feed.complete().await;
-        let mut mine = feed.subscribe("n", "app").unwrap();
-        let mut other = feed.subscribe("m", "app").unwrap();
-        feed.apply(News::Applied(component("b", "n", "x")));
-        feed.apply(News::Applied(component("a", "n", "y")));
-        feed.apply(News::Applied(component("a", "m", "y")));
+        let informer = Informer::new(Kind::Component);
+        listed(&informer, vec![component("a", "n", "x")]);
+        informer.known().await;
+        let mut mine = informer.subscribe("n", "app").unwrap();
+        let mut other = informer.subscribe("m", "app").unwrap();
+        informer.apply(Watched::Apply(component("b", "n", "x")));
+        informer.apply(Watched::Apply(component("a", "n", "y")));
+        informer.apply(Watched::Apply(component("a", "m", "y")));
         let event = mine.next().await.unwrap();
         assert_eq!(
             (event.kind, event.entry.name.as_str()),
@@ -303,45 +306,62 @@ mod tests {
             (event.kind, event.entry.namespace.as_str()),
             (EventType::Created, "m")
         );
-        assert_eq!(feed.list("n").len(), 2);
-        assert!(feed.find("m", "a").is_some());
+        assert_eq!(informer.list("n").unwrap().len(), 2);
+        assert!(informer.find("m", "a").is_some());
     }
 
     #[tokio::test]
     async fn the_end_comes_after_what_is_waiting() {
-        let feed = Feed::new(Kind::Component);
-        listed(&feed, vec![]);
-        let mut subscription = feed.subscribe("n", "app").unwrap();
-        feed.apply(News::Applied(component("a", "n", "x")));
-        feed.close();
+        let informer = Informer::new(Kind::Component);
+        listed(&informer, vec![]);
+        let mut subscription = informer.subscribe("n", "app").unwrap();
+        informer.apply(Watched::Apply(component("a", "n", "x")));
+        informer.close();
         assert!(subscription.next().await.is_ok());
         assert_eq!(subscription.next().await, Err(End::Shutdown));
         assert_eq!(subscription.next().await, Err(End::Shutdown));
-        assert_eq!(feed.subscribe("n", "app").err(), Some(Closed));
+        assert_eq!(informer.subscribe("n", "app").err(), Some(Closed));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_just_changed_is_not_missed() {
-        let feed = Feed::new(Kind::Component);
-        listed(&feed, vec![]);
-        feed.apply(News::Applied(component("old", "n", "x")));
+        let informer = Informer::new(Kind::Component);
+        listed(&informer, vec![]);
+        informer.apply(Watched::Apply(component("old", "n", "x")));
         tokio::time::advance(GRACE + Duration::from_millis(1)).await;
-        feed.apply(News::Applied(component("new", "n", "x")));
-        feed.apply(News::Applied(component("other", "m", "x")));
-        let mut subscription = feed.subscribe("n", "app").unwrap();
+        informer.apply(Watched::Apply(component("new", "n", "x")));
+        informer.apply(Watched::Apply(component("other", "m", "x")));
+        let mut subscription = informer.subscribe("n", "app").unwrap();
         assert_eq!(subscription.next().await.unwrap().entry.name, "new");
-        feed.close();
+        informer.close();
         assert_eq!(subscription.next().await, Err(End::Shutdown));
+    }
+
+    #[test]
+    fn nothing_is_listed_before_everything_is_known() {
+        let informer = Informer::new(Kind::Component);
+        informer.apply(Watched::Init);
+        informer.apply(Watched::InitApply(component("a", "n", "x")));
+        assert_eq!(informer.list("n"), Err(NotKnown));
+        informer.apply(Signal::Lost);
+        assert_eq!(informer.list("n"), Err(NotKnown));
+        listed(&informer, vec![component("a", "n", "x")]);
+        informer.apply(Signal::Lost);
+        assert_eq!(
+            informer.list("n").unwrap().len(),
+            1,
+            "what was known is served on"
+        );
     }
 
     #[tokio::test]
     async fn dropped_subscriptions_leave_nothing_behind() {
-        let feed = Feed::new(Kind::Component);
-        let first = feed.subscribe("n", "app").unwrap();
-        let second = feed.subscribe("n", "app").unwrap();
+        let informer = Informer::new(Kind::Component);
+        let first = informer.subscribe("n", "app").unwrap();
+        let second = informer.subscribe("n", "app").unwrap();
         drop(first);
-        assert_eq!(feed.shared.state.lock().subscribers["n"].len(), 1);
+        assert_eq!(informer.shared.state.lock().subscribers["n"].len(), 1);
         drop(second);
-        assert!(feed.shared.state.lock().subscribers.is_empty());
+        assert!(informer.shared.state.lock().subscribers.is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Who leads, without I/O: the rules by which replicas share one Lease (architecture 5.10), the same as those of
-//! client-go, so that replicas of both kinds may stand beside each other during an upgrade.
+//! Who leads, without I/O: the rules by which replicas share one Lease, the same as those of client-go, so that replicas of
+//! both kinds may stand beside each other during an upgrade.
 //! The lease of another counts from when its record was last *seen* to change, so clocks need not agree.
 
 use std::time::Duration;
@@ -34,10 +34,15 @@ const JITTER_TENTHS: u32 = 12;
 /// What stands in the Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
+    /// Who leads; empty if nobody does.
     pub holder: String,
+    /// How long a renewal counts.
     pub seconds: i32,
+    /// When the holder began to lead.
     pub acquired: Option<Timestamp>,
+    /// When the holder last said so.
     pub renewed: Option<Timestamp>,
+    /// How often another one began to lead.
     pub transitions: i32,
 }
 
@@ -130,9 +135,14 @@ impl Elector {
         self.terms.retry + longest.mul_f64(random.clamp(0.0, 1.0))
     }
 
-    /// How long a request about the Lease may take.
+    /// When this candidate stops leading, unless it renews before.
+    pub fn expires(&self) -> Option<Instant> {
+        self.renewed.map(|renewed| renewed + self.terms.renew)
+    }
+
+    /// How long one request about the Lease may take: two of them fit into the time in which a leader has to renew.
     pub fn patience(&self) -> Duration {
-        self.terms.retry
+        self.terms.renew / 2
     }
 
     fn record(&self, wall: Timestamp, transitions: i32) -> Record {

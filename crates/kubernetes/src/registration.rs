@@ -1,0 +1,77 @@
+//! Registrations: what a program says about itself in an object of the cluster, such as whom to trust in a webhook. It is
+//! said again when it changes, and on a period, because somebody else may have written over it (Q-registration-period).
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::status;
+
+/// How often a registration is looked at again, stretched by chance up to half as long again.
+pub const PERIOD: Duration = Duration::from_secs(60);
+/// The pause after the first failure; it doubles up to [`PERIOD`].
+pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause while the program may not write the object: somebody else has to.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// How an attempt ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The object says what it should.
+    Registered,
+    /// There is no such object; one that comes is registered in.
+    Missing,
+}
+
+/// Keeps a registration up to date until shutdown: `assert` reads what is wanted from `wanted` and writes it where it is
+/// not so yet. `ready` is called when that has gone well, and when it is clear that it is not for this program to do.
+pub async fn keep<T, F>(
+    what: &str,
+    mut wanted: watch::Receiver<T>,
+    assert: impl Fn(T) -> F,
+    ready: impl Fn(),
+    shutdown: &CancellationToken,
+) where
+    T: Clone,
+    F: Future<Output = Result<Outcome, kube::Error>>,
+{
+    let keep = async {
+        let mut pause = FIRST_PAUSE;
+        let mut last = None;
+        loop {
+            let value = wanted.borrow_and_update().clone();
+            let result = assert(value).await;
+            let next = match &result {
+                Ok(outcome) => {
+                    if last != Some(*outcome) {
+                        tracing::info!(?outcome, "{what} is looked at");
+                    }
+                    last = Some(*outcome);
+                    ready();
+                    pause = FIRST_PAUSE;
+                    PERIOD
+                }
+                Err(error) if status(error) == Some(403) => {
+                    tracing::warn!(%error, "not allowed to write {what}");
+                    last = None;
+                    ready();
+                    REFUSED_PAUSE
+                }
+                Err(error) => {
+                    tracing::error!(%error, ?pause, "cannot write {what}, trying again");
+                    last = None;
+                    let longer = (pause * 2).min(PERIOD);
+                    std::mem::replace(&mut pause, longer)
+                }
+            };
+            let next = next.mul_f64(1.0 + fastrand::f64() / 2.0);
+            tokio::select! {
+                Ok(()) = wanted.changed() => {}
+                () = tokio::time::sleep(next) => {}
+            }
+        }
+    };
+    shutdown.run_until_cancelled(keep).await;
+}

@@ -1,0 +1,139 @@
+//! The watchdog on the fake API server.
+
+use kubernetes_fake::{Fake, Fault, On};
+use serde_json::Value;
+
+use super::*;
+
+const PODS: &str = "/api/v1/pods";
+const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+
+fn pod(name: &str, enabled: &str, owner: Option<(&str, &str)>, container: &str) -> Value {
+    let owners = owner.map(|(api_version, kind)| {
+        json!([{"apiVersion": api_version, "kind": kind, "name": "o", "uid": format!("o-{kind}"), "controller": true}])
+    });
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "n", "ownerReferences": owners,
+            "annotations": {"dapr.io/enabled": enabled},
+        },
+        "spec": {"containers": [{"name": container}]},
+    })
+}
+
+const REPLICA_SET: Option<(&str, &str)> = Some(("apps/v1", "ReplicaSet"));
+
+fn cluster() -> Fake {
+    let fake = Fake::new();
+    fake.put(DEPLOYMENTS, json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "injector", "namespace": "dapr-system", "labels": {"app": "dapr-sidecar-injector"}},
+        "status": {"readyReplicas": 1},
+    }));
+    fake
+}
+
+fn options(fake: &Fake) -> Options {
+    Options {
+        cluster: Cluster::new(kubernetes::client::over(fake.service()), ""),
+        interval: WatchInterval::Once,
+        restarts_per_minute: 20,
+        may_label: true,
+    }
+}
+
+fn is_there(fake: &Fake, name: &str) -> bool {
+    fake.object(PODS, "n", name).is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_pods_that_come_back_with_a_sidecar_are_evicted() {
+    let fake = cluster();
+    fake.put(PODS, pod("lacking", "true", REPLICA_SET, "app"));
+    fake.put(PODS, pod("truthy", "yes", REPLICA_SET, "app"));
+    fake.put(PODS, pod("ownerless", "true", None, "app"));
+    fake.put(
+        PODS,
+        pod("owned", "true", Some(("tekton.dev/v1", "TaskRun")), "app"),
+    );
+    fake.put(PODS, pod("well", "true", REPLICA_SET, "daprd"));
+    let mut owners = Owners::default();
+    assert!(round(&options(&fake), &mut owners).await);
+    let left: Vec<_> = ["lacking", "truthy", "ownerless", "owned", "well"]
+        .into_iter()
+        .filter(|name| is_there(&fake, name))
+        .collect();
+    assert_eq!(left, ["truthy", "ownerless", "owned", "well"]);
+    assert!(
+        fake.seen().iter().all(|seen| seen.verb != "delete"),
+        "evicted, not deleted"
+    );
+    let well = fake.object(PODS, "n", "well").expect("there");
+    assert_eq!(
+        well["metadata"]["labels"][annotations::WATCHDOG_PATCHED],
+        "true"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disruption_budget_holds_and_so_does_a_pod_of_the_same_name() {
+    let fake = cluster();
+    fake.put(PODS, pod("a", "true", REPLICA_SET, "app"));
+    fake.fault(On::verb("create").of("pods").times(1), Fault::Status(429));
+    let mut owners = Owners::default();
+    assert!(round(&options(&fake), &mut owners).await);
+    assert!(is_there(&fake, "a"));
+    let stale = Suspect {
+        namespace: "n".to_owned(),
+        name: "a".to_owned(),
+        uid: "another".to_owned(),
+        owner: "o".to_owned(),
+    };
+    examine(&options(&fake), &stale, &mut owners).await;
+    assert!(is_there(&fake, "a"));
+    assert!(round(&options(&fake), &mut owners).await);
+    assert!(!is_there(&fake, "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_without_a_sidecar_is_not_evicted_again() {
+    let fake = cluster();
+    let mut owners = Owners::default();
+    fake.put(PODS, pod("a-1", "true", REPLICA_SET, "app"));
+    assert!(round(&options(&fake), &mut owners).await);
+    assert!(!is_there(&fake, "a-1"));
+    // a selector of the webhook leaves it out
+    fake.put(PODS, pod("a-2", "true", REPLICA_SET, "app"));
+    assert!(round(&options(&fake), &mut owners).await);
+    assert!(is_there(&fake, "a-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_while_no_injector_runs() {
+    let fake = cluster();
+    fake.remove(DEPLOYMENTS, "dapr-system", "injector");
+    fake.put(PODS, pod("a", "true", REPLICA_SET, "app"));
+    assert!(!round(&options(&fake), &mut Owners::default()).await);
+    assert!(is_there(&fake, "a"));
+}
+
+#[test]
+fn sidecars_are_found_by_their_name() {
+    let pod = |list: &str, name: &str| {
+        let mut pod = json!({"metadata": {}, "spec": {"containers": [{"name": "app"}]}});
+        pod["spec"][list] = json!([{"name": "app"}, {"name": name}]);
+        serde_json::from_value::<Pod>(pod).expect("a pod")
+    };
+    assert!(has_sidecar(&pod("containers", "daprd")));
+    assert!(has_sidecar(&pod("initContainers", "daprd")));
+    assert!(!has_sidecar(&pod("containers", "other")));
+    assert!(!has_sidecar(&Pod::default()));
+}
+
+#[test]
+fn restarts_are_spread_over_the_minute() {
+    assert_eq!(pause(20), Duration::from_secs(3));
+    assert_eq!(pause(0), Duration::ZERO);
+    assert_eq!(pause(-1), Duration::ZERO);
+}

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use crds::{Component, Configuration, Kind as _};
 use k8s_openapi::api::core::v1::Container;
-use kube::Api;
 use kube::api::ListParams;
-use kube::runtime::watcher::Event;
-use kubernetes::{Cluster, Reflector, Signal, Store};
+use kube::{Api, ResourceExt};
+use kubernetes::{Cluster, Reflector, Signal, State, Store};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -35,59 +34,46 @@ struct Parts {
 /// One kind of object.
 struct Lister<V> {
     store: Mutex<Store<V>>,
-    /// Whether all objects are known, and whether they may not be watched.
-    state: watch::Sender<(bool, bool)>,
+    /// How well the kind is known, and whether it has ever been.
+    state: watch::Sender<(State, bool)>,
 }
 
 impl<V: PartialEq> Default for Lister<V> {
     fn default() -> Self {
         Self {
             store: Mutex::default(),
-            state: watch::Sender::new((false, false)),
+            state: watch::Sender::default(),
         }
     }
 }
 
 impl<V: PartialEq> Lister<V> {
-    fn apply<K: kube::ResourceExt>(&self, signal: Signal<K>, project: impl FnOnce(K) -> Option<V>) {
-        let refused = match &signal {
-            Signal::Refused => Some(true),
-            // A list that only begins may be refused once more.
-            Signal::Event(Event::Init) | Signal::Lost => None,
-            _ => Some(false),
-        };
+    fn apply<K: ResourceExt>(&self, signal: Signal<K>, project: impl FnOnce(K) -> Option<V>) {
         let mut store = self.store.lock();
         store.apply(signal, project);
-        let known = store.is_known();
-        self.state
-            .send_modify(|state| *state = (known, refused.unwrap_or(state.1)));
+        self.state.send_replace((store.state(), store.is_known()));
     }
 
-    /// Takes a list that was read plainly.
-    fn replace<K: kube::ResourceExt>(
+    fn replace<K: ResourceExt>(
         &self,
         objects: impl IntoIterator<Item = K>,
         project: impl Fn(K) -> Option<V>,
     ) {
         let mut store = self.store.lock();
-        store.apply(Event::Init, &project);
-        for object in objects {
-            store.apply(Event::InitApply(object), &project);
-        }
-        store.apply(Event::InitDone, &project);
-        self.state.send_modify(|(known, _)| *known = true);
+        store.replace(objects, project);
+        self.state.send_replace((store.state(), store.is_known()));
     }
 
     async fn known(&self) {
         let mut state = self.state.subscribe();
-        let _ = state.wait_for(|(known, _)| *known).await;
+        let _ = state.wait_for(|(_, known)| *known).await;
     }
 
     /// Reads plainly, for as long as the objects may not be watched.
     async fn read_while_refused<F: Future<Output = ()>>(&self, read: impl Fn() -> F) {
         let mut state = self.state.subscribe();
         loop {
-            let _ = state.wait_for(|(_, refused)| *refused).await;
+            let _ = state.wait_for(|(state, _)| *state == State::Refused).await;
             read().await;
             tokio::time::sleep(READ_PERIOD).await;
         }

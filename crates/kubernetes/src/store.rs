@@ -199,6 +199,37 @@ impl<V: PartialEq> Store<V> {
         change.into_iter().collect()
     }
 
+    /// Takes a list that was read plainly, because the kind may not be watched. When it may after all, the list that
+    /// comes with the watch counts.
+    pub fn replace<K: ResourceExt>(
+        &mut self,
+        objects: impl IntoIterator<Item = K>,
+        project: impl Fn(K) -> Option<V>,
+    ) -> Vec<Change<V>> {
+        if self.state != State::Refused {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
+        // What a list under way has named may be newer.
+        let mut there = self.listed.clone();
+        for object in objects {
+            let (key, version) = (Key::of(&object), version(&object));
+            there.insert(key.clone());
+            changes.extend(self.set(key, version, project(object)));
+        }
+        changes.extend(self.keep_only(&there));
+        self.known = true;
+        changes
+    }
+
+    fn keep_only(&mut self, there: &HashSet<Key>) -> Vec<Change<V>> {
+        let keys = self.objects.keys();
+        let gone: Vec<Key> = keys.filter(|key| !there.contains(*key)).cloned().collect();
+        gone.into_iter()
+            .filter_map(|key| self.unset(key, None))
+            .collect()
+    }
+
     /// Whether what is known of an object is as new as an event about it.
     fn is_late(&self, key: &Key, version: Option<u64>) -> bool {
         // A version that is no number cannot be compared; such events are believed in the order in which they come.
@@ -261,20 +292,12 @@ impl<V: PartialEq> Store<V> {
     /// The list is complete: what it did not name is gone.
     fn complete(&mut self) -> Vec<Change<V>> {
         let listed = std::mem::take(&mut self.listed);
-        let gone: Vec<Key> = self
-            .objects
-            .keys()
-            .filter(|key| !listed.contains(*key))
-            .cloned()
-            .collect();
         self.deletions.clear();
         self.deletion_order.clear();
         self.floor = self.listed_version;
         self.state = State::Complete;
         (self.known, self.listed_once) = (true, true);
-        gone.into_iter()
-            .filter_map(|key| self.unset(key, None))
-            .collect()
+        self.keep_only(&listed)
     }
 }
 

@@ -262,6 +262,9 @@ impl Drop for Subscription {
 }
 
 #[cfg(test)]
+mod readers;
+
+#[cfg(test)]
 mod tests {
     use super::super::entry::tests::raw;
     use super::super::queue::EventType;

@@ -2,6 +2,7 @@
 //! (contract 5.3). Secrets are read by name when needed and never kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +21,9 @@ use super::{Entry, Kind};
 /// Secrets that are read at the same time; sidecars that start together would flood the API server.
 const MOST_READS: usize = 16;
 
+/// How long one may take; those that wait behind it belong to other sidecars.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Why the values of a resource could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -29,6 +33,12 @@ pub enum Error {
         namespace: String,
         secret: String,
         source: Box<kube::Error>,
+    },
+    #[error("the kubernetes api does not answer about secret {namespace}/{secret} of {resource}")]
+    Silent {
+        resource: String,
+        namespace: String,
+        secret: String,
     },
     #[error("header {header} of {resource} refers to secret {secret} without a key")]
     NoKey {
@@ -203,12 +213,21 @@ impl Resolver {
         let resource_of_secrets = ApiResource::erase::<v1::Secret>(&());
         let secrets: Api<Secret> =
             Api::namespaced_with(self.cluster.client(), namespace, &resource_of_secrets);
-        secrets.get(name).await.map_err(|source| Error::Read {
-            resource: resource.to_owned(),
-            namespace: namespace.to_owned(),
-            secret: name.to_owned(),
-            source: Box::new(source),
-        })
+        let (resource, namespace, secret) =
+            (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        match tokio::time::timeout(PATIENCE, secrets.get(name)).await {
+            Ok(read) => read.map_err(|source| Error::Read {
+                resource,
+                namespace,
+                secret,
+                source: Box::new(source),
+            }),
+            Err(_) => Err(Error::Silent {
+                resource,
+                namespace,
+                secret,
+            }),
+        }
     }
 }
 
@@ -259,99 +278,4 @@ fn put(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn secret() -> Secret {
-        let data = [("user", "ann"), ("s", "whole")]
-            .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())));
-        Secret {
-            data: Some(data.into()),
-            ..Secret::default()
-        }
-    }
-
-    fn resolved(kind: Kind, mut object: Value) -> Result<Value, Error> {
-        for reference in references(kind, &object) {
-            put(kind, "it", &mut object, &reference, &secret())?;
-        }
-        Ok(object)
-    }
-
-    #[test]
-    fn components_get_base64_of_their_secrets() {
-        let object = json!({"spec": {"metadata": [
-            {"name": "a", "secretKeyRef": {"name": "s", "key": "user"}},
-            {"name": "b", "secretKeyRef": {"name": "s"}},
-            {"name": "c", "secretKeyRef": {"name": "s", "key": "nothing"}, "value": "kept"},
-            {"name": "d", "value": "plain"},
-            {"name": "e", "secretKeyRef": {"name": "", "key": ""}, "value": "plain"},
-        ]}});
-        let object = resolved(Kind::Component, object).unwrap();
-        let values: Vec<_> = (0..5)
-            .map(|index| object["spec"]["metadata"][index]["value"].clone())
-            .collect();
-        assert_eq!(
-            values,
-            [
-                json!("YW5u"),
-                json!("d2hvbGU="),
-                json!("kept"),
-                json!("plain"),
-                json!("plain")
-            ]
-        );
-    }
-
-    #[test]
-    fn other_secret_stores_are_left_to_the_sidecar() {
-        let component = |store: &str| json!({"auth": {"secretStore": store}, "spec": {"metadata": [{"secretKeyRef": {"name": "s", "key": "user"}}]}});
-        for (store, count) in [("", 1), ("kubernetes", 1), ("vault", 0)] {
-            assert_eq!(
-                references(Kind::Component, &component(store)).len(),
-                count,
-                "{store}"
-            );
-        }
-    }
-
-    #[test]
-    fn endpoints_and_servers_have_their_own_places() {
-        let endpoint = json!({"spec": {
-            "headers": [{"name": "h", "secretKeyRef": {"name": "s", "key": "nothing"}}],
-            "clientTLS": {"rootCA": {"secretKeyRef": {"name": "s", "key": "user"}}, "certificate": {"value": "x"}},
-        }});
-        let endpoint = resolved(Kind::HttpEndpoint, endpoint).unwrap();
-        assert_eq!(endpoint["spec"]["headers"][0]["value"], Value::Null);
-        assert_eq!(endpoint["spec"]["clientTLS"]["rootCA"]["value"], "YW5u");
-        let server = json!({"spec": {"endpoint": {"stdio": {"env": [{"secretKeyRef": {"name": "s", "key": "user"}}]}}}});
-        let server = resolved(Kind::McpServer, server).unwrap();
-        assert_eq!(
-            server["spec"]["endpoint"]["stdio"]["env"][0]["value"],
-            "YW5u"
-        );
-        let other = json!({"spec": {"endpoint": {"sse": {
-            "auth": {"secretStore": "vault"}, "headers": [{"secretKeyRef": {"name": "s", "key": "user"}}],
-        }}}});
-        assert!(references(Kind::McpServer, &other).is_empty());
-    }
-
-    #[test]
-    fn trace_headers_of_configurations_get_plain_text() {
-        let header = |key: &str| json!({"spec": {"tracing": {"otel": {"headers": [{"name": "h", "secretKeyRef": {"name": "s", "key": key}}]}}}});
-        let object = resolved(Kind::Configuration, header("user")).unwrap();
-        assert_eq!(
-            object.pointer("/spec/tracing/otel/headers/0/value"),
-            Some(&json!("ann"))
-        );
-        let error = resolved(Kind::Configuration, header("nothing")).unwrap_err();
-        assert!(matches!(error, Error::MissingKey { .. }), "{error}");
-        let reference = references(Kind::Configuration, &header("")).remove(0);
-        let error = no_key("it".to_owned(), &header(""), reference);
-        assert_eq!(
-            error.to_string(),
-            "header h of it refers to secret s without a key"
-        );
-    }
-}
+mod tests;

@@ -158,6 +158,30 @@ fn a_new_list_is_compared_with_what_is_known_and_believed() {
 }
 
 #[test]
+fn a_plain_list_counts_for_as_long_as_there_may_be_no_watch() {
+    let mut store = Store::default();
+    applied(&mut store, Signal::Refused);
+    let names = |store: &Store<String>| -> Vec<String> {
+        store.iter().map(|(key, _)| key.name.clone()).collect()
+    };
+    store.replace([map("a", 1, "1"), map("b", 2, "2")], value);
+    assert_eq!((store.is_known(), store.state()), (true, State::Refused));
+    store.replace([map("b", 2, "2")], value);
+    assert_eq!(names(&store), ["b"]);
+    // in the middle of a list that comes with a watch
+    event(&mut store, Event::Init);
+    event(&mut store, Event::InitApply(map("c", 3, "3")));
+    store.replace([map("b", 2, "2")], value);
+    event(&mut store, Event::InitApply(map("d", 4, "4")));
+    event(&mut store, Event::InitDone);
+    assert_eq!(names(&store), ["c", "d"]);
+    assert!(
+        store.replace([map("b", 2, "2")], value).is_empty(),
+        "it comes late"
+    );
+}
+
+#[test]
 fn a_list_that_breaks_off_takes_nothing_away() {
     let mut store = Store::default();
     listed(&mut store, &[map("a", 1, "1"), map("b", 2, "2")]);

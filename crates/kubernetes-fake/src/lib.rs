@@ -2,7 +2,7 @@
 //! patches and evictions, and everything that goes wrong with a real one on request: latency, answers that never
 //! come, streams that fall silent, refusals, conflicts, compaction, and events that arrive late or twice.
 //!
-//! It is a tower service and keeps to tokio's clock, so a test with paused time may wait minutes in no time.
+//! It is a tower service, or a server on a socket, and keeps to tokio's clock, so a test with paused time may wait minutes in no time.
 //! What it does not do: validation against schemas, defaults, field ownership, and rights (a refusal is a [`Fault`]).
 #![deny(missing_docs)]
 
@@ -16,12 +16,18 @@ mod watch;
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch as signal;
 use tower::BoxError;
 
@@ -102,13 +108,40 @@ impl Fake {
         let fake = self.clone();
         tower::service_fn(move |request: Request<Body>| {
             let fake = fake.clone();
-            async move { fake.serve(request).await }
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                fake.serve(&head, &body).await
+            }
         })
     }
 
-    async fn serve(&self, request: Request<Body>) -> Result<Response<AnswerBody>, BoxError> {
-        let (head, body) = request.into_parts();
-        let seen = Seen::new(&head, &body.collect().await?.to_bytes());
+    /// Serves on a socket, for programs that connect by themselves. Connections end with the future.
+    pub async fn listen(&self, listener: TcpListener) {
+        let mut connections = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Ok((socket, _)) = listener.accept() => connections.push(self.connection(socket)),
+                Some(()) = connections.next() => {}
+            }
+        }
+    }
+
+    async fn connection(&self, socket: TcpStream) {
+        let service = hyper::service::service_fn(|request: Request<Incoming>| async {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            self.serve(&head, &body).await
+        });
+        let connection = hyper::server::conn::http1::Builder::new();
+        // A client that goes away is none of a server's business.
+        let _ = connection
+            .serve_connection(TokioIo::new(socket), service)
+            .await;
+    }
+
+    async fn serve(&self, head: &Parts, body: &[u8]) -> Result<Response<AnswerBody>, BoxError> {
+        let seen = Seen::new(head, body);
         let target = Target::of(&seen);
         let faults = {
             let mut state = self.0.state.lock();

@@ -1,4 +1,5 @@
-//! The client: where the API server is, and how long it may take.
+//! The client: where the API server is, and how long it may take. `kube` repeats what is refused with 429, 503 and 504; that
+//! happens within [`ANSWER`].
 
 use std::path::{Path, PathBuf};
 

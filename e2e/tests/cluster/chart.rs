@@ -229,6 +229,58 @@ async fn namespaced_rights_leave_only_what_has_no_namespace() {
         operator["rules"].to_string().contains("components"),
         "{operator}"
     );
+    let operator = find(&objects, "Deployment", "dapr-operator").expect("operator");
+    let watched = argument(operator, "watch-namespace");
+    assert_eq!(
+        watched,
+        Some(namespace.name.as_str()),
+        "no more than it may"
+    );
+    namespace.delete().await;
+}
+
+/// The verbs of a role on a resource.
+fn verbs<'a>(objects: &'a [Value], kind: &str, name: &str, resource: &str) -> Vec<&'a str> {
+    let role = find(objects, kind, name).expect(name);
+    let rules = role["rules"].as_array().into_iter().flatten();
+    let about = rules.filter(|rule| {
+        let resources = rule["resources"].as_array();
+        resources.is_some_and(|all| all.iter().any(|one| one == resource))
+    });
+    let verbs = about.flat_map(|rule| rule["verbs"].as_array().into_iter().flatten());
+    verbs.filter_map(Value::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_may_do_more_than_it_does() {
+    let (images, _unchanged) = control_plane().await;
+    let namespace = Namespace::create("rights", images).await;
+    let objects = rendered(&namespace.name, "{}").await;
+    let (operator, clustered) = ("dapr-operator-admin", "ClusterRole");
+    for (kind, name, resource, expected) in [
+        (clustered, operator, "secrets", &["get"][..]),
+        (
+            clustered,
+            operator,
+            "services",
+            &["get", "list", "watch", "update", "create"],
+        ),
+        (clustered, operator, "pods", &["get", "list", "watch"]),
+        (clustered, operator, "pods/eviction", &["create"]),
+        ("Role", "dapr-operator", "configmaps", &[]),
+        ("Role", "dapr-injector", "secrets", &[]),
+        ("Role", "dapr-injector", "statefulsets", &[]),
+        ("Role", "dapr-sentry", "secrets", &["get", "update"]),
+        (clustered, "dapr-sentry", "pods", &["get"]),
+    ] {
+        let found = verbs(&objects, kind, name, resource);
+        assert_eq!(found, expected, "{name} on {resource}");
+    }
+    let role = find(&objects, clustered, operator).expect("the operator's role");
+    let mut rules = role["rules"].as_array().expect("rules").iter();
+    let definitions = rules.find(|rule| rule["resources"][0] == "customresourcedefinitions");
+    let named = &definitions.expect("a rule")["resourceNames"];
+    assert_eq!(*named, serde_json::json!(["subscriptions.dapr.io"]));
     namespace.delete().await;
 }
 

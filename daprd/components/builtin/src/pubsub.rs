@@ -20,7 +20,7 @@ use component::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-/// Messages that wait for one subscription before it takes them.
+/// Messages that wait for one subscription before it takes them. Q-in-memory-queue
 const MOST_QUEUED: usize = 16_384;
 
 /// Bytes of these messages.

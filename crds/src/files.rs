@@ -94,9 +94,6 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// Resources of a kind have the same name; a line for each one after the first.
-    #[error("{0}")]
-    Duplicate(String),
     /// Secret scopes of a Configuration contradict themselves.
     #[error("{file}: invalid Configuration")]
     Secrets {
@@ -137,16 +134,27 @@ pub fn each_document(file: &str, text: &str) -> Vec<Result<Read, Error>> {
         .collect()
 }
 
+/// A name that a kind has twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubled {
+    /// The kind.
+    pub kind: &'static str,
+    /// The name.
+    pub name: String,
+    /// What is there, and what else.
+    pub line: String,
+}
+
 /// Picks the resources that an app loads: those of other namespaces are left out when the process has
-/// a namespace (the environment's `NAMESPACE`), then a name that a kind already has is an error, then
-/// those whose scopes do not hold the app are left out. Subscriptions may share a name.
-pub fn select<R: AsRef<Resource>>(
+/// a namespace (the environment's `NAMESPACE`), and those whose scopes do not hold the app. Of those that share a name and a
+/// kind the first is picked, and the others are told of; Subscriptions may share a name.
+pub fn pick<R: AsRef<Resource>>(
     resources: Vec<R>,
     namespace: Option<&str>,
     app_id: &str,
-) -> Result<Vec<R>, Error> {
+) -> (Vec<R>, Vec<Doubled>) {
     let mut kept: Vec<R> = Vec::with_capacity(resources.len());
-    let mut duplicates = Vec::new();
+    let mut doubled = Vec::new();
     for one in resources {
         let resource = one.as_ref();
         let elsewhere = match (
@@ -164,21 +172,21 @@ pub fn select<R: AsRef<Resource>>(
         let unique = !matches!(resource, Resource::Subscription(_));
         let existing = kept.iter().map(R::as_ref).find(same);
         if let Some(existing) = existing.filter(|_| unique) {
-            duplicates.push(format!(
-                "duplicate definition of {} name {} with existing {}",
-                resource.kind(),
-                resource.described(),
-                existing.described()
-            ));
+            doubled.push(Doubled {
+                kind: resource.kind(),
+                name: resource.name().to_owned(),
+                line: format!(
+                    "duplicate definition of {} name {} with existing {}",
+                    resource.kind(),
+                    resource.described(),
+                    existing.described()
+                ),
+            });
         } else if resource.in_scope(app_id) {
             kept.push(one);
         }
     }
-    if duplicates.is_empty() {
-        Ok(kept)
-    } else {
-        Err(Error::Duplicate(duplicates.join("\n")))
-    }
+    (kept, doubled)
 }
 
 fn check_length(file: &str, text: &str) -> Result<(), Error> {

@@ -57,16 +57,25 @@ impl Default for Catalog {
 impl Catalog {
     /// What is known of every type, kind by kind.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let state = self.state.entries();
-        state
-            .chain(self.pubsub.entries())
-            .chain(self.input_bindings.entries())
-            .chain(self.output_bindings.entries())
-            .chain(self.configuration.entries())
-            .chain(self.lock.entries())
-            .chain(self.secrets.entries())
-            .chain(self.names.entries())
-            .chain(self.middleware.entries())
+        // Every field, so that none is forgotten here.
+        let Self {
+            state,
+            pubsub,
+            input_bindings,
+            output_bindings,
+            configuration,
+            lock,
+            secrets,
+            names,
+            middleware,
+        } = self;
+        let all = state.entries().chain(pubsub.entries());
+        let all = all
+            .chain(input_bindings.entries())
+            .chain(output_bindings.entries());
+        let all = all.chain(configuration.entries()).chain(lock.entries());
+        let all = all.chain(secrets.entries()).chain(names.entries());
+        all.chain(middleware.entries())
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Policies {
     other_actor_turns: Option<Unnamed>,
     components: HashMap<String, ComponentTarget>,
     /// By kind, then inbound and outbound.
-    other_components: [[Option<Unnamed>; 2]; 8],
+    other_components: [[Option<Unnamed>; 2]; ComponentKind::ALL.len()],
     builtins: [Policy; 5],
 }
 

@@ -162,9 +162,9 @@ fn component(name: &str, namespace: &str, scope: &str) -> Resource {
 
 #[test]
 fn selection_goes_by_namespace_then_name_then_scope() {
-    let names = |resources: Result<Vec<Resource>, Error>| -> Vec<String> {
-        resources
-            .unwrap()
+    let names = |(picked, doubled): (Vec<Resource>, Vec<Doubled>)| -> Vec<String> {
+        assert_eq!(doubled, []);
+        picked
             .iter()
             .map(|resource| resource.name().to_owned())
             .collect()
@@ -176,16 +176,15 @@ fn selection_goes_by_namespace_then_name_then_scope() {
             component("c", "", ""),
         ]
     };
-    assert_eq!(names(select(both(), Some("one"), "app")), ["a", "c"]);
-    assert_eq!(names(select(both(), None, "app")), ["a", "b", "c"]);
-    assert_eq!(names(select(both(), Some(""), "app")), ["a", "b", "c"]);
+    assert_eq!(names(pick(both(), Some("one"), "app")), ["a", "c"]);
+    assert_eq!(names(pick(both(), None, "app")), ["a", "b", "c"]);
+    assert_eq!(names(pick(both(), Some(""), "app")), ["a", "b", "c"]);
     let twice = vec![component("a", "one", ""), component("a", "one", "other")];
-    assert!(matches!(
-        select(twice, None, "app"),
-        Err(Error::Duplicate(_))
-    ));
+    let (picked, doubled) = pick(twice, None, "app");
+    assert_eq!((picked.len(), doubled.len()), (1, 1));
+    assert_eq!((doubled[0].kind, &*doubled[0].name), ("Component", "a"));
     let scoped = vec![component("a", "one", "other"), component("a", "one", "app")];
-    assert_eq!(names(select(scoped, None, "app")), ["a"]);
+    assert_eq!(names(pick(scoped, None, "app")), ["a"]);
     let apart = vec![component("a", "one", ""), component("a", "two", "")];
-    assert_eq!(names(select(apart, Some("two"), "app")), ["a"]);
+    assert_eq!(names(pick(apart, Some("two"), "app")), ["a"]);
 }

@@ -41,6 +41,8 @@ pub struct Listing {
     pub written: Vec<Written>,
     /// Resources that could be read and are not for this sidecar.
     pub elsewhere: BTreeSet<Key>,
+    /// Names that are there twice, so nobody knows what is asked for under them.
+    pub doubled: BTreeSet<Key>,
     /// Origins of which something could not be read, so nobody knows what they ask for.
     pub unread: BTreeSet<String>,
     pub remarks: BTreeSet<Remark>,
@@ -78,7 +80,8 @@ impl Desired {
         }
     }
 
-    /// Takes a whole list in place of what was known. What an unread origin held stays: nobody has said that it is gone.
+    /// Takes a whole list in place of what was known. What an unread origin held stays: nobody has said that it is gone. So does
+    /// what had a name that is there twice now.
     pub fn replace(&mut self, listing: Listing) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(configuration) = listing.configuration {
@@ -89,12 +92,14 @@ impl Desired {
             .written
             .into_iter()
             .map(|one| (key(&one.resource), one))
+            .filter(|(key, _)| !listing.doubled.contains(key))
             .collect();
         let gone: Vec<Key> = self
             .written
             .iter()
             .filter(|(key, known)| {
                 !listed.contains_key(*key)
+                    && !listing.doubled.contains(*key)
                     && (listing.elsewhere.contains(*key) || !listing.unread.contains(&known.origin))
             })
             .map(|(key, _)| key.clone())

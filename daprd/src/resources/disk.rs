@@ -10,8 +10,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
-use crds::{Configuration, files};
+use anyhow::{Context, Result, bail};
+use crds::{
+    Configuration,
+    files::{self, Doubled},
+};
 use notify::{RecursiveMode, Watcher};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +60,16 @@ impl Disk {
     /// # Errors
     /// Names the directory, or the resources that are there twice.
     pub fn list(&self) -> Result<Listing> {
+        let (listing, doubled) = self.read()?;
+        let lines: Vec<String> = doubled.into_iter().map(|one| one.line).collect();
+        match lines.is_empty() {
+            true => Ok(listing),
+            false => bail!("failed to load components: {}", lines.join("\n")),
+        }
+    }
+
+    /// The same, where names that are there twice are known to be so.
+    fn read(&self) -> Result<(Listing, Vec<Doubled>)> {
         let mut listing = Listing::default();
         for directory in &self.directories {
             for path in yaml_files(directory)? {
@@ -69,11 +82,27 @@ impl Disk {
             .map(|one| key(&one.resource))
             .collect();
         let namespace = Some(self.namespace.as_str()).filter(|name| !name.is_empty());
-        listing.written = files::select(listing.written, namespace, &self.app_id)
-            .map_err(|error| anyhow!("failed to load components: {error}"))?;
+        let (picked, doubled) = files::pick(listing.written, namespace, &self.app_id);
+        listing.written = picked;
         listing.elsewhere = all;
         for one in &listing.written {
             listing.elsewhere.remove(&key(&one.resource));
+        }
+        Ok((listing, doubled))
+    }
+
+    /// For a reload: nobody knows which of those is meant that are there twice, so what runs under such a name stays
+    /// (Q-component-retry), and all else is taken.
+    fn reread(&self) -> Result<Listing> {
+        let (mut listing, doubled) = self.read()?;
+        for Doubled { kind, name, line } in doubled {
+            listing.remarks.insert(Remark {
+                edition: String::new(),
+                line: format!(
+                    "{line}: what runs under that name stays as it is until there is one"
+                ),
+            });
+            listing.doubled.insert((kind, name));
         }
         Ok(listing)
     }
@@ -116,9 +145,8 @@ impl Disk {
                 }
                 _ = ticks.tick() => {}
             }
-            let listing = match self.list() {
+            let listing = match self.reread() {
                 Ok(listing) => listing,
-                // A name that is there twice, say: what runs goes on (Q-component-retry).
                 Err(error) => {
                     tracing::error!("resources are not reloaded: {error:#}");
                     continue;

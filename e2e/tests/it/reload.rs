@@ -203,6 +203,30 @@ async fn a_component_that_cannot_start_ends_the_start() {
     daprd.stop().await;
 }
 
+/// Nobody knows which of them is meant: what runs stays, and the other resources go on being reloaded.
+#[tokio::test]
+async fn a_name_that_is_there_twice_holds_up_no_other() {
+    let daprd = Daprd::builder("app").resources(STATE).start().await;
+    let twice = component("statestore", "state.sqlite", &[]);
+    daprd.write_resource("twice.yaml", &twice);
+    daprd
+        .logged("duplicate definition of Component name statestore")
+        .await;
+    let other = component("other", "state.in-memory", &[]);
+    daprd.write_resource("other.yaml", &other);
+    daprd
+        .metadata_until("the other one", |metadata| has_component(metadata, "other"))
+        .await;
+    assert!(has_component(&daprd.metadata().await, "statestore"));
+    daprd.remove_resource("other.yaml");
+    daprd
+        .metadata_until("the end of the other one", |metadata| {
+            !has_component(metadata, "other")
+        })
+        .await;
+    daprd.stop().await;
+}
+
 #[tokio::test]
 async fn sighup_restarts_in_place() {
     let plain = configuration("  metric:\n    enabled: true");

@@ -73,7 +73,7 @@ impl Component for Output {
     }
 
     async fn close(&self) {
-        self.line.close();
+        self.line.close().await;
     }
 }
 
@@ -143,13 +143,13 @@ impl Component for Input {
     }
 
     async fn close(&self) {
-        self.line.close();
+        self.line.close().await;
     }
 }
 
 impl Drop for Input {
     fn drop(&mut self) {
-        self.line.close();
+        self.line.end();
     }
 }
 
@@ -157,6 +157,7 @@ impl Drop for Input {
 impl InputBinding for Input {
     async fn read(&self) -> Result<Events> {
         let (events, run) = reading::open(&self.line, &self.name).await?;
+        let run = self.line.hold(run);
         self.tasks.spawn(&self.name, Box::pin(run));
         Ok(events)
     }

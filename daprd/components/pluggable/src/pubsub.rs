@@ -77,13 +77,13 @@ impl Component for Pluggable {
     }
 
     async fn close(&self) {
-        self.line.close();
+        self.line.close().await;
     }
 }
 
 impl Drop for Pluggable {
     fn drop(&mut self) {
-        self.line.close();
+        self.line.end();
     }
 }
 
@@ -128,6 +128,7 @@ impl PubSub for Pluggable {
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
         let (deliveries, run) = subscription::open(&self.line, &self.flow, request).await?;
+        let run = self.line.hold(run);
         self.tasks.spawn(&self.name, Box::pin(run));
         Ok(deliveries)
     }

@@ -63,7 +63,7 @@ impl Component for Pluggable {
     }
 
     async fn close(&self) {
-        self.line.close();
+        self.line.close().await;
     }
 }
 

@@ -97,7 +97,7 @@ impl Component for Pluggable {
     }
 
     async fn close(&self) {
-        self.line.close();
+        self.line.close().await;
     }
 }
 

@@ -97,16 +97,15 @@ async fn a_closed_input_waits_for_the_app_and_refuses_the_rest() {
     source.push("1", "event");
     let first = next(&mut events).await.unwrap();
     drop(events);
-    input.close().await;
-    source.push("2", "event");
-    source
-        .wait("a refusal", |told| told.answers.len() == 1)
-        .await;
-    first.settle(Ok("done".into())).await.unwrap();
-    source
-        .wait("an answer", |told| told.answers.len() == 2)
-        .await;
-    source.wait("the end", |told| told.open == 0).await;
+    let rest = async {
+        source.push("2", "event");
+        source
+            .wait("a refusal", |told| told.answers.len() == 1)
+            .await;
+        first.settle(Ok("done".into())).await.unwrap();
+    };
+    futures::future::join(input.close(), rest).await;
+    assert_eq!(source.0.borrow().open, 0, "closed once the call is over");
     let told = source.0.borrow();
     let refusal = told.answers[0].response_error.as_ref().unwrap();
     assert_eq!(refusal.message, "input binding is closed");

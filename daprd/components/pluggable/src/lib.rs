@@ -5,6 +5,7 @@ pub mod bindings;
 mod discovery;
 mod exchange;
 mod failure;
+mod held;
 mod line;
 pub mod pubsub;
 pub mod secrets;

@@ -1,25 +1,18 @@
 //! What one component resource calls through: the process behind the socket knows the resource's metadata before anything
 //! else is asked of it, also a process that has taken the place of another. Q-pluggable-restart
 
-use std::time::Duration;
-
 use component::{Error, ErrorKind, Open, Result, capabilities};
 use futures::future::BoxFuture;
 use proto::components::v1 as pb;
-use tokio::{sync::Mutex, time::timeout};
-use tokio_util::{
-    sync::{CancellationToken, WaitForCancellationFuture},
-    task::{TaskTracker, task_tracker::TrackedFuture},
-};
+use tokio::sync::Mutex;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tonic::Status;
 
 use crate::{
     failure,
+    held::{Call, Held},
     socket::{Caller, Instance, Socket},
 };
-
-/// Longest that closing waits for calls to end.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How a kind of component is told its metadata.
 pub type Init = fn(Caller, pb::MetadataRequest) -> BoxFuture<'static, Result<(), Status>>;
@@ -33,7 +26,7 @@ pub struct Line {
     /// How many connections had ended when the metadata were handed over last.
     told: Mutex<u64>,
     closed: CancellationToken,
-    held: TaskTracker,
+    held: Held,
 }
 
 impl Line {
@@ -54,7 +47,7 @@ impl Line {
             told: Mutex::new(socket.lost()),
             socket,
             closed: CancellationToken::new(),
-            held: TaskTracker::new(),
+            held: Held::default(),
         };
         line.tell().await?;
         Ok(line)
@@ -88,16 +81,14 @@ impl Line {
     }
 
     /// Keeps the line from being closed until `call` is over: what was settled has been told then.
-    pub fn hold<F: Future>(&self, call: F) -> TrackedFuture<F> {
-        self.held.track_future(call)
+    pub fn hold(&self, call: impl Future<Output = ()> + Send + 'static) -> Call {
+        self.held.hold(call)
     }
 
-    /// Calls fail from now on. On return those that hold the line are over, if they end in time: the tasks of the sidecar end
-    /// right after its components.
+    /// Calls fail from now on. On return those that hold the line are over, if they end in time.
     pub async fn close(&self) {
         self.end();
-        self.held.close();
-        let _ = timeout(CLOSE_LIMIT, self.held.wait()).await;
+        self.held.finish().await;
     }
 
     /// The same without waiting.

@@ -1,13 +1,18 @@
 //! Bindings in a process of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use component::{
-    ErrorKind, InputBinding,
+    ErrorKind, InputBinding, Spawn,
     bindings::{Event, Events, InvokeRequest},
     catalog::Entry,
 };
 use component_conformance::open;
+use tokio::task::JoinHandle;
 
 use crate::{
     server::{NAME, Served},
@@ -110,6 +115,55 @@ async fn a_closed_input_waits_for_the_app_and_refuses_the_rest() {
     let refusal = told.answers[0].response_error.as_ref().unwrap();
     assert_eq!(refusal.message, "input binding is closed");
     assert_eq!(told.answers[1].response_data, "done");
+}
+
+/// As the sidecar stops: its tasks end before its components are closed.
+#[tokio::test]
+async fn a_closed_input_refuses_the_rest_although_its_task_has_ended() {
+    let served = serve();
+    let tasks = Arc::new(Tasks::default());
+    let catalog = served.catalog().await;
+    let mut open = open("in", &[]);
+    open.tasks = Arc::clone(&tasks) as Arc<dyn Spawn>;
+    let opened = catalog.input_bindings.open(NAME, "v1", open).await;
+    let input = opened.unwrap();
+    let mut events = input.read().await.unwrap();
+    let source = &served.shared;
+    source.push("1", "event");
+    let first = next(&mut events).await.unwrap();
+    drop(events);
+    first.settle(Ok("done".into())).await.unwrap();
+    source
+        .wait("an answer", |told| told.answers.len() == 1)
+        .await;
+    tasks.end().await;
+    source.push("2", "event");
+    input.close().await;
+    let told = source.0.borrow();
+    let refusal = told.answers[1].response_error.as_ref().unwrap();
+    assert_eq!(refusal.message, "input binding is closed");
+    assert_eq!(told.open, 0, "closed once the call is over");
+}
+
+/// Tasks that end when they are told.
+#[derive(Default)]
+struct Tasks(Mutex<Vec<JoinHandle<()>>>);
+
+impl Spawn for Tasks {
+    #[allow(clippy::disallowed_methods, reason = "the handle owns the task")]
+    fn spawn(&self, _: &str, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.lock().unwrap().push(tokio::spawn(task));
+    }
+}
+
+impl Tasks {
+    async fn end(&self) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap());
+        for task in all {
+            task.abort();
+            let _ = task.await;
+        }
+    }
 }
 
 #[tokio::test]

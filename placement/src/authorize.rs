@@ -70,7 +70,7 @@ fn reserved(host: &Host, entity: &str) -> Result<(), Status> {
 }
 
 /// Actor types of one host.
-const MAX_ENTITIES: usize = 10_000;
+const MAX_ENTITIES: usize = 1000;
 
 #[cfg(test)]
 mod tests {

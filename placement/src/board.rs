@@ -14,8 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::dissemination::{Dissemination, Effect, Order, StreamId, Timing};
+use crate::dissemination::{Dissemination, Effect, Reason, StreamId, Timing};
+use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 
 /// How to disseminate.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,7 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Board {
     events: mpsc::Sender<Event>,
+    refusals: Refusals,
 }
 
 /// The task itself.
@@ -48,7 +51,7 @@ pub struct BoardTask {
 enum Event {
     Join {
         host: Box<Host>,
-        reply: oneshot::Sender<Joined>,
+        reply: oneshot::Sender<Result<Joined, Status>>,
     },
     Report {
         stream: StreamId,
@@ -60,13 +63,13 @@ enum Event {
 /// A stream's ends of its queues.
 pub(crate) struct Joined {
     pub id: StreamId,
-    pub orders: mpsc::Receiver<Order>,
+    pub orders: mailbox::Receiver,
     pub expelled: oneshot::Receiver<Status>,
 }
 
 struct Connection {
     namespace: String,
-    orders: mpsc::Sender<Order>,
+    orders: mailbox::Sender,
     expel: oneshot::Sender<Status>,
 }
 
@@ -107,6 +110,7 @@ impl Board {
     #[must_use]
     pub fn new(options: Options, metrics: Metrics) -> (Self, BoardTask) {
         let (sender, events) = mpsc::channel(EVENTS);
+        let refusals = Refusals::new(metrics.clone());
         let task = BoardTask {
             options,
             metrics,
@@ -116,7 +120,11 @@ impl Board {
             ends: FuturesUnordered::new(),
             next: 0,
         };
-        (Board { events: sender }, task)
+        let board = Board {
+            events: sender,
+            refusals,
+        };
+        (board, task)
     }
 
     pub(crate) async fn join(&self, host: Host) -> Result<Joined, Status> {
@@ -126,7 +134,7 @@ impl Board {
             .send(Event::Join { host, reply })
             .await
             .map_err(|_| closing())?;
-        joined.await.map_err(|_| closing())
+        joined.await.map_err(|_| closing())?
     }
 
     pub(crate) async fn report(&self, stream: StreamId, host: Host) -> Result<(), Status> {
@@ -135,6 +143,11 @@ impl Board {
             .send(Event::Report { stream, host })
             .await
             .map_err(|_| closing())
+    }
+
+    /// What was refused.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// The tables of all namespaces.
@@ -212,19 +225,24 @@ impl BoardTask {
         }
     }
 
-    fn join(&mut self, host: Host, reply: oneshot::Sender<Joined>) {
+    fn join(&mut self, host: Host, reply: oneshot::Sender<Result<Joined, Status>>) {
+        if self.streams.len() >= MAX_STREAMS {
+            // Whoever asked may have given up, here and below.
+            let _ = reply.send(Err(Status::resource_exhausted(format!(
+                "there are {MAX_STREAMS} hosts already"
+            ))));
+            return;
+        }
         let id = self.next;
         self.next += 1;
-        let (orders, receiver) = mpsc::channel(ORDERS);
+        let (orders, receiver) = mailbox();
         let (expel, expelled) = oneshot::channel();
-        if reply
-            .send(Joined {
-                id,
-                orders: receiver,
-                expelled,
-            })
-            .is_err()
-        {
+        let joined = Joined {
+            id,
+            orders: receiver,
+            expelled,
+        };
+        if reply.send(Ok(joined)).is_err() {
             return;
         }
         let watched = orders.clone();
@@ -271,7 +289,7 @@ impl BoardTask {
         }
     }
 
-    /// Runs one input through a namespace's machine, and then whatever follows from its orders.
+    /// Runs one input through a namespace's machine, and carries out what it wants.
     fn apply<F>(&mut self, namespace: &str, input: F)
     where
         F: FnOnce(&mut Dissemination, std::time::Instant) -> Vec<Effect>,
@@ -280,33 +298,20 @@ impl BoardTask {
         let Some(machine) = self.namespaces.get_mut(namespace) else {
             return;
         };
-        let mut effects = input(machine, now);
-        let mut stuck = Vec::new();
-        loop {
-            for effect in effects.drain(..) {
-                match effect {
-                    Effect::Send(stream, order) => {
-                        let sent = self
-                            .streams
-                            .get(&stream)
-                            .map(|to| to.orders.try_send(order));
-                        if matches!(sent, Some(Err(_))) {
-                            stuck.push(stream);
-                        }
+        for effect in input(machine, now) {
+            match effect {
+                Effect::Send(stream, order) => {
+                    if let Some(connection) = self.streams.get(&stream) {
+                        connection.orders.put(order);
                     }
-                    Effect::Expel(stream, text) => {
-                        expel(&mut self.streams, stream, Status::deadline_exceeded(text));
+                }
+                Effect::Expel(stream, reason) => {
+                    if let Some(connection) = self.streams.remove(&stream) {
+                        // The stream may be ending by itself.
+                        let _ = connection.expel.send(status(reason, namespace));
                     }
                 }
             }
-            // A stream that does not even take its orders is as good as gone.
-            let Some(stream) = stuck.pop() else { break };
-            expel(
-                &mut self.streams,
-                stream,
-                Status::resource_exhausted("orders are not being read"),
-            );
-            effects = machine.leave(stream, now);
         }
         let (all, with_actors) = machine.counts();
         self.metrics.hosts(namespace, all, with_actors);
@@ -316,10 +321,12 @@ impl BoardTask {
     }
 }
 
-fn expel(streams: &mut HashMap<StreamId, Connection>, stream: StreamId, status: Status) {
-    if let Some(connection) = streams.remove(&stream) {
-        // The stream may be ending by itself.
-        let _ = connection.expel.send(status);
+fn status(reason: Reason, namespace: &str) -> Status {
+    match reason {
+        Reason::Slow(text) => Status::deadline_exceeded(text),
+        Reason::Full => Status::resource_exhausted(format!(
+            "the table of namespace {namespace} has no room for more"
+        )),
     }
 }
 
@@ -350,6 +357,5 @@ async fn until(wake: Option<std::time::Instant>) {
 /// Reports that wait for the task; streams wait when it is full.
 const EVENTS: usize = 1024;
 
-/// Orders that wait for one stream. A round has three, and none starts before the last one ended, so
-/// this is only reached by a peer that reports changes all the time without reading.
-const ORDERS: usize = 32;
+/// Sidecars of all namespaces.
+const MAX_STREAMS: usize = 10_000;

@@ -13,8 +13,11 @@ mod board;
 mod cluster;
 pub mod dissemination;
 mod flags;
+mod mailbox;
 mod metrics;
+mod refusals;
 mod server;
+mod service;
 mod table;
 
 pub use board::{Board, BoardTask, Options, StateTable, StateTables};
@@ -66,7 +69,7 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         }),
         ..ServerOptions::default()
     };
-    let service = Reports::new(board, security.enabled()).into_service();
+    let service = Reports::new(board, security.enabled());
     let token = daemon.shutdown();
     daemon.spawn("dissemination", async move {
         task.run(token).await;

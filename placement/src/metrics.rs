@@ -1,6 +1,6 @@
 //! What placement counts (contract 7.2).
 
-use telemetry::{Gauge, Meter};
+use telemetry::{Counter, Gauge, Meter};
 
 /// The metrics of placement. Cheap to clone.
 #[derive(Clone)]
@@ -9,6 +9,7 @@ pub struct Metrics {
     actor_runtimes: Gauge,
     leader: Gauge,
     raft_leader: Gauge,
+    refused: Counter,
 }
 
 impl Metrics {
@@ -37,6 +38,12 @@ impl Metrics {
                 "Raft server leadership status (1 for leader, 0 for not leader).",
                 &[],
             ),
+            // Q-placement-refused
+            refused: meter.counter(
+                "placement/refused_reports_total",
+                "The number of reports of hosts that were refused, by the gRPC status they got.",
+                &["reason"],
+            ),
         };
         metrics.leader(false);
         metrics
@@ -47,6 +54,11 @@ impl Metrics {
         let value = f64::from(u8::from(leads));
         self.leader.set(&[], value);
         self.raft_leader.set(&[], value);
+    }
+
+    /// A report was refused.
+    pub fn refused(&self, reason: &str) {
+        self.refused.add(&[reason], 1);
     }
 
     /// How many sidecars of a namespace are connected, and how many of them host actors.

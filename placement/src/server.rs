@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::Stream;
-use proto::placement::v1::placement_server::{Placement, PlacementServer};
-use proto::placement::v1::{Host, PlacementOrder};
+use proto::placement::v1::Host;
 use security::SpiffeId;
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use transport::Peer;
 
 use crate::authorize;
 use crate::board::{Board, Joined, closing};
-use crate::dissemination::Order;
+use crate::service::wire;
 
 /// The service behind `ReportDaprStatus`.
 #[derive(Clone)]
@@ -30,12 +30,6 @@ impl Reports {
         Reports { board, mtls }
     }
 
-    /// As a service for [`transport::serve`].
-    #[must_use]
-    pub fn into_service(self) -> PlacementServer<Self> {
-        PlacementServer::new(self)
-    }
-
     fn caller<T>(&self, request: &Request<T>) -> Result<Option<SpiffeId>, Status> {
         if !self.mtls {
             return Ok(None);
@@ -45,35 +39,31 @@ impl Reports {
         id.map(Some)
             .ok_or_else(|| Status::unauthenticated("failed to get client ID from context"))
     }
-}
 
-#[tonic::async_trait]
-impl Placement for Reports {
-    type ReportDaprStatusStream =
-        Pin<Box<dyn Stream<Item = Result<PlacementOrder, Status>> + Send>>;
-
-    async fn report_dapr_status(
+    /// Takes a sidecar's reports, and gives it its orders.
+    pub(crate) async fn report_dapr_status(
         &self,
         request: Request<Streaming<Host>>,
-    ) -> Result<Response<Self::ReportDaprStatusStream>, Status> {
+    ) -> Result<Response<Orders>, Status> {
         let caller = self.caller(&request)?;
         let mut reports = request.into_inner();
         let host = timeout(FIRST_REPORT, reports.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no host was reported"))??
             .ok_or_else(|| Status::invalid_argument("the stream ended without a report"))?;
-        authorize::report(&host, caller.as_ref())?;
+        authorize::report(&host, caller.as_ref())
+            .inspect_err(|status| self.board.refusals().note(&host, status))?;
         tracing::info!(
             target: "dapr.placement.server",
             "Received status report connection from new namespace={} id={} host={}",
             host.namespace, host.id, host.name
         );
-        let namespace = host.namespace.clone();
+        let first = names(&host);
         let joined = self.board.join(host).await?;
         let session = Session {
             board: self.board.clone(),
             caller,
-            namespace,
+            host: first,
             reports,
             joined,
             ready: VecDeque::new(),
@@ -92,18 +82,22 @@ impl Placement for Reports {
     }
 }
 
+/// Encoded orders, until the stream ends.
+pub(crate) type Orders = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
 struct Session {
     board: Board,
     caller: Option<SpiffeId>,
-    namespace: String,
+    /// How the stream began: the host without its types.
+    host: Host,
     reports: Streaming<Host>,
     joined: Joined,
-    ready: VecDeque<PlacementOrder>,
+    ready: VecDeque<Bytes>,
 }
 
 impl Session {
     /// The next order to send; `None` when the sidecar has closed its side.
-    async fn next(&mut self) -> Option<Result<PlacementOrder, Status>> {
+    async fn next(&mut self) -> Option<Result<Bytes, Status>> {
         loop {
             if let Some(order) = self.ready.pop_front() {
                 return Some(Ok(order));
@@ -111,15 +105,20 @@ impl Session {
             tokio::select! {
                 biased;
                 status = &mut self.joined.expelled => {
-                    return Some(Err(status.unwrap_or_else(|_| closing())));
+                    let status = status.unwrap_or_else(|_| closing());
+                    if status.code() == Code::ResourceExhausted {
+                        self.board.refusals().note(&self.host, &status);
+                    }
+                    return Some(Err(status));
                 }
-                order = self.joined.orders.recv() => match order {
+                order = self.joined.orders.next() => match order {
                     Some(order) => self.ready.extend(wire(order)),
                     None => return Some(Err(closing())),
                 },
                 report = self.reports.message() => match report {
                     Ok(Some(host)) => {
                         if let Err(status) = self.reported(host).await {
+                            self.board.refusals().note(&self.host, &status);
                             return Some(Err(status));
                         }
                     }
@@ -132,31 +131,23 @@ impl Session {
 
     async fn reported(&mut self, host: Host) -> Result<(), Status> {
         authorize::report(&host, self.caller.as_ref())?;
-        if host.namespace != self.namespace {
+        if host.namespace != self.host.namespace {
             return Err(Status::invalid_argument(format!(
                 "namespace {} is not {}, which this stream began with",
-                host.namespace, self.namespace
+                host.namespace, self.host.namespace
             )));
         }
         self.board.report(self.joined.id, host).await
     }
 }
 
-fn wire(order: Order) -> Vec<PlacementOrder> {
-    let message = |operation: &str, version, tables| PlacementOrder {
-        tables,
-        operation: operation.to_owned(),
-        version,
-    };
-    match order {
-        Order::Lock(version) => vec![message("lock", version, None)],
-        Order::Update(version, tables) => vec![message("update", version, Some((*tables).clone()))],
-        Order::Unlock(version) => vec![message("unlock", version, None)],
-        Order::Table(version, tables) => vec![
-            message("lock", version, None),
-            message("update", version, Some((*tables).clone())),
-            message("unlock", version, None),
-        ],
+/// Who a host is.
+fn names(host: &Host) -> Host {
+    Host {
+        name: host.name.clone(),
+        id: host.id.clone(),
+        namespace: host.namespace.clone(),
+        ..Host::default()
     }
 }
 

@@ -1,5 +1,8 @@
 //! The rules of contract 7.3, one by one, against the machine alone.
 
+use prost::Message as _;
+use proto::placement::v1::PlacementOrder;
+
 use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,18 +38,21 @@ fn short(effects: Vec<Effect>) -> Vec<String> {
     let text = |effect| match effect {
         Effect::Send(to, Order::Lock(version)) => format!("{to}:lock@{version}"),
         Effect::Send(to, Order::Update(version, tables)) => {
-            format!("{to}:update@{version}{}", names(&tables))
+            format!("{to}:update@{version}{}", names(tables))
         }
         Effect::Send(to, Order::Unlock(version)) => format!("{to}:unlock@{version}"),
         Effect::Send(to, Order::Table(version, tables)) => {
-            format!("{to}:table@{version}{}", names(&tables))
+            format!("{to}:table@{version}{}", names(tables))
         }
-        Effect::Expel(who, text) => format!("{who}!{text}"),
+        Effect::Expel(who, Reason::Slow(text)) => format!("{who}!{text}"),
+        Effect::Expel(who, Reason::Full) => format!("{who}!full"),
     };
     effects.into_iter().map(text).collect()
 }
 
-fn names(tables: &PlacementTables) -> String {
+fn names(order: Bytes) -> String {
+    let order = PlacementOrder::decode(order).expect("an order");
+    let tables = order.tables.expect("an order with a table");
     let hosts = |table: &proto::placement::v1::PlacementTable| {
         table.load_map.keys().cloned().collect::<Vec<_>>().join("+")
     };
@@ -302,11 +308,15 @@ fn changed_reports_start_a_round_and_equal_ones_do_not() {
     bench.round(&[1], 1);
     assert!(bench.report(1, "a", &["y", "x"]).is_empty());
     assert_eq!(bench.report(1, "a", &["y"]), ["1:lock@2"]);
-    assert_eq!(
-        bench.report(1, "a", &["z"]),
-        ["1:lock@3"],
-        "even during a round"
+    assert!(
+        bench.report(1, "a", &["q"]).is_empty(),
+        "a round is under way"
     );
+    assert!(
+        bench.report(1, "a", &["z"]).is_empty(),
+        "only the last counts"
+    );
+    assert_eq!(bench.round(&[1], 2), ["1:lock@3"]);
     bench.round(&[1], 3);
     assert_eq!(bench.report(1, "other", &["z"]), ["1:lock@4"], "another id");
     bench.round(&[1], 4);
@@ -413,4 +423,48 @@ fn reports_of_strangers_are_ignored() {
     assert!(bench.follow(9, HostOperation::Lock, 0).is_empty());
     assert!(bench.leave(9).is_empty());
     assert!(bench.machine.is_empty());
+}
+
+#[test]
+fn a_changed_report_does_not_move_the_deadline() {
+    let mut bench = bench(Duration::ZERO);
+    bench.join(1, "a", &["x"]);
+    bench.round(&[1], 1);
+    bench.join(2, "b", &["x"]);
+    bench.follow(1, HostOperation::Lock, 2);
+    for kind in ["y", "x", "y"] {
+        assert!(bench.pass(TIMEOUT / 4).is_empty());
+        assert!(bench.report(2, "b", &[kind]).is_empty());
+    }
+    assert_eq!(
+        bench.pass(TIMEOUT / 4),
+        ["2!dissemination timeout after 1s for version 2", "1:lock@3"]
+    );
+}
+
+#[test]
+fn nobody_waits_again_for_a_host_that_was_expelled() {
+    let mut bench = bench(Duration::ZERO);
+    bench.join(1, "a", &["x"]);
+    bench.round(&[1], 1);
+    bench.join(2, "b", &["x"]);
+    bench.follow(1, HostOperation::Lock, 2);
+    assert_eq!(bench.pass(TIMEOUT).len(), 2);
+    bench.round(&[1], 3);
+    // It is asked alone, and expelled alone.
+    assert_eq!(bench.join(3, "b", &["x"]), ["3:lock@3"]);
+    let slow = "dissemination timeout after 1s for version 3";
+    assert_eq!(bench.pass(TIMEOUT), [format!("3!{slow}")]);
+    // The second time it has to wait first, and longer the third time.
+    assert!(bench.join(4, "b", &["x"]).is_empty());
+    assert_eq!(bench.pass(TIMEOUT), ["4:lock@3"]);
+    assert_eq!(bench.pass(TIMEOUT), [format!("4!{slow}")]);
+    assert!(bench.join(5, "b", &["x"]).is_empty());
+    assert!(bench.pass(TIMEOUT).is_empty());
+    assert_eq!(bench.pass(TIMEOUT), ["5:lock@3"]);
+    // Once it follows it takes part.
+    assert_eq!(
+        bench.follow(5, HostOperation::Lock, 3),
+        ["1:lock@4", "5:lock@4"]
+    );
 }

@@ -43,7 +43,7 @@ fn server(limit: Duration) -> Server {
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(task.run(shutdown.clone()));
-    let service = Reports::new(board.clone(), false).into_service();
+    let service = Reports::new(board.clone(), false);
     tasks.spawn(transport::serve(
         listener,
         ServerOptions::default(),

@@ -201,6 +201,62 @@ async fn bad_reports_are_refused() {
 }
 
 #[tokio::test]
+async fn hosts_of_too_many_types_are_refused_and_the_service_goes_on() {
+    let server = server(Duration::from_secs(10));
+    let types: Vec<String> = (0..10_000).map(|number| format!("t{number}")).collect();
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
+    for _ in 0..3 {
+        let status = server.connect("many", &types).await.err().unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "10000 entities are more than 1000");
+    }
+    let families = server.registry.gather();
+    let refused = families
+        .iter()
+        .find(|family| family.name() == "dapr_placement_refused_reports_total")
+        .unwrap();
+    assert_eq!(refused.get_metric()[0].get_counter().get_value(), 3.0);
+    server.connect("a", &["cat"]).await.unwrap().round(1).await;
+}
+
+/// Follows all orders until the table of a round has as many hosts, and that round is over.
+async fn until_hosts(mut sidecar: Sidecar, hosts: usize) -> Sidecar {
+    let mut seen = 0;
+    loop {
+        let order = sidecar.orders.message().await.unwrap().unwrap();
+        if let Some(tables) = &order.tables {
+            seen = tables.entries["cat"].load_map.len();
+        }
+        let operation = match &*order.operation {
+            "lock" => HostOperation::Lock,
+            "update" => HostOperation::Update,
+            _ => HostOperation::Unlock,
+        };
+        sidecar.follow(operation, order.version).await;
+        if operation == HostOperation::Unlock && seen == hosts {
+            return sidecar;
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_hosts_settle_in_less_than_two_seconds() {
+    const HOSTS: usize = 200;
+    let server = server(Duration::from_secs(10));
+    let began = std::time::Instant::now();
+    let sidecars = (0..HOSTS).map(|number| {
+        let name = format!("h{number}");
+        let server = &server;
+        async move { until_hosts(server.connect(&name, &["cat"]).await.unwrap(), HOSTS).await }
+    });
+    // Kept, as who goes is a change.
+    let settled = timeout(Duration::from_secs(60), futures::future::join_all(sidecars));
+    assert_eq!(settled.await.unwrap().len(), HOSTS);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
 async fn shutdown_ends_streams() {
     let server = server(Duration::from_secs(10));
     let mut a = server.connect("a", &["cat"]).await.unwrap();

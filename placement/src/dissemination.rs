@@ -147,7 +147,7 @@ impl Dissemination {
         }
     }
 
-    /// A further report of a connected sidecar.
+    /// A further report of a connected sidecar. Q-placement-changed
     pub fn report(&mut self, stream: StreamId, mut host: Host, now: Instant) -> Vec<Effect> {
         if self.probation.holds(stream) {
             return match self.probation.report(stream, host) {

@@ -1,11 +1,11 @@
 //! The access list of the own app: which callers may invoke what (contract 10.3). Compiled once; asked per call.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use crds::configuration::AccessControl as Written;
 use security::SpiffeId;
 
-use crate::method::MethodPath;
+use crate::method::{self, MethodPath};
 
 /// A compiled access list; the default lets everybody in.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl AccessControl {
                     .operations
                     .iter()
                     .map(|operation| Operation {
-                        segments: segments(&operation.name, app_is_http),
+                        segments: segments(&read(operation), app_is_http),
                         verbs: operation.http_verb.clone(),
                         allow: is_allow(&operation.action),
                     })
@@ -181,6 +181,15 @@ fn matches(pattern: &[String], path: &[String]) -> bool {
         .iter()
         .zip(path)
         .all(|(pattern, segment)| pattern == "*" || pattern == segment)
+}
+
+/// The path of a rule. One that denies is read like the paths of calls, with its dots resolved; one that allows covers
+/// nothing but what it says.
+fn read(operation: &crds::configuration::access_control::Operation) -> Cow<'_, str> {
+    match is_allow(&operation.action) {
+        true => Cow::Borrowed(&operation.name),
+        false => Cow::Owned(method::clean(&operation.name)),
+    }
 }
 
 /// The parts of a path, up to what can only follow one.
@@ -285,6 +294,24 @@ mod tests {
         let list = AccessControl::compile(None, true).unwrap();
         let method = MethodPath::from_message("x").unwrap();
         assert!(list.judge(None, &method, Call::Grpc).allowed);
+    }
+
+    #[test]
+    fn a_rule_that_denies_is_read_like_a_path() {
+        let mut written = written();
+        let policy = &mut written.policies[0];
+        policy.default_action = Some("allow".to_owned());
+        policy.operations.truncate(1);
+        policy.operations[0].name = "/./orders/../secret/".to_owned();
+        policy.operations[0].action = "deny".to_owned();
+        let list = AccessControl::compile(Some(&written), true).unwrap();
+        let id = SpiffeId::new("td", "ns", "caller").unwrap();
+        let call = Call::Http { verb: "GET" };
+        let allowed = |method: &str| {
+            let path = MethodPath::from_message(method).unwrap();
+            list.judge(Some(&id), &path, call).allowed
+        };
+        assert!(!allowed("/secret") && allowed("/orders"));
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn check(path: &str) -> Result<(), Error> {
 }
 
 /// Without slashes around it, dots and doubled slashes.
-fn clean(path: &str) -> String {
+pub fn clean(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {

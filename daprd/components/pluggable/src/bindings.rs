@@ -9,38 +9,21 @@ use component::{
     Component, InputBinding, Open, OutputBinding, Result, Spawn,
     bindings::{Events, InvokeRequest, InvokeResponse},
 };
-use futures::{FutureExt, future::BoxFuture};
 use proto::components::v1::{
     self as pb, input_binding_client::InputBindingClient,
     output_binding_client::OutputBindingClient,
 };
-use tonic::Status;
 
 use crate::{
     failure,
-    line::Line,
-    socket::{Caller, MOST_MESSAGE, Socket},
+    handle::Handle,
+    socket::{Caller, Socket},
 };
 
 /// An output binding behind one component resource.
 pub struct Output {
-    line: Line,
+    handle: Handle<OutputBindingClient<Caller>>,
     operations: Vec<String>,
-}
-
-fn init_output(
-    caller: Caller,
-    metadata: pb::MetadataRequest,
-) -> BoxFuture<'static, Result<(), Status>> {
-    let metadata = Some(metadata);
-    async move {
-        let request = pb::OutputBindingInitRequest { metadata };
-        OutputBindingClient::new(caller)
-            .init(request)
-            .await
-            .map(drop)
-    }
-    .boxed()
 }
 
 impl Output {
@@ -49,31 +32,24 @@ impl Output {
     /// # Errors
     /// The binding's; or the name of the component does not fit into a header.
     pub async fn open(socket: Socket, open: Open) -> Result<Self> {
-        let mut output = Self {
-            line: Line::open(socket, &open, init_output).await?,
-            operations: Vec::new(),
-        };
-        let mut client = output.client().await?;
+        let handle: Handle<OutputBindingClient<Caller>> = Handle::open(socket, &open).await?;
+        let mut client = handle.client().await?;
         let answer = client.list_operations(pb::ListOperationsRequest {}).await;
-        output.operations = answer.map_err(failure::plain)?.into_inner().operations;
-        Ok(output)
-    }
-
-    async fn client(&self) -> Result<OutputBindingClient<Caller>> {
-        let client = OutputBindingClient::new(self.line.caller().await?);
-        Ok(client.max_decoding_message_size(MOST_MESSAGE))
+        Ok(Self {
+            operations: answer.map_err(failure::plain)?.into_inner().operations,
+            handle,
+        })
     }
 }
 
 #[async_trait]
 impl Component for Output {
     async fn ping(&self) -> Result<()> {
-        let answer = self.client().await?.ping(pb::PingRequest {}).await;
-        answer.map(drop).map_err(failure::plain)
+        self.handle.ping().await
     }
 
     async fn close(&self) {
-        self.line.close().await;
+        self.handle.close().await;
     }
 }
 
@@ -89,7 +65,7 @@ impl OutputBinding for Output {
             metadata: request.metadata.clone(),
             operation: request.operation.clone(),
         };
-        let answer = self.client().await?.invoke(request).await;
+        let answer = self.handle.client().await?.invoke(request).await;
         let answer = answer.map_err(failure::plain)?.into_inner();
         Ok(InvokeResponse {
             data: Some(answer.data).filter(|data| !data.is_empty()),
@@ -100,24 +76,9 @@ impl OutputBinding for Output {
 
 /// An input binding behind one component resource.
 pub struct Input {
-    line: Arc<Line>,
+    handle: Arc<Handle<InputBindingClient<Caller>>>,
     name: String,
     tasks: Arc<dyn Spawn>,
-}
-
-fn init_input(
-    caller: Caller,
-    metadata: pb::MetadataRequest,
-) -> BoxFuture<'static, Result<(), Status>> {
-    let metadata = Some(metadata);
-    async move {
-        let request = pb::InputBindingInitRequest { metadata };
-        InputBindingClient::new(caller)
-            .init(request)
-            .await
-            .map(drop)
-    }
-    .boxed()
 }
 
 impl Input {
@@ -127,7 +88,7 @@ impl Input {
     /// The binding's; or the name of the component does not fit into a header.
     pub async fn open(socket: Socket, open: Open) -> Result<Self> {
         Ok(Self {
-            line: Arc::new(Line::open(socket, &open, init_input).await?),
+            handle: Arc::new(Handle::open(socket, &open).await?),
             name: open.name,
             tasks: open.tasks,
         })
@@ -137,27 +98,25 @@ impl Input {
 #[async_trait]
 impl Component for Input {
     async fn ping(&self) -> Result<()> {
-        let mut client = InputBindingClient::new(self.line.caller().await?);
-        let answer = client.ping(pb::PingRequest {}).await;
-        answer.map(drop).map_err(failure::plain)
+        self.handle.ping().await
     }
 
     async fn close(&self) {
-        self.line.close().await;
+        self.handle.close().await;
     }
 }
 
 impl Drop for Input {
     fn drop(&mut self) {
-        self.line.end();
+        self.handle.end();
     }
 }
 
 #[async_trait]
 impl InputBinding for Input {
     async fn read(&self) -> Result<Events> {
-        let (events, run) = reading::open(&self.line, &self.name).await?;
-        let run = self.line.hold(run);
+        let (events, run) = reading::open(&self.handle, &self.name).await?;
+        let run = self.handle.hold(run);
         self.tasks.spawn(&self.name, Box::pin(run));
         Ok(events)
     }

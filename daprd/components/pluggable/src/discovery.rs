@@ -48,7 +48,7 @@ struct Found {
 }
 
 struct Served {
-    line: socket::Socket,
+    socket: socket::Socket,
     services: Vec<String>,
 }
 
@@ -118,11 +118,13 @@ async fn sockets(folder: &Path) -> io::Result<Vec<Found>> {
 
 async fn ask(found: &Found) -> Result<Served, Error> {
     let asking = async {
-        let line = socket::Socket::connect(found.path.clone())
+        let socket = socket::Socket::connect(found.path.clone())
             .await
             .map_err(Error::Connect)?;
-        let services = services(&line.channel()).await.map_err(Error::Reflection)?;
-        Ok(Served { line, services })
+        let services = services(&socket.channel())
+            .await
+            .map_err(Error::Reflection)?;
+        Ok(Served { socket, services })
     };
     tokio::time::timeout(ANSWER_LIMIT, asking)
         .await
@@ -131,38 +133,38 @@ async fn ask(found: &Found) -> Result<Served, Error> {
 
 /// Adds a type for each service that is known.
 fn register(found: &Found, served: &Served, catalog: &mut Catalog) {
-    let (name, line) = (found.name.as_str(), &served.line);
+    let (name, socket) = (found.name.as_str(), &served.socket);
     let mut is_known = false;
     for service in &served.services {
         let added = match service.as_str() {
-            STATE_STORE => add(&mut catalog.state, name, line, |line, open| async {
-                let store = state::Pluggable::open(line, open).await?;
+            STATE_STORE => add(&mut catalog.state, name, socket, |socket, open| async {
+                let store = state::Pluggable::open(socket, open).await?;
                 Ok(Arc::new(store) as Arc<dyn StateStore>)
             }),
-            PUBSUB => add(&mut catalog.pubsub, name, line, |line, open| async {
-                let broker = pubsub::Pluggable::open(line, open).await?;
+            PUBSUB => add(&mut catalog.pubsub, name, socket, |socket, open| async {
+                let broker = pubsub::Pluggable::open(socket, open).await?;
                 Ok(Arc::new(broker) as Arc<dyn PubSub>)
             }),
             INPUT_BINDING => add(
                 &mut catalog.input_bindings,
                 name,
-                line,
-                |line, open| async {
-                    let input = bindings::Input::open(line, open).await?;
+                socket,
+                |socket, open| async {
+                    let input = bindings::Input::open(socket, open).await?;
                     Ok(Arc::new(input) as Arc<dyn InputBinding>)
                 },
             ),
             OUTPUT_BINDING => add(
                 &mut catalog.output_bindings,
                 name,
-                line,
-                |line, open| async {
-                    let output = bindings::Output::open(line, open).await?;
+                socket,
+                |socket, open| async {
+                    let output = bindings::Output::open(socket, open).await?;
                     Ok(Arc::new(output) as Arc<dyn OutputBinding>)
                 },
             ),
-            SECRET_STORE => add(&mut catalog.secrets, name, line, |line, open| async {
-                let store = secrets::Pluggable::open(line, open).await?;
+            SECRET_STORE => add(&mut catalog.secrets, name, socket, |socket, open| async {
+                let store = secrets::Pluggable::open(socket, open).await?;
                 Ok(Arc::new(store) as Arc<dyn SecretStore>)
             }),
             _ => continue,
@@ -188,7 +190,7 @@ fn register(found: &Found, served: &Served, catalog: &mut Catalog) {
 fn add<T, F, Fut>(
     family: &mut Family<T>,
     name: &str,
-    line: &socket::Socket,
+    socket: &socket::Socket,
     open: F,
 ) -> Result<(), Taken>
 where
@@ -196,9 +198,11 @@ where
     F: Fn(socket::Socket, Open) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = component::Result<Arc<T>>> + Send + 'static,
 {
-    let line = line.clone();
+    let socket = socket.clone();
     let registration = Registration::new(FAMILY, name, Fields::unknown());
-    family.add(registration, move |arguments| open(line.clone(), arguments))
+    family.add(registration, move |arguments| {
+        open(socket.clone(), arguments)
+    })
 }
 
 /// Full names of the services, by the older protocol that every SDK speaks, else by the newer.

@@ -5,10 +5,11 @@ pub mod bindings;
 mod discovery;
 mod exchange;
 mod failure;
+mod handle;
 mod held;
-mod line;
 pub mod pubsub;
 pub mod secrets;
+mod service;
 mod socket;
 pub mod state;
 

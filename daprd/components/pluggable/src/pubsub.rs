@@ -13,33 +13,22 @@ use component::{
         SubscribeRequest, publish_each,
     },
 };
-use futures::{FutureExt, future::BoxFuture};
 use proto::components::v1::{self as pb, pub_sub_client::PubSubClient};
-use tonic::Status;
 
 use crate::{
     failure,
-    line::{Line, declared},
+    handle::{Handle, declared},
     socket::{Caller, Socket},
 };
 use flow::Flow;
 
 /// The broker behind one component resource. Several may share a socket.
 pub struct Pluggable {
-    line: Arc<Line>,
+    handle: Arc<Handle<PubSubClient<Caller>>>,
     flow: Arc<Flow>,
     name: String,
     capabilities: Capabilities,
     tasks: Arc<dyn Spawn>,
-}
-
-fn init(caller: Caller, metadata: pb::MetadataRequest) -> BoxFuture<'static, Result<(), Status>> {
-    let metadata = Some(metadata);
-    async move {
-        let request = pb::PubSubInitRequest { metadata };
-        PubSubClient::new(caller).init(request).await.map(drop)
-    }
-    .boxed()
 }
 
 impl Pluggable {
@@ -48,42 +37,32 @@ impl Pluggable {
     /// # Errors
     /// The broker's; or the name of the component does not fit into a header.
     pub async fn open(socket: Socket, open: Open) -> Result<Self> {
-        let line = Arc::new(Line::open(socket, &open, init).await?);
-        let features = PubSubClient::new(line.caller().await?)
-            .features(pb::FeaturesRequest {})
-            .await
-            .map_err(failure::plain)?
-            .into_inner()
-            .features;
+        let handle = Arc::new(Handle::open(socket, &open).await?);
+        let features = handle.features().await?;
         Ok(Self {
-            flow: Arc::new(Flow::new(Arc::clone(&line))),
-            line,
+            flow: Arc::new(Flow::new(Arc::clone(&handle))),
+            handle,
             name: open.name,
             capabilities: declared(&features),
             tasks: open.tasks,
         })
-    }
-
-    async fn client(&self) -> Result<PubSubClient<Caller>> {
-        Ok(PubSubClient::new(self.line.caller().await?))
     }
 }
 
 #[async_trait]
 impl Component for Pluggable {
     async fn ping(&self) -> Result<()> {
-        let answer = self.client().await?.ping(pb::PingRequest {}).await;
-        answer.map(drop).map_err(failure::plain)
+        self.handle.ping().await
     }
 
     async fn close(&self) {
-        self.line.close().await;
+        self.handle.close().await;
     }
 }
 
 impl Drop for Pluggable {
     fn drop(&mut self) {
-        self.line.end();
+        self.handle.end();
     }
 }
 
@@ -101,7 +80,7 @@ impl PubSub for Pluggable {
             metadata: request.metadata.clone(),
             ..pb::PublishRequest::default()
         };
-        let answer = self.client().await?.publish(request).await;
+        let answer = self.handle.client().await?.publish(request).await;
         answer.map(drop).map_err(failure::plain)
     }
 
@@ -121,14 +100,14 @@ impl PubSub for Pluggable {
             topic: request.topic.clone(),
             metadata: request.metadata.clone(),
         };
-        let answer = self.client().await?.bulk_publish(bulk).await;
+        let answer = self.handle.client().await?.bulk_publish(bulk).await;
         let failed = answer.map_err(failure::plain)?.into_inner().failed_entries;
         Ok(results(request, failed))
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
-        let (deliveries, run) = subscription::open(&self.line, &self.flow, request).await?;
-        let run = self.line.hold(run);
+        let (deliveries, run) = subscription::open(&self.handle, &self.flow, request).await?;
+        let run = self.handle.hold(run);
         self.tasks.spawn(&self.name, Box::pin(run));
         Ok(deliveries)
     }

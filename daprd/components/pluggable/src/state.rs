@@ -13,7 +13,6 @@ use component::{
         QueryRequest, QueryResponse, RequestMetadata, SetRequest,
     },
 };
-use futures::{FutureExt, future::BoxFuture};
 use proto::components::v1::{
     self as pb, queriable_state_store_client::QueriableStateStoreClient,
     state_store_client::StateStoreClient,
@@ -21,11 +20,10 @@ use proto::components::v1::{
     transactional_store_multi_max_size_client::TransactionalStoreMultiMaxSizeClient,
 };
 use tokio::sync::OnceCell;
-use tonic::Status;
 
 use crate::{
     failure,
-    line::Line,
+    handle::Handle,
     socket::{Caller, MOST_MESSAGE, Socket},
 };
 
@@ -34,18 +32,9 @@ const SIZE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The store behind one component resource. Several may share a socket.
 pub struct Pluggable {
-    line: Line,
+    handle: Handle<StateStoreClient<Caller>>,
     capabilities: Capabilities,
     most_operations: OnceCell<Option<usize>>,
-}
-
-fn init(caller: Caller, metadata: pb::MetadataRequest) -> BoxFuture<'static, Result<(), Status>> {
-    let metadata = Some(metadata);
-    async move {
-        let request = pb::InitRequest { metadata };
-        StateStoreClient::new(caller).init(request).await.map(drop)
-    }
-    .boxed()
 }
 
 impl Pluggable {
@@ -54,27 +43,20 @@ impl Pluggable {
     /// # Errors
     /// The store's; or the name of the component does not fit into a header.
     pub async fn open(socket: Socket, open: Open) -> Result<Self> {
-        let mut store = Self {
-            line: Line::open(socket, &open, init).await?,
-            capabilities: Capabilities::EMPTY,
+        let handle = Handle::open(socket, &open).await?;
+        let features = handle.features().await?;
+        handle.ping().await?;
+        Ok(Self {
+            capabilities: capabilities::of(&features),
             most_operations: OnceCell::new(),
-        };
-        let mut client = store.client().await?;
-        let features = client
-            .features(pb::FeaturesRequest {})
-            .await
-            .map_err(failure::plain)?
-            .into_inner()
-            .features;
-        store.capabilities = capabilities::of(&features);
-        store.ping().await?;
-        Ok(store)
+            handle,
+        })
     }
 
     /// Asked once, because it does not change, and with the first transaction, because not every store knows the question.
     async fn ask_most_operations(&self) -> Option<usize> {
         let asking = async {
-            let caller = self.line.caller().await.ok()?;
+            let caller = self.handle.caller().await.ok()?;
             let mut client = TransactionalStoreMultiMaxSizeClient::new(caller);
             client.multi_max_size(pb::MultiMaxSizeRequest {}).await.ok()
         };
@@ -82,22 +64,16 @@ impl Pluggable {
         let most = usize::try_from(answer.into_inner().max_size).ok()?;
         (most > 0).then_some(most)
     }
-
-    async fn client(&self) -> Result<StateStoreClient<Caller>> {
-        let client = StateStoreClient::new(self.line.caller().await?);
-        Ok(client.max_decoding_message_size(MOST_MESSAGE))
-    }
 }
 
 #[async_trait]
 impl Component for Pluggable {
     async fn ping(&self) -> Result<()> {
-        let answer = self.client().await?.ping(pb::PingRequest {}).await;
-        answer.map(drop).map_err(failure::plain)
+        self.handle.ping().await
     }
 
     async fn close(&self) {
-        self.line.close().await;
+        self.handle.close().await;
     }
 }
 
@@ -109,6 +85,7 @@ impl StateStore for Pluggable {
 
     async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         let answer = self
+            .handle
             .client()
             .await?
             .get(wire::get(request))
@@ -119,13 +96,13 @@ impl StateStore for Pluggable {
     }
 
     async fn set(&self, request: &SetRequest) -> Result<()> {
-        let mut client = self.client().await?;
+        let mut client = self.handle.client().await?;
         let answer = client.set(wire::set(request)).await;
         answer.map(drop).map_err(failure::write)
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<()> {
-        let mut client = self.client().await?;
+        let mut client = self.handle.client().await?;
         let answer = client.delete(wire::delete(request)).await;
         answer.map(drop).map_err(failure::write)
     }
@@ -139,7 +116,7 @@ impl StateStore for Pluggable {
             items: requests.iter().map(wire::get).collect(),
             options: Some(options),
         };
-        let answer = self.client().await?.bulk_get(request).await;
+        let answer = self.handle.client().await?.bulk_get(request).await;
         let rows = answer.map_err(failure::plain)?.into_inner().items;
         Ok(wire::rows(keys, rows))
     }
@@ -149,7 +126,7 @@ impl StateStore for Pluggable {
             items: requests.iter().map(wire::set).collect(),
             options: Some(pb::BulkSetRequestOptions::default()),
         };
-        let answer = self.client().await?.bulk_set(request).await;
+        let answer = self.handle.client().await?.bulk_set(request).await;
         answer.map(drop).map_err(failure::write)
     }
 
@@ -158,7 +135,7 @@ impl StateStore for Pluggable {
             items: requests.iter().map(wire::delete).collect(),
             options: Some(pb::BulkDeleteRequestOptions::default()),
         };
-        let answer = self.client().await?.bulk_delete(request).await;
+        let answer = self.handle.client().await?.bulk_delete(request).await;
         answer.map(drop).map_err(failure::bulk_delete)
     }
 
@@ -167,7 +144,7 @@ impl StateStore for Pluggable {
             operations: operations.iter().map(wire::operation).collect(),
             metadata: metadata.clone(),
         };
-        let mut client = TransactionalStateStoreClient::new(self.line.caller().await?);
+        let mut client = TransactionalStateStoreClient::new(self.handle.caller().await?);
         let answer = client.transact(request).await;
         answer.map(drop).map_err(failure::transaction)
     }
@@ -184,7 +161,7 @@ impl StateStore for Pluggable {
 
     async fn query(&self, request: &QueryRequest) -> Result<QueryResponse> {
         let request = wire::query(request);
-        let mut client = QueriableStateStoreClient::new(self.line.caller().await?)
+        let mut client = QueriableStateStoreClient::new(self.handle.caller().await?)
             .max_decoding_message_size(MOST_MESSAGE);
         let answer = client.query(request).await;
         Ok(wire::answer(answer.map_err(failure::plain)?.into_inner()))

@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     exchange::{Exchange, Settling},
-    line::Line,
-    socket::MOST_MESSAGE,
+    handle::Handle,
+    socket::{Caller, MOST_MESSAGE},
 };
 
 /// Events under way: taken from the component and not answered.
@@ -36,10 +36,10 @@ const CLOSED: &str = "input binding is closed";
 /// # Errors
 /// The component's.
 pub async fn open(
-    line: &Arc<Line>,
+    handle: &Arc<Handle<InputBindingClient<Caller>>>,
     name: &str,
 ) -> Result<(Events, impl Future<Output = ()> + Send + 'static)> {
-    let caller = line.caller().await?;
+    let caller = handle.caller().await?;
     let exchange = Exchange::open(None, MOST_EVENTS, |requests| {
         async move {
             let client = InputBindingClient::new(caller);
@@ -55,14 +55,14 @@ pub async fn open(
         messages: Arc::new(Semaphore::new(MOST_EVENTS)),
         bytes: Arc::new(Semaphore::new(MOST_BYTES as usize)),
     };
-    Ok((events, run(reading, Arc::clone(line), name.to_owned())))
+    Ok((events, run(reading, Arc::clone(handle), name.to_owned())))
 }
 
-async fn run(mut reading: Reading, line: Arc<Line>, name: String) {
+async fn run(mut reading: Reading, handle: Arc<Handle<InputBindingClient<Caller>>>, name: String) {
     let sender = reading.sender.clone();
     tokio::select! {
         biased;
-        () = line.closed() => {}
+        () = handle.closed() => {}
         () = sender.closed() => {}
         error = reading.take() => {
             let problem = component::error::chain(&error);

@@ -7,14 +7,14 @@ use proto::components::v1::{self as pb, pub_sub_client::PubSubClient};
 use tokio::{sync::Mutex, time::timeout};
 use tonic::{Code, Status};
 
-use crate::line::Line;
+use crate::{handle::Handle, socket::Caller};
 
 /// Longest that a component may take to pause: it is not asked for more than a favour.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The subscriptions of one component.
 pub struct Flow {
-    line: Arc<Line>,
+    handle: Arc<Handle<PubSubClient<Caller>>>,
     state: Mutex<State>,
 }
 
@@ -27,9 +27,9 @@ struct State {
 }
 
 impl Flow {
-    pub fn new(line: Arc<Line>) -> Self {
+    pub fn new(handle: Arc<Handle<PubSubClient<Caller>>>) -> Self {
         Self {
-            line,
+            handle,
             state: Mutex::default(),
         }
     }
@@ -57,7 +57,7 @@ impl Flow {
     }
 
     async fn call(&self, pause: bool) -> Result<(), Status> {
-        let mut client = PubSubClient::new(self.line.unchecked());
+        let mut client = PubSubClient::new(self.handle.unchecked());
         match pause {
             true => client.pause(pb::PauseRequest {}).await.map(drop),
             false => client.resume(pb::ResumeRequest {}).await.map(drop),

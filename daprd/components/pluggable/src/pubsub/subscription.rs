@@ -20,8 +20,8 @@ use proto::components::v1::{
 use super::flow::{Flow, Place};
 use crate::{
     exchange::{Exchange, Settling},
-    line::Line,
-    socket::MOST_MESSAGE,
+    handle::Handle,
+    socket::{Caller, MOST_MESSAGE},
 };
 
 /// What a component is told of a message that it is to deliver again.
@@ -32,7 +32,7 @@ const WANTED_AGAIN: &str = "the app wants the message again";
 /// # Errors
 /// The component's.
 pub async fn open(
-    line: &Arc<Line>,
+    handle: &Arc<Handle<PubSubClient<Caller>>>,
     flow: &Arc<Flow>,
     request: SubscribeRequest,
 ) -> Result<(Deliveries, impl Future<Output = ()> + Send + 'static)> {
@@ -49,7 +49,7 @@ pub async fn open(
         topic: Some(topic),
         ..PullMessagesRequest::default()
     };
-    let caller = line.caller().await?;
+    let caller = handle.caller().await?;
     let capacity = sender.limits().messages;
     let exchange = Exchange::open(Some(first), capacity, |requests| {
         async move {
@@ -68,16 +68,20 @@ pub async fn open(
     };
     Ok((
         deliveries,
-        run(subscription, Arc::clone(line), Arc::clone(flow)),
+        run(subscription, Arc::clone(handle), Arc::clone(flow)),
     ))
 }
 
-async fn run(mut subscription: Subscription, line: Arc<Line>, flow: Arc<Flow>) {
+async fn run(
+    mut subscription: Subscription,
+    handle: Arc<Handle<PubSubClient<Caller>>>,
+    flow: Arc<Flow>,
+) {
     let mut place = Place::take(flow).await;
     let sender = subscription.sender.clone();
     let ended = tokio::select! {
         biased;
-        () = line.closed() => Some(Ended::Closed),
+        () = handle.closed() => Some(Ended::Closed),
         () = sender.closed() => None,
         error = subscription.take(&mut place) => Some(Ended::Failed(error)),
     };

@@ -5,7 +5,7 @@ use component::state::{
     Capability::{Etag, QueryApi, Transactional, Ttl},
 };
 
-use crate::line::declared;
+use crate::handle::declared;
 
 /// Declared features as capabilities. Features that this protocol has no call for do not count.
 ///

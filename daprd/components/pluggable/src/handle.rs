@@ -1,60 +1,58 @@
 //! What one component resource calls through: the process behind the socket knows the resource's metadata before anything
 //! else is asked of it, also a process that has taken the place of another. Q-pluggable-restart
 
+use std::marker::PhantomData;
+
 use component::{Error, ErrorKind, Open, Result, capabilities};
-use futures::future::BoxFuture;
 use proto::components::v1 as pb;
 use tokio::sync::Mutex;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
-use tonic::Status;
 
 use crate::{
     failure,
     held::{Call, Held},
+    service::{Featured, Service},
     socket::{Caller, Instance, Socket},
 };
 
-/// How a kind of component is told its metadata.
-pub type Init = fn(Caller, pb::MetadataRequest) -> BoxFuture<'static, Result<(), Status>>;
-
-/// The way to one instance of a component.
-pub struct Line {
+/// One instance of a component, whose service is `S`.
+pub struct Handle<S> {
     socket: Socket,
     caller: Caller,
     metadata: pb::MetadataRequest,
-    init: Init,
     /// How many connections had ended when the metadata were handed over last.
     told: Mutex<u64>,
     closed: CancellationToken,
     held: Held,
+    service: PhantomData<fn() -> S>,
 }
 
-impl Line {
+impl<S: Service> Handle<S> {
     /// Hands the metadata over.
     ///
     /// # Errors
     /// The component's; or its name does not fit into a header.
-    pub async fn open(socket: Socket, open: &Open, init: Init) -> Result<Self> {
+    pub async fn open(socket: Socket, open: &Open) -> Result<Self> {
         let properties = open
             .metadata
             .iter()
             .map(|(field, value)| (field.to_owned(), value.to_owned()))
             .collect();
-        let line = Self {
+        let handle = Self {
             caller: Instance::new(&open.name)?.on(socket.channel()),
             metadata: pb::MetadataRequest { properties },
-            init,
             told: Mutex::new(socket.lost()),
             socket,
             closed: CancellationToken::new(),
             held: Held::default(),
+            service: PhantomData,
         };
-        line.tell().await?;
-        Ok(line)
+        handle.tell().await?;
+        Ok(handle)
     }
 
     async fn tell(&self) -> Result<()> {
-        let telling = (self.init)(self.caller.clone(), self.metadata.clone());
+        let telling = S::tell(self.caller.clone(), self.metadata.clone());
         telling.await.map_err(failure::plain)
     }
 
@@ -75,17 +73,34 @@ impl Line {
         Ok(self.caller.clone())
     }
 
+    /// The same, for calls of the kind's own service.
+    ///
+    /// # Errors
+    /// As [`Handle::caller`].
+    pub async fn client(&self) -> Result<S> {
+        Ok(S::over(self.caller().await?))
+    }
+
+    /// Asks whether the component is well.
+    ///
+    /// # Errors
+    /// As [`Handle::caller`]; the component's.
+    pub async fn ping(&self) -> Result<()> {
+        let mut client = self.client().await?;
+        client.check().await.map_err(failure::plain)
+    }
+
     /// For a call that says nothing to a process that does not know the metadata.
     pub fn unchecked(&self) -> Caller {
         self.caller.clone()
     }
 
-    /// Keeps the line from being closed until `call` is over: what was settled has been told then.
+    /// Keeps the component from being closed until `call` is over: what was settled has been told then.
     pub fn hold(&self, call: impl Future<Output = ()> + Send + 'static) -> Call {
         self.held.hold(call)
     }
 
-    /// Calls fail from now on. On return those that hold the line are over, if they end in time.
+    /// Calls fail from now on. On return those that are held are over, if they end in time.
     pub async fn close(&self) {
         self.end();
         self.held.finish().await;
@@ -99,6 +114,17 @@ impl Line {
     /// Until it is closed.
     pub fn closed(&self) -> WaitForCancellationFuture<'_> {
         self.closed.cancelled()
+    }
+}
+
+impl<S: Featured> Handle<S> {
+    /// Asks what the component can do.
+    ///
+    /// # Errors
+    /// As [`Handle::caller`]; the component's.
+    pub async fn features(&self) -> Result<Vec<String>> {
+        let mut client = self.client().await?;
+        client.declared().await.map_err(failure::plain)
     }
 }
 

@@ -142,8 +142,7 @@ impl Intake for Engine {
     }
 
     async fn drain(&self) {
-        let changes = self.0.reconcile(None, |readers| readers.closed = true);
-        changes.ended().await;
+        self.0.reconcile(None, |readers| readers.closed = true);
         self.0.tasks.ended().await;
     }
 }

@@ -148,14 +148,12 @@ async fn consume(
 /// the component wants.
 fn pause_after(ended: &Ended, last: Duration, said: Option<Duration>) -> Duration {
     match ended {
-        Ended::Failed(error) if error.kind().is_transient() && said.is_some() => {
-            said.unwrap_or_default().max(MOVED_PAUSE)
-        }
         // A broker that moves it again at once is not asked all the time.
         Ended::Rebalanced => (last * 2).clamp(MOVED_PAUSE, FIRST_PAUSE),
-        Ended::Failed(error) if error.kind().is_transient() => {
-            (last * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
-        }
+        Ended::Failed(error) if error.kind().is_transient() => match said {
+            Some(said) => said.max(MOVED_PAUSE),
+            None => (last * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+        },
         Ended::Failed(_) | Ended::Closed => LONGEST_PAUSE,
     }
 }

@@ -14,21 +14,18 @@ use tokio::{
 const LARGE: usize = 5 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Sends the head and `sent` bytes of a large body; the status line of the answer.
-async fn status(port: u16, path: &str, fields: &str, sent: usize) -> String {
+/// Sends these bytes on a connection of their own; the status line of the answer, once it has ended.
+async fn exchange(port: u16, head: &str, body: &[u8]) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port))
             .await
             .expect("it listens");
-        let head =
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\n{fields}content-length: {LARGE}\r\n\r\n");
         stream
             .write_all(head.as_bytes())
             .await
             .expect("the head is read");
-        let body = vec![b'x'; sent];
         stream
-            .write_all(&body)
+            .write_all(body)
             .await
             .expect("the body is read or waits");
         let mut answer = Vec::new();
@@ -36,7 +33,7 @@ async fn status(port: u16, path: &str, fields: &str, sent: usize) -> String {
         String::from_utf8_lossy(&answer).into_owned()
     };
     let answer = timeout(DEADLINE, exchange).await;
-    let answer = answer.unwrap_or_else(|_| panic!("{path} {fields} {sent}: no answer"));
+    let answer = answer.unwrap_or_else(|_| panic!("{head} {}: no answer", body.len()));
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
@@ -59,7 +56,10 @@ async fn refusals_arrive() {
         ("/v1.0/invoke/app/method/m", token, "413 Payload Too Large"),
     ] {
         for sent in [0, 100, LARGE] {
-            let line = status(port, path, fields, sent).await;
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: x\r\n{fields}content-length: {LARGE}\r\n\r\n"
+            );
+            let line = exchange(port, &head, &vec![b'x'; sent]).await;
             assert_eq!(line, format!("HTTP/1.1 {expected}"), "{path} {sent}");
         }
     }
@@ -72,31 +72,12 @@ async fn a_chunked_body_over_the_limit_is_refused_on_its_way() {
     let app = App::builder().start().await;
     let taker = Daprd::builder("taker").app(&app).start().await;
     let giver = Daprd::builder("giver").start().await;
+    let head = "POST /v1.0/invoke/taker/method/m HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    // One chunk, and no end: only the limit can end it.
+    let chunk = [format!("{LARGE:x}\r\n").into_bytes(), vec![b'x'; LARGE]].concat();
     for port in [taker.http_port(), giver.http_port()] {
-        let exchange = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", port))
-                .await
-                .expect("it listens");
-            let head = "POST /v1.0/invoke/taker/method/m HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
-            stream
-                .write_all(head.as_bytes())
-                .await
-                .expect("the head is read");
-            // One chunk, and no end: only the limit can end it.
-            let chunk = [format!("{LARGE:x}\r\n").into_bytes(), vec![b'x'; LARGE]].concat();
-            stream
-                .write_all(&chunk)
-                .await
-                .expect("the body is read or waits");
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.expect("no reset");
-            String::from_utf8_lossy(&answer).into_owned()
-        };
-        let answer = timeout(DEADLINE, exchange).await.expect("an answer");
-        assert_eq!(
-            answer.lines().next(),
-            Some("HTTP/1.1 413 Payload Too Large")
-        );
+        let line = exchange(port, head, &chunk).await;
+        assert_eq!(line, "HTTP/1.1 413 Payload Too Large");
     }
     // What breaks off is recorded empty.
     assert!(app.calls("/m").iter().all(|call| call.body.is_empty()));

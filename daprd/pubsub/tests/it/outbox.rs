@@ -161,19 +161,19 @@ async fn what_was_not_committed_is_discarded_where_the_store_says_so() {
     }
 }
 
-/// Whoever delivers again: a broker that rejects what it is told has failed, or that has none of its own, is told nothing.
-#[tokio::test]
-async fn what_is_committed_outlives_the_absence_of_its_broker() {
+/// What is committed is published once `absent` says so of nobody any more. Whoever delivers again: a broker that rejects what
+/// it is told has failed, or that has none of its own, is told nothing.
+async fn outlives(absent: impl Fn(&World, bool)) {
     for redelivery in REDELIVERIES {
         let world = over(redelivery, &STORE).await;
         transact(&world, vec![write("k", "v")]).await.unwrap();
         let first = world.bus.published().await;
-        world.bus.refuses("orders", true);
+        absent(&world, true);
         tokio::time::pause();
         world.bus.send(INTERNAL, "one", &text(&first), None).await;
         pass(Duration::from_secs(60)).await;
         let end = world.bus.end_now().await;
-        world.bus.refuses("orders", false);
+        absent(&world, false);
         if matches!(redelivery, Redelivery::Broker(_)) {
             assert_eq!(end, Some(("one".to_owned(), Some(Outcome::Retry))));
         } else {
@@ -189,29 +189,13 @@ async fn what_is_committed_outlives_the_absence_of_its_broker() {
 }
 
 #[tokio::test]
+async fn what_is_committed_outlives_the_absence_of_its_broker() {
+    outlives(|world, absent| world.bus.refuses("orders", absent)).await;
+}
+
+#[tokio::test]
 async fn what_is_committed_outlives_the_absence_of_its_store() {
-    for redelivery in REDELIVERIES {
-        let world = over(redelivery, &STORE).await;
-        transact(&world, vec![write("k", "v")]).await.unwrap();
-        let first = world.bus.published().await;
-        world.absence.set(true);
-        tokio::time::pause();
-        world.bus.send(INTERNAL, "one", &text(&first), None).await;
-        pass(Duration::from_secs(60)).await;
-        let end = world.bus.end_now().await;
-        world.absence.set(false);
-        if matches!(redelivery, Redelivery::Broker(_)) {
-            assert_eq!(end, Some(("one".to_owned(), Some(Outcome::Retry))));
-        } else {
-            assert_eq!(end, None, "{redelivery:?}");
-            pass(Duration::from_secs(31)).await;
-            assert_eq!(world.bus.published().await.topic, "orders");
-            let ended = world.bus.end().await;
-            assert_eq!(ended, ("one".to_owned(), Some(Outcome::Ok)));
-        }
-        tokio::time::resume();
-        world.end().await;
-    }
+    outlives(|world, absent| world.absence.set(absent)).await;
 }
 
 /// The event of a transaction that failed waits for nothing, and nobody waits for it; what is committed keeps its order.

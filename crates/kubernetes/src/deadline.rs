@@ -90,13 +90,6 @@ struct Limits {
 impl Limits {
     /// A watch goes on for as long as it says; everything else ends soon.
     fn of(query: &str) -> Self {
-        let parameter = |name: &str| {
-            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs
-                .into_iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value)
-        };
         if !is_watch(query) {
             return Self {
                 answer: ANSWER,
@@ -104,7 +97,7 @@ impl Limits {
                 whole: Some(WHOLE),
             };
         }
-        let lasts = parameter("timeoutSeconds").and_then(|seconds| seconds.parse().ok());
+        let lasts = parameter(query, "timeoutSeconds").and_then(|seconds| seconds.parse().ok());
         Self {
             answer: WATCH_ANSWER,
             read: lasts.map_or(WATCH_DEFAULT, Duration::from_secs) + WATCH_SLACK,
@@ -115,9 +108,14 @@ impl Limits {
 
 /// Whether a request with this query is a watch.
 pub fn is_watch(query: &str) -> bool {
-    query
-        .split('&')
-        .any(|pair| matches!(pair, "watch=true" | "watch=1"))
+    matches!(parameter(query, "watch"), Some("true" | "1"))
+}
+
+/// A parameter of a query, as `kube` writes it: once, and not escaped.
+pub fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    Some(value)
 }
 
 pin_project! {

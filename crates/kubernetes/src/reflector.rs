@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::status;
 use crate::cluster::Cluster;
-use crate::deadline::is_watch;
+use crate::deadline::{is_watch, parameter};
 
 /// What a reflector says.
 #[derive(Clone, Debug)]
@@ -307,9 +307,7 @@ impl Line {
 }
 
 fn version(query: &str) -> Option<u64> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, version) = pairs.find(|(key, _)| *key == "resourceVersion")?;
-    version.parse().ok()
+    parameter(query, "resourceVersion")?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Small value types that Dapr's contracts are written in: durations, calendar periods, quantities, truthy
-//! strings, lists, cron schedules, metadata templates, JSON as Go has it, and the clock. Everything here is pure:
+//! strings, lists, cron schedules, metadata templates, pauses, JSON as Go has it, and the clock. Everything here is pure:
 //! text in, value out.
 
 #![deny(missing_docs)]
@@ -10,6 +10,7 @@ pub mod duration;
 pub mod environment;
 pub mod json;
 pub mod list;
+mod pauses;
 pub mod period;
 pub mod quantity;
 pub mod template;
@@ -19,6 +20,7 @@ pub use clock::{Clock, FixedClock, SystemClock};
 pub use cron::Schedule;
 pub use duration::GoDuration;
 pub use jiff::{Timestamp, tz::TimeZone};
+pub use pauses::Pauses;
 pub use period::Period;
 pub use quantity::Quantity;
 pub use template::Template;

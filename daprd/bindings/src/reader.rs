@@ -14,6 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use values::Pauses;
 
 use crate::engine::{Inner, Input, LOG};
 
@@ -71,7 +72,7 @@ impl Reader {
         let stop = self.stop.clone();
         let ended = join_all(before.iter().map(CancellationToken::cancelled));
         let _ = stop.run_until_cancelled(timeout(HANDOVER, ended)).await;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
         while !stop.is_cancelled() {
             let opening = stop.run_until_cancelled(self.open()).await;
             match opening {
@@ -82,7 +83,7 @@ impl Reader {
                 }
                 Some(Ok(Some(events))) => {
                     self.phase.send_replace(Phase::Settled);
-                    pause = FIRST_PAUSE;
+                    pauses.reset();
                     self.take(events).await;
                     if stop.is_cancelled() {
                         return;
@@ -94,8 +95,7 @@ impl Reader {
                 }
             }
             self.phase.send_replace(Phase::Settled);
-            let _ = stop.run_until_cancelled(sleep(pause)).await;
-            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            let _ = stop.run_until_cancelled(sleep(pauses.pause())).await;
         }
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use component::configuration::{Items, Request, Updates};
 use tokio::time::sleep;
+use values::Pauses;
 
 use crate::engine::{Inner, LOG, Registration};
 
@@ -107,7 +108,7 @@ impl Follower {
     /// Subscribes with whichever component has the name now. What may have changed meanwhile is told.
     async fn reopen(&mut self) -> Option<Items> {
         let mut changes = self.inner.registry.changes();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             match self.attempt().await {
                 Ok((updates, items)) => {
@@ -122,8 +123,8 @@ impl Follower {
                 ),
             }
             tokio::select! {
-                _ = changes.changed() => {}
-                () = sleep(pause) => pause = pause.saturating_mul(2).min(LONGEST_PAUSE),
+                _ = changes.changed() => pauses.reset(),
+                () = sleep(pauses.pause()) => {}
             }
         }
     }

@@ -15,6 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use values::Pauses;
 
 use crate::{
     failure::{Failure, is_unreadable},
@@ -39,6 +40,9 @@ const MOST_REQUESTS: usize = 2 * MOST_HELD;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 const STEADY: Duration = Duration::from_secs(10);
+
+/// What is added where a connection was short.
+const RIVAL: &str = "; if this goes on, another client may be using the same id: replicas need a consumerID each, such as {uuid} or {podName}";
 
 /// How long what was asked for may take to be written when the component closes.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -126,6 +130,7 @@ impl Link {
             ended: CancellationToken::new(),
         };
         let keeper = Keeper {
+            name: name.to_owned(),
             options,
             listener,
             state,
@@ -282,6 +287,8 @@ impl Options {
 
 /// Owns the connection.
 struct Keeper<L> {
+    /// The component's.
+    name: String,
     options: Options,
     listener: Arc<L>,
     state: watch::Sender<State>,
@@ -292,7 +299,7 @@ struct Keeper<L> {
 
 impl<L: Listener> Keeper<L> {
     async fn run(self) {
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
         let mut unreadable = 0;
         if !self.is_wanted().await {
             return;
@@ -306,15 +313,24 @@ impl<L: Listener> Keeper<L> {
                 return self.leave();
             };
             let failure = Failure::of_connection(&self.options.address, &error);
-            tracing::warn!(target: "dapr.contrib", "{}", failure.text());
             let was_up = matches!(*self.state.borrow(), State::Up(_));
+            let is_short = was_up && since.elapsed() < STEADY;
+            tracing::warn!(
+                target: "dapr.contrib",
+                "{}: {} (client {}){}",
+                self.name,
+                failure.text(),
+                self.options.mqtt.client_id(),
+                if is_short { RIVAL } else { "" }
+            );
             // Who wanted this one has had it. Who finds from now on that it is gone wants the next.
             let _ = self.wanted.notified().now_or_never();
             // Before the event loop is dropped, whereupon those who wait for an acknowledgement ask for the next client.
             self.state.send_replace(State::Down(failure.clone()));
             drop(events);
             if since.elapsed() > STEADY {
-                (pause, unreadable) = (FIRST_PAUSE, 0);
+                pauses.reset();
+                unreadable = 0;
             }
             unreadable += u32::from(is_unreadable(&error));
             if unreadable >= MOST_UNREADABLE {
@@ -335,6 +351,7 @@ impl<L: Listener> Keeper<L> {
                 return self.leave();
             }
             // Clients that one server has lost together do not come back together.
+            let pause = pauses.pause();
             let jitter = pause.mul_f64(fastrand::f64() / 2.0);
             if self
                 .closing
@@ -344,7 +361,6 @@ impl<L: Listener> Keeper<L> {
             {
                 return self.leave();
             }
-            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
 

@@ -12,6 +12,7 @@ use redis::{
     },
 };
 use tokio_util::sync::CancellationToken;
+use values::Pauses;
 
 use crate::{
     connection::{Connection, Shared},
@@ -161,7 +162,7 @@ impl Client {
 
     async fn retry(&self, request: Request<'_>) -> RedisResult<Value> {
         let settings = self.settings();
-        let mut pause = settings.min_retry_interval;
+        let mut pauses = Pauses::doubling(settings.min_retry_interval, settings.max_retry_interval);
         let mut attempt = 0;
         loop {
             let error = match self.shared.connection().await {
@@ -182,8 +183,7 @@ impl Client {
             attempt += 1;
             // A connection that broke while nobody used it is no reason to wait.
             if attempt > 1 || !error.is_connection_dropped() {
-                tokio::time::sleep(pause).await;
-                pause = pause.saturating_mul(2).min(settings.max_retry_interval);
+                tokio::time::sleep(pauses.pause()).await;
             }
         }
     }

@@ -8,6 +8,7 @@ use component::{
     state::{Consistency, DeleteRequest, GetRequest, Operation},
 };
 use tokio::time::Instant;
+use values::Pauses;
 
 use super::{Config, configured};
 use crate::{
@@ -146,7 +147,7 @@ impl Subscriber {
     /// Waits for the commit, and publishes.
     async fn pass_on(&self, pending: &Pending, turn: &mut Turn, deadline: Instant) -> Attempt {
         let marker = &pending.marker;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
         let mut was_under_way = false;
         loop {
             let look = turn.look();
@@ -185,13 +186,12 @@ impl Subscriber {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let waits = tokio::select! {
-                waits = self.pause(pause.min(left).max(FIRST_PAUSE)) => waits,
+                waits = self.pause(pauses.pause().min(left).max(FIRST_PAUSE)) => waits,
                 () = turn.hurried() => true,
             };
             if !waits {
                 return Attempt::Ending;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

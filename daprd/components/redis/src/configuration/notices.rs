@@ -10,6 +10,7 @@ use redis::{
     aio::{PubSubSink, PubSubStream},
 };
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use values::Pauses;
 
 use super::read;
 use crate::{
@@ -156,7 +157,7 @@ impl Follower {
     /// they may have changed meanwhile; of all keys those that there are, and those told before that are gone.
     pub async fn run(mut self, first: Listening) {
         let mut listening = Some(first);
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let sender = self.sender.clone();
             let broken = match listening.take() {
@@ -166,7 +167,7 @@ impl Follower {
                 },
                 None => match self.catch_up().await {
                     Ok(open) => {
-                        pause = FIRST_PAUSE;
+                        pauses.reset();
                         listening = Some(open);
                         continue;
                     }
@@ -176,9 +177,8 @@ impl Follower {
             tracing::warn!(target: "dapr.contrib", "redis: changed keys are not heard of: {broken}");
             tokio::select! {
                 () = sender.closed() => return,
-                () = sleep(pause) => {}
+                () = sleep(pauses.pause()) => {}
             }
-            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
 

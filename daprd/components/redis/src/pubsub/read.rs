@@ -19,6 +19,7 @@ use redis::{
     streams::{StreamId, StreamPendingCountReply, StreamReadReply},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use values::Pauses;
 
 use super::{Claims, Options};
 use crate::{
@@ -108,12 +109,12 @@ impl Subscription {
 
     async fn read_new(&self) {
         let mut connection = None;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
         let mut sender = self.sender.clone();
         while sender.wanted().await.is_ok() {
             match self.read_once(&mut connection).await {
                 Ok(messages) => {
-                    pause = FIRST_PAUSE;
+                    pauses.reset();
                     self.hand_over(messages).await;
                 }
                 Err(error) => {
@@ -127,8 +128,7 @@ impl Subscription {
                         // The server has lost its data, or somebody deleted the stream.
                         let _ = self.create_group().await;
                     }
-                    tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                    tokio::time::sleep(pauses.pause()).await;
                 }
             }
         }

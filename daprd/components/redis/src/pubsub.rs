@@ -111,6 +111,14 @@ impl Options {
             },
         })
     }
+
+    /// What stays pending comes again once it is claimed; where nothing is claimed, only an operator gets at it.
+    fn redelivers(&self) -> Redelivery {
+        match self.redelivery {
+            Some(_) => Redelivery::Broker(Backoff::NONE),
+            None => Redelivery::Reject,
+        }
+    }
 }
 
 impl Redis {
@@ -197,7 +205,7 @@ impl PubSub for Redis {
     async fn subscribe(&self, request: SubscribeRequest) -> Result<Deliveries> {
         self.check_open()?;
         let limits = request.limits.at_most(self.options.concurrency);
-        let (sender, deliveries) = deliveries(limits, Redelivery::Broker(Backoff::NONE));
+        let (sender, deliveries) = deliveries(limits, self.options.redelivers());
         let subscription = Arc::new(Subscription::new(
             self.client.clone(),
             Arc::clone(&self.options),
@@ -237,12 +245,12 @@ mod tests {
             .unwrap();
         assert_eq!(redelivery.after, Duration::from_millis(500));
         assert_eq!(redelivery.every, Duration::from_secs(2));
-        assert!(
-            read(&[("redeliverInterval", "0")])
-                .unwrap()
-                .redelivery
-                .is_none()
-        );
+        let by_broker = Redelivery::Broker(Backoff::NONE);
+        assert_eq!(read(&[]).unwrap().redelivers(), by_broker);
+        for field in ["redeliverInterval", "processingTimeout"] {
+            let options = read(&[(field, "0")]).unwrap();
+            assert_eq!(options.redelivers(), Redelivery::Reject, "{field}");
+        }
     }
 
     #[test]

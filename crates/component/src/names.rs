@@ -24,4 +24,8 @@ pub trait NameResolver: Component {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] where no sidecar of that name is known.
     async fn resolve(&self, target: &Target) -> Result<String>;
+
+    /// A connection to an address that was given out could not be made. A resolver that remembers addresses finds out whether
+    /// it is still there, and prefers others meanwhile. Does not wait.
+    fn doubt(&self, _address: &str) {}
 }

@@ -1,6 +1,8 @@
 //! The pool of connections to other sidecars: HTTP/2 over mTLS, one client per sidecar dialled, which opens further connections
 //! when there are too many calls for one. A callee whose identity is not the one dialled is refused in the handshake.
 
+mod dialled;
+
 use std::{
     sync::{
         Arc,
@@ -20,11 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service as _};
 use transport::{Answer, ClientOptions, Connector, Multiplexed};
 
+use dialled::Dialled;
+pub use dialled::Unreachable;
+
 /// Most sidecars that are remembered; beyond it the one unused longest is forgotten.
 pub const MAX_PEERS: usize = 4096;
 
 /// A client to one sidecar: a tower service that generated gRPC clients take.
-pub type PeerClient = GrpcService<Lanes>;
+pub type PeerClient = GrpcService<Dialled>;
 
 type Lanes = Multiplexed<CountedBody<tonic::body::Body>>;
 
@@ -53,6 +58,8 @@ pub struct Options {
     /// Largest response head, in bytes.
     pub max_header_bytes: usize,
     pub metrics: GrpcMetrics,
+    /// Hears of addresses where nobody could be reached.
+    pub unreachable: Unreachable,
 }
 
 /// The pool. Clones share it.
@@ -156,7 +163,9 @@ impl Pool {
         );
         // Calls between sidecars are streams, also where they carry one message.
         let layer = options.metrics.client_layer(Arc::new(|_, _| Call::Stream));
-        let client = layer.layer(lanes.clone());
+        let unreachable = Arc::clone(&options.unreachable);
+        let dialled = Dialled::new(lanes.clone(), Arc::clone(&key.address), unreachable);
+        let client = layer.layer(dialled);
         if self.0.peers.len() >= MAX_PEERS {
             self.evict_oldest();
         }

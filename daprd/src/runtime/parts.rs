@@ -108,6 +108,14 @@ impl Runtime<'_> {
             collect_interval: settings.tuning.grpc_conn_collector_interval,
             max_header_bytes: MAX_PEER_HEADERS,
             metrics: GrpcMetrics::new(&ground.meter),
+            unreachable: {
+                let resolver = Arc::clone(&resolver);
+                Arc::new(move |address: &str| {
+                    if let Some(resolver) = &*resolver.load() {
+                        resolver.doubt(address);
+                    }
+                })
+            },
         });
         self.spawn("peers", peers.clone().run(self.daemon.shutdown()));
         let access = ground.configuration.spec.access_control.as_ref();

@@ -16,6 +16,7 @@ mod outbox;
 mod pubsub;
 mod redis;
 mod reload;
+mod replicas;
 mod resources;
 mod sdk;
 mod shutdown;

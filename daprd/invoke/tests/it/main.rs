@@ -207,6 +207,7 @@ fn invoker(
             collect_interval: Duration::from_secs(60),
             max_header_bytes: 64 << 10,
             metrics: GrpcMetrics::new(&meter),
+            unreachable: Arc::new(|_| {}),
         }),
         app,
         policies: Arc::new(ArcSwap::new(policies)),

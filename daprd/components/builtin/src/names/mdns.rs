@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use component::{Component, Error, ErrorKind, NameResolver, Open, Result, names::Target};
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// The service type of sidecars; the app id is a property, because service names are limited to 15 bytes.
 ///
@@ -27,6 +27,10 @@ const APP_ID: &str = "app";
 
 /// How long a resolution waits for an app that is not known yet.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an instance that could not be reached has to say that it is still there before it is forgotten (RFC 6762
+/// section 10.4). Others of the app are preferred meanwhile.
+const DOUBT: Duration = Duration::from_secs(3);
 
 /// Most instances that are remembered; a network with more is no laptop.
 const MAX_INSTANCES: usize = 4096;
@@ -49,6 +53,15 @@ struct Known {
 struct Instance {
     app_id: String,
     address: String,
+    /// It could not be reached, and is not believed in until then.
+    doubted_until: Option<Instant>,
+}
+
+impl Instance {
+    fn is_doubted(&self) -> bool {
+        self.doubted_until
+            .is_some_and(|until| Instant::now() < until)
+    }
 }
 
 impl Mdns {
@@ -118,6 +131,7 @@ async fn listen(events: Receiver<ServiceEvent>, known: Arc<Known>) {
                     let instance = Instance {
                         app_id: app_id.to_owned(),
                         address: std::net::SocketAddr::new(address, service.port).to_string(),
+                        doubted_until: None,
                     };
                     known.put(service.fullname.clone(), instance);
                 }
@@ -139,17 +153,30 @@ impl Known {
         }
     }
 
-    /// One of the app's addresses; `turn` goes around them.
+    /// One of the app's addresses, of those that are not in doubt if there are any; `turn` goes around them.
     fn find(&self, app_id: &str, turn: &AtomicUsize) -> Option<String> {
         let instances = self.instances.lock();
-        let addresses: Vec<&str> = instances
+        let of_app = instances
             .values()
-            .filter(|instance| instance.app_id == app_id)
-            .map(|instance| instance.address.as_str())
-            .collect();
+            .filter(|instance| instance.app_id == app_id);
+        let (doubted, trusted): (Vec<_>, Vec<_>) = of_app.partition(|it| it.is_doubted());
+        let candidates = if trusted.is_empty() { doubted } else { trusted };
         let at = turn.fetch_add(1, Ordering::Relaxed);
-        let address = addresses.get(at.checked_rem(addresses.len())?)?;
-        Some((*address).to_owned())
+        let chosen = candidates.get(at.checked_rem(candidates.len())?)?;
+        Some(chosen.address.clone())
+    }
+
+    /// Doubts the instances at an address, and names those that were not in doubt.
+    fn doubt(&self, address: &str) -> Vec<String> {
+        let mut instances = self.instances.lock();
+        let here = instances
+            .iter_mut()
+            .filter(|(_, it)| it.address == address && !it.is_doubted());
+        let doubted = here.map(|(name, instance)| {
+            instance.doubted_until = Some(Instant::now() + DOUBT);
+            name.clone()
+        });
+        doubted.collect()
     }
 }
 
@@ -186,28 +213,56 @@ impl NameResolver for Mdns {
             )
         })
     }
+
+    fn doubt(&self, address: &str) {
+        for name in self.known.doubt(address) {
+            // Without an answer it is removed like one that has said goodbye.
+            if let Err(error) = self.daemon.verify(name, DOUBT) {
+                tracing::debug!("mDNS cannot ask for {address} again: {error}");
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn known(instances: &[(&str, &str)]) -> Known {
+        let known = Known::default();
+        for (name, address) in instances {
+            let instance = Instance {
+                app_id: "app".to_owned(),
+                address: (*address).to_owned(),
+                doubted_until: None,
+            };
+            known.put((*name).to_owned(), instance);
+        }
+        known
+    }
+
     #[test]
     fn addresses_of_an_app_take_turns() {
-        let known = Known::default();
-        for (name, address) in [("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")] {
-            known.put(
-                name.to_owned(),
-                Instance {
-                    app_id: "app".to_owned(),
-                    address: address.to_owned(),
-                },
-            );
-        }
+        let known = known(&[("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")]);
         let turn = AtomicUsize::new(0);
         let first = known.find("app", &turn).unwrap();
         assert_ne!(known.find("app", &turn).unwrap(), first);
         assert_eq!(known.find("app", &turn).unwrap(), first);
         assert_eq!(known.find("other", &turn), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_in_doubt_comes_last_for_a_while() {
+        let known = known(&[("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")]);
+        let turn = AtomicUsize::new(0);
+        let next = || known.find("app", &turn).unwrap();
+        assert_eq!(known.doubt("127.0.0.1:1"), ["a"]);
+        assert!(known.doubt("127.0.0.1:1").is_empty(), "asked for once");
+        assert_eq!([next(), next()], ["127.0.0.1:2", "127.0.0.1:2"]);
+        known.doubt("127.0.0.1:2");
+        assert_ne!(next(), next(), "where all are in doubt, all take turns");
+        tokio::time::advance(DOUBT).await;
+        assert_ne!(next(), next());
+        assert_eq!(known.doubt("127.0.0.1:1"), ["a"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 
 use crate::{Body, Component};
 
@@ -33,16 +34,16 @@ impl<'a> Next<'a> {
     }
 
     /// Runs the rest of the chain.
-    pub async fn run(self, request: http::Request<Body>) -> http::Response<Body> {
+    pub fn run(self, request: http::Request<Body>) -> BoxFuture<'a, http::Response<Body>> {
         match self.rest.split_first() {
             Some((first, rest)) => {
                 let next = Next {
                     rest,
                     end: self.end,
                 };
-                first.call(request, next).await
+                first.call(request, next)
             }
-            None => self.end.call(request).await,
+            None => self.end.call(request),
         }
     }
 }

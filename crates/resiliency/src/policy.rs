@@ -5,6 +5,7 @@
 mod tests;
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -262,17 +263,22 @@ impl Policy {
         let Some(rules) = self.rules.as_deref() else {
             return first.await.map_err(Error::Inner);
         };
+        // In one place from first to last: attempts are large, and each move would be room in every future around this one.
+        let mut slot = pin!(Some(first));
         let mut backoff = rules
             .retry
             .as_deref()
             .map(|retry| Backoff::new(retry.backoff, Instant::now()));
         let mut progress = Progress::default();
-        let mut attempt = first;
         loop {
             progress.attempt = progress.attempt.saturating_add(1);
             let admission = rules.admit()?;
-            let failure = rules.attempt(attempt, &mut progress).await;
-            let error = match failure {
+            let attempt = slot.as_mut().as_pin_mut();
+            let attempt = attempt.expect("one is put there before each round");
+            let result = rules.attempt(attempt, &mut progress).await;
+            // One that took too long ends before the pause, not after it.
+            slot.set(None);
+            let error = match result {
                 Ok(value) => {
                     admission.record(Verdict::Success);
                     if progress.attempt > 1 {
@@ -299,7 +305,7 @@ impl Policy {
             let Some(next) = again(progress.attempt.saturating_add(1)) else {
                 return Err(error);
             };
-            attempt = next;
+            slot.set(Some(next));
             rules.retrying(&mut progress, delay);
             tokio::time::sleep(delay).await;
         }
@@ -322,7 +328,7 @@ impl Rules {
 
     async fn attempt<T, E>(
         &self,
-        attempt: impl Future<Output = Result<T, E>>,
+        attempt: Pin<&mut impl Future<Output = Result<T, E>>>,
         progress: &mut Progress,
     ) -> Result<T, Error<E>> {
         let Some(limit) = self.timeout else {

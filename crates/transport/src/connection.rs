@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -175,18 +176,28 @@ where
     type Body = B;
 }
 
+/// Most bytes of the future that answers a request. It is moved to the heap with each one, whatever it will need of
+/// its room, and an `async` block around a future doubles it: that went as far as 60 KiB a request.
+const LARGEST_FUTURE: usize = 4 << 10;
+
 /// A program's service, called once per request.
 #[derive(Clone)]
 pub(crate) struct Service(Arc<dyn Fn(Request<RequestBody>) -> Answer + Send + Sync>);
 
 impl Service {
-    pub(crate) fn new(service: impl Serve) -> Self {
+    pub(crate) fn new<S: Serve>(service: S) -> Self {
+        const {
+            assert!(
+                size_of::<S::Future>() <= LARGEST_FUTURE,
+                "the future of a request is too large to be moved: box what it seldom needs"
+            );
+        }
         Self(Arc::new(move |request| {
             let answer = service.clone().oneshot(request);
-            Box::pin(async {
-                let Ok(response) = answer.await;
+            Box::pin(answer.map(|answer| {
+                let Ok(response) = answer;
                 response.map(|body| body.map_err(Into::into).boxed_unsync())
-            })
+            }))
         }))
     }
 }

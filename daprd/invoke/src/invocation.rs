@@ -36,8 +36,9 @@ impl Invocation<'_> {
     pub async fn run(self, policy: &Policy, body: Body) -> Result<Response<Body>, Error> {
         let limit = replay_limit(policy, &body);
         let (replay, first) = Replay::new(body, limit);
-        let call = Call::new(self.attempt(first), |_| {
-            replay.again().map(|body| self.attempt(body))
+        // Boxed: what a call to another sidecar needs would be room in all that is around it.
+        let call = Call::new(Box::pin(self.attempt(first)), |_| {
+            replay.again().map(|body| Box::pin(self.attempt(body)))
         });
         let classify = |failure: &Failure| failure.outcome(self.target, &replay);
         settle(policy.run(call, classify).await, &replay)

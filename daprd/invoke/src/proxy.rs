@@ -60,7 +60,7 @@ impl Invoker {
         let (parts, body) = request.into_parts();
         let limit = if judged { MAX_POLICY_REPLAY } else { 0 };
         let (replay, first) = Replay::new(body, limit);
-        let attempt = |body| self.proxy_once(&target, &parts, body, judged);
+        let attempt = |body| Box::pin(self.proxy_once(&target, &parts, body, judged));
         let call = Call::new(attempt(first), |_| replay.again().map(attempt));
         let classify = |failure: &Failure| match failure.outcome(&target, &replay) {
             // The built-in retries are not for what is passed on.

@@ -42,7 +42,8 @@ impl Subscriber {
     ) -> GivenBack {
         let topic = self.subscription.topic.clone();
         loop {
-            let Left { failed, behind } = self.deliver_batch(batch, &topic).await;
+            // Boxed: the task is moved when it is spawned, with all the room that it may need.
+            let Left { failed, behind } = Box::pin(self.deliver_batch(batch, &topic)).await;
             let attempt = failed.iter().map(|one| one.attempt).max();
             let mut left = failed;
             left.extend(behind);
@@ -120,7 +121,7 @@ impl Subscriber {
     async fn deliver_entries(&self, topic: &str, path: &str, progress: &Progress) {
         let policy = self.core.brokers.inbound(self.pubsub());
         let attempt = |_| async {
-            let answer = self.call(topic, path, progress).await?;
+            let answer = Box::pin(self.call(topic, path, progress)).await?;
             apply(progress, answer)
         };
         let classify = |failure: &Failure| {

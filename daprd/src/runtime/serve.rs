@@ -1,10 +1,11 @@
 //! The servers of a life: the internal one for other sidecars, the two APIs, and the public port.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use ::invoke::Invoker;
 use anyhow::Result;
 use api::{Api, grpc, http, layers::ApiToken};
+use futures::FutureExt;
 use telemetry::{ErrorCodes, GrpcMetrics, HttpMetrics, grpc_metrics};
 use tower::Layer;
 
@@ -36,7 +37,7 @@ impl Runtime<'_> {
             let handler = internal.clone();
             let service = tower::service_fn(move |request| {
                 let answer = handler.clone().handle(request);
-                async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                answer.map(Ok::<_, Infallible>)
             });
             let layer = metrics.server_layer(grpc_metrics::unary_but(INTERNAL_STREAMS));
             let service = layer.layer(service);
@@ -86,7 +87,7 @@ impl Runtime<'_> {
             let server = server(public);
             let service = tower::service_fn(move |request| {
                 let answer = server.clone().handle(request);
-                async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                answer.map(Ok::<_, Infallible>)
             });
             let service = metrics.server_layer().layer(service);
             self.servers
@@ -114,7 +115,7 @@ impl Runtime<'_> {
             let handler = server.clone();
             let service = tower::service_fn(move |request| {
                 let answer = handler.clone().handle(request);
-                async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                answer.map(Ok::<_, Infallible>)
             });
             let layer = metrics.server_layer(grpc_metrics::unary_but(api::operations::streams()));
             let service = layer.layer(service);

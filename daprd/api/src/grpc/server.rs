@@ -17,6 +17,9 @@ use crate::{
 /// Path prefix of the `Dapr` service.
 const DAPR_SERVICE: &str = "/dapr.proto.runtime.v1.Dapr/";
 
+/// How the library begins its words on a message that is larger than it may be.
+const OVER_THE_LIMIT: &str = "Error, decoded message length too large";
+
 /// What the gRPC server is made of.
 pub struct Options {
     pub api: Arc<Api>,
@@ -87,17 +90,29 @@ impl Server {
     async fn route(&self, path: &str, request: http::Request<Body>) -> Response {
         let options = &self.0.options;
         if let Some(codec) = self.0.rpcs.get(path) {
-            return codec(Arc::clone(&options.api), request).await;
+            return refused_for_size(codec(Arc::clone(&options.api), request).await);
         }
         if let Some(rpc) = path.strip_prefix(DAPR_SERVICE) {
             return Status::unimplemented(format!("unknown method {rpc}")).into_http();
         }
         // Q-reflection: whatever `dapr-app-id` says; an app's own reflection is not reached through its sidecar.
         if path.starts_with("/grpc.reflection.") {
-            return ::invoke::reflection(request).await;
+            return Box::pin(::invoke::reflection(request)).await;
         }
-        options.invoker.proxy(request).await
+        Box::pin(options.invoker.proxy(request)).await
     }
+}
+
+/// A message over the limit is RESOURCE_EXHAUSTED, as everywhere in gRPC; the library says OUT_OF_RANGE.
+fn refused_for_size(response: Response) -> Response {
+    let status = Status::from_header_map(response.headers());
+    if let Some(status) = status
+        && status.code() == Code::OutOfRange
+        && status.message().starts_with(OVER_THE_LIMIT)
+    {
+        return Status::resource_exhausted(status.message()).into_http();
+    }
+    response
 }
 
 /// The status as far as it is known with the head: streams end with theirs in the trailers.

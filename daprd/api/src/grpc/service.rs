@@ -156,7 +156,8 @@ impl<F: Clone, Q> Operation<F, Q> {
         let (metadata, extensions, message) = request.into_parts();
         let call = CallContext::new(Transport::Grpc, metadata.into_headers(), &extensions);
         let deadline = call.deadline;
-        let answer = (self.operation.clone())(call, message);
+        // Boxed here, so that what is put around it moves a pointer.
+        let answer = Box::pin((self.operation.clone())(call, message));
         let serving = self.serving.clone();
         async move {
             let answer = match deadline {

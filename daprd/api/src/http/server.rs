@@ -122,7 +122,7 @@ impl Inner {
     /// CORS and the token, then the pipeline.
     async fn admit(&self, mut request: Request<Body>) -> Response<Body> {
         if self.options.public {
-            return self.call(request).await;
+            return Box::pin(self.call(request)).await;
         }
         let origin = text(&request, header::ORIGIN);
         let cors = &self.cors;
@@ -186,7 +186,8 @@ impl Inner {
             health_check: false,
         };
         let result = match invoke::limited(request, self.options.max_body) {
-            Ok(request) => invoke::call(&self.options.api, target, request).await,
+            // Boxed, because it is many times what any operation needs.
+            Ok(request) => Box::pin(invoke::call(&self.options.api, target, request)).await,
             Err(error) => Err(error),
         };
         finished(result, served)

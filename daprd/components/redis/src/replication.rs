@@ -1,6 +1,6 @@
 //! Replicas: how many a server has, and writes that wait for them.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use component::Result;
 use tokio::{sync::Mutex, time::Instant};
@@ -39,7 +39,7 @@ impl Replicated {
     ///
     /// # Errors
     /// That of the write; of the wait, where the connection failed.
-    pub async fn write<T>(&self, write: impl Future<Output = T>) -> Result<T> {
+    pub async fn write<T>(&self, write: Pin<&mut impl Future<Output = T>>) -> Result<T> {
         let mut count = self.replicas.lock().await;
         if count.at.is_none_or(|at| at.elapsed() >= COUNT_AGAIN) {
             count.replicas = replicas(&self.client).await;

@@ -6,6 +6,8 @@ pub mod metadata;
 mod script;
 mod several;
 
+use std::pin::{Pin, pin};
+
 use async_trait::async_trait;
 use component::{
     Component, Error, ErrorKind, Open, Result, StateStore,
@@ -199,7 +201,10 @@ impl Component for Redis {
 }
 
 /// A write, and where replicas are waited for what comes after it.
-async fn replicated<T>(replicas: Option<&Replicated>, write: impl Future<Output = T>) -> Result<T> {
+async fn replicated<T>(
+    replicas: Option<&Replicated>,
+    write: Pin<&mut impl Future<Output = T>>,
+) -> Result<T> {
     match replicas {
         Some(replicas) => replicas.write(write).await,
         None => Ok(write.await),
@@ -227,7 +232,8 @@ impl StateStore for Redis {
     async fn set(&self, request: &SetRequest) -> Result<()> {
         let step = Step::set(request, self.lifetime)?;
         let (store, replicas) = self.through(is_strong(request));
-        replicated(replicas, store.apply(&[step])).await?
+        let steps = [step];
+        replicated(replicas, pin!(store.apply(&steps))).await?
     }
 
     async fn delete(&self, request: &DeleteRequest) -> Result<()> {
@@ -243,7 +249,7 @@ impl StateStore for Redis {
         let steps = steps.collect();
         let strong = requests.iter().any(is_strong);
         let (store, replicas) = self.through(strong);
-        let outcomes = replicated(replicas, store.write_several(steps)).await?;
+        let outcomes = replicated(replicas, pin!(store.write_several(steps))).await?;
         all_of(outcomes)
     }
 
@@ -264,7 +270,7 @@ impl StateStore for Redis {
             |operation: &Operation| matches!(operation, Operation::Upsert(set) if is_strong(set));
         let strong = operations.iter().any(strong);
         let (store, replicas) = self.through(strong);
-        replicated(replicas, store.apply(&steps)).await?
+        replicated(replicas, pin!(store.apply(&steps))).await?
     }
 
     async fn keys_like(&self, request: &KeysLikeRequest) -> Result<KeysLikeResponse> {

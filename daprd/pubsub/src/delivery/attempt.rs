@@ -107,7 +107,8 @@ impl Subscriber {
         path: &str,
     ) -> Option<Outcome> {
         let policy = self.core.brokers.inbound(self.pubsub());
-        let attempt = |_| self.attempt(message, topic, event, data.clone(), path);
+        // Boxed, because there is room for each way to the app in it.
+        let attempt = |_| Box::pin(self.attempt(message, topic, event, data.clone(), path));
         let classify = |failure: &Failure| {
             // A subscription that ends makes no further attempt.
             if self.is_ending() {

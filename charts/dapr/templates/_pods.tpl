@@ -5,7 +5,8 @@ it is take (dict "at" . "part" "operator" "app" "dapr-operator").
 
 {{- define "dapr.labels" -}}
 app.kubernetes.io/component: {{ .Values.component }}
-{{- range $name, $value := .Values.global.k8sLabels }}
+{{- /* upstream's values file has the component among these, as a template that says the same */}}
+{{- range $name, $value := omit .Values.global.k8sLabels "app.kubernetes.io/component" }}
 {{ $name }}: {{ tpl $value $ | quote }}
 {{- end }}
 {{- end }}
@@ -41,6 +42,9 @@ labels:
 annotations:
   dapr.io/control-plane: {{ .part }}
   {{- include "dapr.prometheusAnnotations" .at | nindent 2 }}
+  {{- with .at.Values.deploymentAnnotations | default .at.Values.statefulsetAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 
 {{- /* A pod leaves its Services when it is told to stop, and goes on serving until every node has heard of it (Q-chart-restarts). */ -}}
@@ -118,6 +122,14 @@ initContainers:
 {{- end }}
 {{- end }}
 
+{{- /* The security of containers of hooks, which need nothing. */ -}}
+{{- define "dapr.hookContainer" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
 {{- define "dapr.containerSettings" -}}
 imagePullPolicy: {{ .Values.global.imagePullPolicy }}
 securityContext:
@@ -178,19 +190,39 @@ resources:
 
 {{- /* The anchors by which sentry is known, and the token by which a program is known to sentry. */ -}}
 {{- define "dapr.identityMounts" -}}
-{{- if .Values.global.mtls.mountSentryVolume }}
 - {name: dapr-trust-bundle, mountPath: /var/run/secrets/dapr.io/tls, readOnly: true}
+{{- if .Values.global.mtls.mountSentryVolume }}
 - {name: dapr-identity-token, mountPath: /var/run/secrets/dapr.io/sentrytoken, readOnly: true}
 {{- end }}
 {{- end }}
 
+{{- /* What the three parts of the issuer's credentials are called in the Secret, and the first also in the ConfigMap. */ -}}
+{{- define "dapr.issuerFilenames" -}}
+{{- $names := dict "ca" "ca.crt" "cert" "issuer.crt" "key" "issuer.key" }}
+{{- with .Values.global.issuerFilenames }}
+{{- if not (and .ca .cert .key) }}
+{{- fail "global.issuerFilenames: ca, cert and key are needed together" }}
+{{- end }}
+{{- $names = . }}
+{{- end }}
+{{- range $what, $name := $names }}
+{{- if not (regexMatch "^[-._a-zA-Z0-9]+$" $name) }}
+{{- fail (printf "global.issuerFilenames.%s: %q is a key of the Secret dapr-trust-bundle, so letters, digits, '-', '_' and '.' only" $what $name) }}
+{{- end }}
+{{- end }}
+{{- if lt (len (uniq (values $names))) 3 }}
+{{- fail "global.issuerFilenames: ca, cert and key need three names" }}
+{{- end }}
+{{- toYaml $names }}
+{{- end }}
+
 {{- define "dapr.identityVolumes" -}}
-{{- if .Values.global.mtls.mountSentryVolume }}
 {{- /* Naming the key makes the kubelet wait for sentry to write it. An empty file would be mounted at once, and looked at again a minute later (Q-chart-trust-bundle). */}}
 - name: dapr-trust-bundle
   configMap:
     name: dapr-trust-bundle
-    items: [{key: ca.crt, path: ca.crt}]
+    items: [{key: {{ (include "dapr.issuerFilenames" . | fromYaml).ca }}, path: ca.crt}]
+{{- if .Values.global.mtls.mountSentryVolume }}
 - name: dapr-identity-token
   projected:
     sources:

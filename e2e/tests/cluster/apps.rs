@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::installation::{Images, repository};
+use crate::installation::{Images, repository, restricted};
 use crate::kube::{Forward, apply, get, kubectl, until};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -20,15 +20,7 @@ impl Namespace {
     pub async fn create(purpose: &str, images: &'static Images) -> Self {
         // a process has each purpose once
         let name = format!("{purpose}-{:x}", std::process::id());
-        let object = json!({
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": { "name": name, "labels": {
-                "pod-security.kubernetes.io/enforce": "restricted",
-                "pod-security.kubernetes.io/warn": "restricted",
-            }},
-        });
-        apply(&object.to_string()).await;
+        apply(&restricted(&name).to_string()).await;
         Self { name, images }
     }
 

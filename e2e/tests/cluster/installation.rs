@@ -78,29 +78,40 @@ async fn first() -> Images {
 
 /// Installs the chart with its defaults, into a namespace that admits `restricted` pods only.
 pub async fn install() {
-    let namespace = serde_json::json!({
+    install_with(SYSTEM, &[]).await;
+}
+
+/// Installs the chart, or changes what is installed in the namespace, and waits until all of it is ready.
+pub async fn install_with(namespace: &str, more: &[&str]) {
+    apply(&restricted(namespace).to_string()).await;
+    let chart = chart();
+    let args = ["upgrade", "--install", "dapr", &chart, "-n", namespace];
+    let options = ["--wait", "--timeout", "180s"];
+    helm(&[&args[..], &options, more].concat()).await;
+}
+
+/// Takes the release out of a namespace.
+pub async fn uninstall(namespace: &str) {
+    let options = ["-n", namespace, "--wait", "--timeout", "180s"];
+    helm(&[&["uninstall", "dapr"][..], &options].concat()).await;
+}
+
+/// A namespace that admits `restricted` pods only.
+pub fn restricted(name: &str) -> Value {
+    serde_json::json!({
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": { "name": SYSTEM, "labels": {
+        "metadata": { "name": name, "labels": {
             "pod-security.kubernetes.io/enforce": "restricted",
             "pod-security.kubernetes.io/warn": "restricted",
         }},
-    });
-    apply(&namespace.to_string()).await;
-    let chart = repository().join("charts/dapr");
-    let chart = chart.to_str().expect("a path in UTF-8");
-    helm(&[
-        "upgrade",
-        "--install",
-        "dapr",
-        chart,
-        "-n",
-        SYSTEM,
-        "--wait",
-        "--timeout",
-        "180s",
-    ])
-    .await;
+    })
+}
+
+/// The chart's folder.
+pub fn chart() -> String {
+    let path = repository().join("charts/dapr");
+    path.to_str().expect("a path in UTF-8").to_owned()
 }
 
 /// The repository's root.

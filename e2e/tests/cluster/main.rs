@@ -9,13 +9,19 @@
 
 mod apps;
 mod blocks;
+mod boot;
 mod chart;
 mod crds;
 mod identity;
 mod injection;
 mod installation;
 mod kube;
+mod reach;
 mod reload;
+mod render;
+mod replacing;
 mod restart;
+mod rights;
 mod running;
+mod schema;
 mod uninstall;

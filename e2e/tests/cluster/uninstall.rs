@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::apps::Namespace;
-use crate::installation::{SYSTEM, control_plane_alone, install};
-use crate::kube::{get, helm, kubectl, names, until};
+use crate::installation::{SYSTEM, control_plane_alone, install, uninstall};
+use crate::kube::{get, kubectl, names, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uninstalling_leaves_only_definitions_and_users_resources() {
@@ -15,8 +15,7 @@ async fn uninstalling_leaves_only_definitions_and_users_resources() {
     let lease = "lease.coordination.k8s.io/operator.dapr.io".to_owned();
     assert!(leases.contains(&lease), "{leases:?}");
 
-    let options = ["-n", SYSTEM, "--wait", "--timeout", "180s"];
-    helm(&[&["uninstall", "dapr"][..], &options].concat()).await;
+    uninstall(SYSTEM).await;
 
     nothing_of_ours_is_left().await;
     all_of_the_users_is_left(&namespace).await;

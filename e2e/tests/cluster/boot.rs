@@ -10,18 +10,13 @@ use crate::apps::{Namespace, containers};
 use crate::installation::{
     SYSTEM, control_plane_alone, install, install_with, repository, uninstall,
 };
-use crate::kube::{get, helm, kubectl, names, run, try_kubectl, until};
+use crate::kube::{get, helm, kubectl, names, run, took, try_kubectl, until};
 use crate::render::{render_with, the};
 
 const HARDENED: &str = "charts/dapr/hardened.yaml";
 const AVAILABLE: &str = "e2e/tests/cluster/values/available.yaml";
 const EVERYTHING: &str = "e2e/tests/cluster/values/everything.yaml";
 const NAMESPACED: &str = "e2e/tests/cluster/values/namespaced.yaml";
-
-/// Seconds between an installation and what it is for; the suite prints them, and nothing depends on them.
-fn took(what: &str, since: Instant) {
-    eprintln!("{:6.1} s    {what}", since.elapsed().as_secs_f64());
-}
 
 fn values(file: &str) -> String {
     let path = repository().join(file);
@@ -79,13 +74,22 @@ async fn every_fixture_of_values_starts() {
     let began = Instant::now();
     helm(&["test", "dapr", "-n", SYSTEM, "--timeout", "120s"]).await;
     took("helm test", began);
+    let began = Instant::now();
+    namespace.stock("default").await;
+    took("an app with a sidecar is ready", began);
+    let began = Instant::now();
+    namespace.apply(namespace.stock_object("ten", 10)).await;
+    namespace.ready("ten").await;
+    took("ten replicas of an app are ready", began);
     namespace.delete().await;
 }
 
 /// The namespace is labelled and the pod as well, as the fixture's selectors ask; its sidecar gets a certificate of the
 /// authority that came with the values.
 async fn asking_pod_is_injected(namespace: &Namespace) {
-    kubectl(&["label", "namespace", &namespace.name, "dapr=yes"]).await;
+    // the fixture's sidecars keep their capabilities
+    let enforced = "pod-security.kubernetes.io/enforce-";
+    kubectl(&["label", "namespace", &namespace.name, "dapr=yes", enforced]).await;
     let mut app = namespace.stock_object("everything", 1);
     app["spec"]["template"]["metadata"]["labels"]["dapr"] = json!("yes");
     namespace.apply(app).await;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::kube::{apply, helm};
+use crate::kube::{apply, helm, took};
 
 /// Where the control plane is installed.
 pub const SYSTEM: &str = "dapr-system";
@@ -72,7 +73,9 @@ async fn first() -> Images {
         .install_default()
         .ok();
     let images = Images::read();
+    let began = Instant::now();
     install().await;
+    took("helm install --wait", began);
     images
 }
 
@@ -86,7 +89,8 @@ pub async fn install_with(namespace: &str, more: &[&str]) {
     apply(&restricted(namespace).to_string()).await;
     let chart = chart();
     let args = ["upgrade", "--install", "dapr", &chart, "-n", namespace];
-    let options = ["--wait", "--timeout", "180s"];
+    // without any values, Helm would take those of the last release
+    let options = ["--reset-values", "--wait", "--timeout", "180s"];
     helm(&[&args[..], &options, more].concat()).await;
 }
 

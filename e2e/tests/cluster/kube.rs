@@ -1,5 +1,6 @@
 //! kubectl and helm as child processes, and waiting for what they show.
 
+use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,12 @@ pub async fn apply(objects: &str) {
     try_apply(objects)
         .await
         .unwrap_or_else(|said| panic!("{said}"));
+}
+
+/// Says how long something took, past what collects the output of tests. Nothing depends on it.
+pub fn took(what: &str, since: Instant) {
+    let seconds = since.elapsed().as_secs_f64();
+    let _ = writeln!(std::io::stderr(), "{seconds:6.1} s    {what}");
 }
 
 /// Waits until a check gives a value; panics with its last complaint when it has not in time.

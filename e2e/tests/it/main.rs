@@ -22,4 +22,5 @@ mod sdk;
 mod shutdown;
 mod state_grpc;
 mod state_http;
+mod upstream_chart;
 mod version;

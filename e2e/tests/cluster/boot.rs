@@ -10,8 +10,8 @@ use crate::apps::{Namespace, containers};
 use crate::installation::{
     SYSTEM, control_plane_alone, install, install_with, repository, uninstall,
 };
-use crate::kube::{get, helm, kubectl, names, run, took, try_kubectl, until};
-use crate::render::{render_with, the};
+use crate::kube::{apply, get, helm, kubectl, names, run, took, try_kubectl, until};
+use crate::render::{arguments, render_with, the};
 
 const HARDENED: &str = "charts/dapr/hardened.yaml";
 const AVAILABLE: &str = "e2e/tests/cluster/values/available.yaml";
@@ -201,17 +201,21 @@ async fn an_upgrade_of_the_definitions_keeps_the_conversion() {
         .expect("definitions");
     assert_eq!(definitions.len(), 7);
     let all: Vec<&str> = definitions.values().filter_map(Value::as_str).collect();
-    let args =
-        the(&objects, "Job", "dapr-crds")["spec"]["template"]["spec"]["containers"][0]["args"]
-            .clone();
-    let args: Vec<&str> = args
-        .as_array()
-        .expect("arguments")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let job = the(&objects, "Job", "dapr-crds");
+    let args = arguments(job);
     assert_eq!(args.last(), Some(&"--filename=/crds"));
-    let args = [&args[..args.len() - 1], &["--filename=-"]].concat();
+    let own = [
+        "--filename=-",
+        "--as",
+        "system:serviceaccount:dapr-system:dapr-crds",
+    ];
+    let args = [&args[..args.len() - 1], &own].concat();
+    // with the rights of the hook, and no more
+    let rights: Vec<String> = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]
+        .map(|kind| the(&objects, kind, "dapr-crds").to_string())
+        .into();
+    let rights = rights.join("\n---\n");
+    apply(&rights).await;
     let drift = r#"[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns"}]"#;
     kubectl(&[
         "patch",
@@ -224,6 +228,10 @@ async fn an_upgrade_of_the_definitions_keeps_the_conversion() {
     .await;
     let said = run("kubectl", &args, &all.join("\n---\n")).await;
     said.unwrap_or_else(|said| panic!("{said}"));
+    let args = ["delete", "--ignore-not-found", "-f", "-"];
+    run("kubectl", &args, &rights)
+        .await
+        .expect("the hook's rights");
 
     assert_eq!(conversion().await, before);
     let definition = get(&["crd", "subscriptions.dapr.io"]).await;

@@ -1,4 +1,7 @@
 //! When to renew the workload certificate: time in, decision out (contract 6.4).
+//!
+//! Life is counted from the arrival of a certificate, not from the begin of its validity: that lies in the past by as much as
+//! clocks may differ, and where this is more than the certificate's life, every renewal would be due at once. Q-renewal
 
 use std::time::Duration;
 
@@ -14,6 +17,12 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 const STARTING_RETRY: Duration = Duration::from_secs(2);
 /// A certificate is renewed when this part of its life has passed.
 const RENEW_AT: i32 = 2;
+/// Renewals come earlier by up to this part of the pause before them: sidecars that began together do not go on together.
+const EARLIER: f64 = 0.1;
+/// Pauses after failures get longer by up to this part, for the same reason.
+const LATER: f64 = 0.5;
+/// Shortest pause between two renewals that succeed.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What the owner of a [`Rotation`] has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,19 +66,29 @@ impl Rotation {
         }
     }
 
-    /// A certificate arrived, valid between the two; `not_after` is the earlier of certificate and JWT.
-    pub fn renewed(&mut self, now: Timestamp, not_before: Timestamp, not_after: Timestamp) {
-        let half = not_after.duration_since(not_before) / RENEW_AT;
-        self.due = not_before.checked_add(half).unwrap_or(now);
+    /// A certificate arrived, valid between the two; `not_after` is the earlier of certificate and JWT. `chance` is
+    /// between 0 and 1.
+    pub fn renewed(
+        &mut self,
+        now: Timestamp,
+        not_before: Timestamp,
+        not_after: Timestamp,
+        chance: f64,
+    ) {
+        // Where this clock is behind, what is left seems to be more than there ever was.
+        let life = not_after.duration_since(not_before.max(now));
         self.starting = None;
-        if self.due <= now {
-            // Too short a life, or clocks that differ: asking in a loop would not make it better.
-            self.due = later(now, RETRY);
-        }
+        self.due = match Duration::try_from(life / RENEW_AT) {
+            Ok(half) if !half.is_zero() => {
+                later(now, half.mul_f64(1.0 - EARLIER * chance).max(SHORTEST))
+            }
+            // It is over by this clock, and asking in a loop would not make it better.
+            _ => later(now, RETRY.mul_f64(1.0 + LATER * chance)),
+        };
     }
 
-    /// The request failed.
-    pub fn failed(&mut self, now: Timestamp) {
+    /// The request failed. `chance` is between 0 and 1.
+    pub fn failed(&mut self, now: Timestamp, chance: f64) {
         let pause = match &mut self.starting {
             None => RETRY,
             Some(failures) => {
@@ -80,7 +99,7 @@ impl Rotation {
                 pause
             }
         };
-        self.due = later(now, pause);
+        self.due = later(now, pause.mul_f64(1.0 + LATER * chance));
     }
 
     /// Renew now, whatever the certificate says.
@@ -112,20 +131,20 @@ mod tests {
     fn renews_at_half_life_and_looks_each_minute() {
         let mut rotation = Rotation::new();
         assert_eq!(rotation.next(at(0)), Effect::Renew);
-        rotation.renewed(at(0), at(-900), at(85_500));
-        assert_eq!(rotation.due(), at(42_300));
+        rotation.renewed(at(0), at(-900), at(86_400), 0.0);
+        assert_eq!(rotation.due(), at(43_200));
         assert_eq!(rotation.next(at(0)), Effect::Wait(Duration::from_secs(60)));
         assert_eq!(
-            rotation.next(at(42_290)),
+            rotation.next(at(43_190)),
             Effect::Wait(Duration::from_secs(10))
         );
-        assert_eq!(rotation.next(at(42_300)), Effect::Renew);
-        rotation.failed(at(42_300));
+        assert_eq!(rotation.next(at(43_200)), Effect::Renew);
+        rotation.failed(at(43_200), 0.0);
         assert_eq!(
-            rotation.next(at(42_300)),
+            rotation.next(at(43_200)),
             Effect::Wait(Duration::from_secs(10))
         );
-        assert_eq!(rotation.next(at(42_310)), Effect::Renew);
+        assert_eq!(rotation.next(at(43_210)), Effect::Renew);
     }
 
     #[test]
@@ -133,7 +152,7 @@ mod tests {
         let mut rotation = Rotation::new();
         let mut pauses = Vec::new();
         for _ in 0..5 {
-            rotation.failed(at(0));
+            rotation.failed(at(0), 0.0);
             let Effect::Wait(pause) = rotation.next(at(0)) else {
                 panic!("a pause")
             };
@@ -145,9 +164,21 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_past_half_life_does_not_spin() {
-        let mut rotation = Rotation::new();
-        rotation.renewed(at(0), at(-1000), at(10));
-        assert_eq!(rotation.next(at(0)), Effect::Wait(Duration::from_secs(10)));
+    fn life_counts_from_the_arrival() {
+        let due = |not_before: i64, not_after: i64, chance: f64| {
+            let mut rotation = Rotation::new();
+            rotation.renewed(at(0), at(not_before), at(not_after), chance);
+            rotation.due().duration_since(at(0)).as_secs()
+        };
+        // Ten minutes of life, a quarter of an hour between clocks.
+        assert_eq!(due(-900, 600, 0.0), 300);
+        assert_eq!(due(-1000, 10, 0.0), 5);
+        // This clock is ten minutes behind, or past the end.
+        assert_eq!(due(600, 4200, 0.0), 1800);
+        assert_eq!(due(-1000, -10, 0.0), 10);
+        // Not all at once.
+        assert_eq!(due(-900, 7200, 1.0), 3240);
+        assert_eq!(due(-1000, -10, 1.0), 15);
+        assert_eq!(due(-900, 1, 1.0), 1);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use values::{Clock, SystemClock};
 
 use crate::anchors::Configured;
 use crate::metrics::Metrics;
@@ -24,6 +24,7 @@ pub struct Runner {
     given: TrustBundle,
     key: KeyKind,
     metrics: Metrics,
+    clock: Box<dyn Clock>,
 }
 
 enum Failure {
@@ -48,7 +49,15 @@ impl Runner {
             given: TrustBundle::default(),
             key,
             metrics,
+            clock: Box::new(SystemClock),
         }
+    }
+
+    /// Reads the time elsewhere.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
     }
 
     /// Runs until `shutdown`. Failed requests are repeated for ever, so this ends only then.
@@ -63,7 +72,7 @@ impl Runner {
         };
         let mut rotation = Rotation::new();
         loop {
-            let step = match rotation.next(Timestamp::now()) {
+            let step = match rotation.next(self.clock.now()) {
                 Effect::Renew => {
                     let renewal = request(source.as_ref(), self.key);
                     tokio::select! {
@@ -103,7 +112,8 @@ impl Runner {
             self.accept(request, &signed).map_err(Failure::Certificate)
         }) {
             Ok(svid) => {
-                rotation.renewed(Timestamp::now(), svid.not_before(), svid.not_after());
+                let (begin, end) = (svid.not_before(), svid.not_after());
+                rotation.renewed(self.clock.now(), begin, end, fastrand::f64());
                 self.metrics.succeeded(first);
                 if first {
                     tracing::info!("the first workload certificate has arrived");
@@ -117,7 +127,7 @@ impl Runner {
                 self.shared.svid.send_replace(Some(Arc::new(svid)));
             }
             Err(failure) => {
-                rotation.failed(Timestamp::now());
+                rotation.failed(self.clock.now(), fastrand::f64());
                 let (reason, error): (_, &dyn std::error::Error) = match &failure {
                     Failure::Source(error) => (error.reason(), error),
                     Failure::Certificate(error) => ("certificate", error),
@@ -139,7 +149,7 @@ impl Runner {
         } else {
             TrustBundle::from_pem(&signed.anchors)?
         };
-        let svid = request.finish(signed, &self.own.union(&given))?;
+        let svid = request.finish(signed, &self.own.union(&given), self.clock.now())?;
         self.given = given;
         self.publish_anchors();
         Ok(svid)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use jiff::Timestamp;
@@ -53,19 +54,25 @@ impl Request {
         Ok(Self { key, pem })
     }
 
-    /// Checks the answer against the request and the anchors.
-    pub(crate) fn finish(self, signed: &Signed, bundle: &TrustBundle) -> Result<Svid, Error> {
+    /// Checks the answer against the request and the anchors at `now`.
+    pub(crate) fn finish(
+        self,
+        signed: &Signed,
+        bundle: &TrustBundle,
+        now: Timestamp,
+    ) -> Result<Svid, Error> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&signed.chain)
             .collect::<Result<_, _>>()
             .map_err(|error| invalid(format!("the chain is no valid pem: {error}")))?;
         let (leaf, issuers) = chain
             .split_first()
             .ok_or_else(|| invalid("the chain is empty".into()))?;
+        let now = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
         let id = verify(
             bundle,
             leaf,
             issuers,
-            UnixTime::now(),
+            UnixTime::since_unix_epoch(now),
             Usage::Client,
             &Expect::Any,
         )

@@ -1,6 +1,7 @@
 //! A small certificate authority: root, issuer, and any SPIFFE id.
 
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
@@ -26,13 +27,23 @@ impl Authority {
     }
 
     pub fn sign(&self, request: &str, uris: &[&str]) -> Signed {
+        let now = std::time::SystemTime::now();
+        let (before, after) = (Duration::from_secs(900), Duration::from_secs(86_400));
+        self.sign_for(request, uris, now - before, now + after)
+    }
+
+    pub fn sign_for(
+        &self,
+        request: &str,
+        uris: &[&str],
+        not_before: SystemTime,
+        not_after: SystemTime,
+    ) -> Signed {
         let request = CertificateSigningRequestParams::from_pem(request).unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.not_before =
-            (std::time::SystemTime::now() - std::time::Duration::from_secs(900)).into();
-        params.not_after =
-            (std::time::SystemTime::now() + std::time::Duration::from_secs(86_400)).into();
+        params.not_before = not_before.into();
+        params.not_after = not_after.into();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,

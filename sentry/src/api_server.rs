@@ -91,6 +91,9 @@ pub struct Review {
     pub authenticated: bool,
     pub error: Option<String>,
     pub user: Option<User>,
+    /// Which of the audiences that were asked about the token is for; nothing where the answer comes from something that
+    /// does not know audiences.
+    pub audiences: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

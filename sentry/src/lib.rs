@@ -7,11 +7,15 @@ pub mod api_server;
 pub mod ca;
 pub mod config;
 mod flags;
+mod gate;
 pub mod jwt;
 pub mod keeper;
 pub mod metrics;
 pub mod oidc;
+pub mod own;
+mod refusals;
 pub mod reload;
+pub mod server;
 pub mod service;
 pub mod settings;
 pub mod store;
@@ -26,14 +30,15 @@ use proto::sentry::v1::ca_server::CaServer;
 use security::{KeyKind, Security};
 use telemetry::{Meter, MetricOptions};
 use tokens::Jwks;
-use transport::{Listener, ServerOptions};
+use transport::Listener;
 
 use crate::api_server::ApiServer;
 use crate::config::Policy;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::own::OwnCertificate;
 use crate::reload::Reload;
-use crate::service::{OwnCertificate, Service};
+use crate::service::Service;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::validator::{JwksValidator, KubernetesValidator, Validators};
@@ -74,19 +79,16 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let listener = Listener::listen(&settings.host, settings.port)
         .await
         .context("sentry server")?;
-    let service = CaServer::new(Service {
+    let service = Service::new(service::Options {
         keeper: keeper.clone(),
         validators,
         metrics,
         sentry: settings.id.clone(),
         cluster_domain: cluster_domain(&settings),
     });
-    let options = ServerOptions {
-        tls: security.server_tls(),
-        http1: false,
-        ..ServerOptions::default()
-    };
-    let service = tonic::service::Routes::new(service);
+    let service = CaServer::new(service).max_decoding_message_size(server::MAX_MESSAGE);
+    let service = server::bounded(tonic::service::Routes::new(service));
+    let options = server::options(security.server_tls());
     let shutdown = daemon.shutdown();
     daemon.spawn("server", async move {
         transport::serve(listener, options, service, shutdown).await;
@@ -153,6 +155,7 @@ fn validators(
     api: Option<ApiServer>,
     daemon: &Daemon,
 ) -> anyhow::Result<Validators> {
+    let in_cluster = api.is_some();
     let kubernetes = api.map(|api| KubernetesValidator::new(api, &settings.id));
     let Some(options) = jwks else {
         return Ok(Validators {
@@ -178,7 +181,7 @@ fn validators(
     });
     Ok(Validators {
         kubernetes,
-        jwks: Some(JwksValidator::new(keys, &settings.id)),
+        jwks: Some(JwksValidator::new(keys, &settings.id, in_cluster)),
     })
 }
 

@@ -9,6 +9,7 @@ pub struct Metrics {
     received: Counter,
     signed: Counter,
     failed: Counter,
+    refused: Counter,
     own_failed: Counter,
     changed: Counter,
     expiry: Gauge,
@@ -30,6 +31,12 @@ impl Metrics {
             failed: meter.counter(
                 "sentry/cert/sign/failure_total",
                 "Certificate requests refused or failed.",
+                &["reason"],
+            ),
+            // Upstream has one reason for all. Q-sentry-refused
+            refused: meter.counter(
+                "sentry/cert/sign/refused_total",
+                "Certificate requests refused, by the kind of what was wrong.",
                 &["reason"],
             ),
             own_failed: meter.counter(
@@ -60,6 +67,10 @@ impl Metrics {
 
     pub fn failed(&self) {
         self.failed.add(&["sign"], 1);
+    }
+
+    pub fn refused(&self, reason: &str) {
+        self.refused.add(&[reason], 1);
     }
 
     pub fn own_failed(&self, reason: &str) {

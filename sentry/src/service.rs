@@ -1,20 +1,34 @@
-//! The gRPC service: one method, `SignCertificate` (contract 6.2), and sentry's own certificate.
+//! The gRPC service: one method, `SignCertificate` (contract 6.2).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use proto::sentry::v1::ca_server::Ca;
 use proto::sentry::v1::{SignCertificateRequest, SignCertificateResponse};
-use security::{CertificateSource, INJECTOR, OPERATOR, SCHEDULER, Signed, SourceError, SpiffeId};
+use security::{INJECTOR, OPERATOR, SCHEDULER, SpiffeId};
 use tonic::{Code, Request, Response, Status};
 
-use crate::ca::{Subject, request};
+use crate::ca::{self, Subject, request};
+use crate::gate::{Busy, Gate};
 use crate::keeper::{Current, Keeper};
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 use crate::validator::{Granted, Refused, Validators};
 
 /// Answers certificate requests.
 pub struct Service {
+    keeper: Arc<Keeper>,
+    validators: Validators,
+    gate: Gate,
+    metrics: Metrics,
+    refusals: Refusals,
+    sentry: SpiffeId,
+    cluster_domain: String,
+}
+
+/// What a [`Service`] needs.
+pub struct Options {
     pub keeper: Arc<Keeper>,
     pub validators: Validators,
     pub metrics: Metrics,
@@ -36,55 +50,135 @@ impl Ca for Service {
         request: Request<SignCertificateRequest>,
     ) -> Result<Response<SignCertificateResponse>, Status> {
         self.metrics.received();
+        let peer = request.extensions().get::<transport::Peer>();
+        let address = peer
+            .and_then(|peer| peer.address)
+            .map(|address| address.ip().to_canonical());
         let request = request.into_inner();
-        let outcome = self.sign(&request).await;
-        match &outcome {
-            Ok(_) => self.metrics.signed(),
-            Err(status) => {
+        match self.sign(address, &request).await {
+            Ok(response) => {
+                self.metrics.signed();
+                Ok(Response::new(response))
+            }
+            Err(error) => {
                 self.metrics.failed();
-                tracing::debug!(
-                    "no certificate for {}/{}: {}",
-                    request.namespace,
-                    request.id,
-                    status.message()
-                );
+                let (namespace, id) = (&request.namespace, &request.id);
+                self.refusals
+                    .note(namespace, id, error.kind(), error.inner());
+                Err(error.status())
             }
         }
-        outcome.map(Response::new)
+    }
+}
+
+/// Why there is no certificate.
+#[derive(Debug)]
+enum Error {
+    Refused(Refused),
+    Request(request::Error),
+    Audiences(TooMany),
+    Busy(Busy),
+    Signing(Signing),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MAX_AUDIENCES} jwt audiences")]
+struct TooMany;
+
+#[derive(Debug, thiserror::Error)]
+enum Signing {
+    #[error("the certificate could not be signed")]
+    Certificate(#[source] ca::Error),
+    #[error("the jwt could not be signed: {0}")]
+    Jwt(String),
+}
+
+impl Error {
+    /// One word for a metric.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused(refused) => refused.kind(),
+            Self::Request(_) => "csr",
+            Self::Audiences(_) => "request",
+            Self::Busy(_) => "busy",
+            Self::Signing(_) => "sign",
+        }
+    }
+
+    fn inner(&self) -> &(dyn std::error::Error + 'static) {
+        match self {
+            Self::Refused(error) => error,
+            Self::Request(error) => error,
+            Self::Audiences(error) => error,
+            Self::Busy(error) => error,
+            Self::Signing(error) => error,
+        }
+    }
+
+    /// What the caller is told. It tries again where that may help.
+    fn status(&self) -> Status {
+        let code = match self {
+            Self::Refused(Refused::NoValidator | Refused::NotEnabled)
+            | Self::Request(_)
+            | Self::Audiences(_) => Code::InvalidArgument,
+            Self::Refused(_) => Code::PermissionDenied,
+            Self::Busy(Busy::Peer) => Code::ResourceExhausted,
+            Self::Busy(Busy::All) => Code::Unavailable,
+            Self::Signing(_) => Code::Internal,
+        };
+        Status::new(code, self.inner().to_string())
     }
 }
 
 impl Service {
+    pub fn new(options: Options) -> Self {
+        Self {
+            keeper: options.keeper,
+            validators: options.validators,
+            gate: Gate::default(),
+            refusals: Refusals::new(options.metrics.clone()),
+            metrics: options.metrics,
+            sentry: options.sentry,
+            cluster_domain: options.cluster_domain,
+        }
+    }
+
+    /// Says who the sender is. What can be judged by the request alone is judged first: a question to the API server is
+    /// dear, and anybody can make sentry ask it.
+    async fn identify(
+        &self,
+        address: Option<IpAddr>,
+        request: &SignCertificateRequest,
+    ) -> Result<(Vec<u8>, Granted), Error> {
+        let validator = self.validators.choose(request).map_err(Error::Refused)?;
+        if request.jwt_audiences.len() > MAX_AUDIENCES {
+            return Err(Error::Audiences(TooMany));
+        }
+        let csr = &request.certificate_signing_request;
+        let key =
+            request::public_key(csr, &request.id, &request.namespace).map_err(Error::Request)?;
+        let _turn = match validator.is_costly() {
+            true => Some(self.gate.enter(address).await.map_err(Error::Busy)?),
+            false => None,
+        };
+        let granted = validator.check(request).await.map_err(Error::Refused)?;
+        Ok((key, granted))
+    }
+
     async fn sign(
         &self,
+        address: Option<IpAddr>,
         request: &SignCertificateRequest,
-    ) -> Result<SignCertificateResponse, Status> {
-        let granted = self
-            .validators
-            .check(request)
-            .await
-            .map_err(|refused| refusal(&refused))?;
-        let key = request::public_key(&request.certificate_signing_request)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if request.jwt_audiences.len() > MAX_AUDIENCES {
-            return Err(Status::invalid_argument(format!(
-                "more than {MAX_AUDIENCES} jwt audiences"
-            )));
-        }
+    ) -> Result<SignCertificateResponse, Error> {
+        let (key, granted) = self.identify(address, request).await?;
         let subject = Subject {
             dns: self.dns_names(&granted.id),
             id: granted.id.clone(),
             images: granted.images.clone(),
         };
         let current = self.keeper.current();
-        let issued = current.authority.issue(&key, &subject).map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "cannot sign for {}",
-                subject.id
-            );
-            Status::internal("the certificate could not be signed")
-        })?;
+        let issued = current.authority.issue(&key, &subject);
+        let issued = issued.map_err(|error| Error::Signing(Signing::Certificate(error)))?;
         let mut response = SignCertificateResponse {
             workload_certificate: issued.chain.into(),
             trust_chain_certificates: vec![current.authority.anchors().as_bytes().to_vec().into()],
@@ -99,9 +193,7 @@ impl Service {
             let signed = signed
                 .map_err(|error| error.to_string())
                 .and_then(|signed| signed);
-            let (jwt, by_audience) = signed.map_err(|error| {
-                Status::internal(format!("the jwt could not be signed: {error}"))
-            })?;
+            let (jwt, by_audience) = signed.map_err(|error| Error::Signing(Signing::Jwt(error)))?;
             response.jwt = Some(jwt);
             response.per_audience_jwts = by_audience.into_iter().collect();
         }
@@ -153,20 +245,6 @@ fn jwts(current: &Current, granted: &Granted, requested: &[String]) -> Result<Jw
     Ok((all, each))
 }
 
-fn refusal(refused: &Refused) -> Status {
-    let code = match refused {
-        Refused::NoValidator | Refused::NotEnabled => Code::InvalidArgument,
-        _ => Code::PermissionDenied,
-    };
-    if let Refused::Review(error) = refused {
-        tracing::error!(
-            error = error as &dyn std::error::Error,
-            "token review failed"
-        );
-    }
-    Status::new(code, refused.to_string())
-}
-
 fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
@@ -174,38 +252,5 @@ fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-/// Sentry's own certificate comes from its own authority.
-pub struct OwnCertificate {
-    pub keeper: Arc<Keeper>,
-    pub metrics: Metrics,
-    pub sentry: SpiffeId,
-}
-
-#[async_trait::async_trait]
-impl CertificateSource for OwnCertificate {
-    async fn sign(&self, request: &str) -> Result<Signed, SourceError> {
-        let failed = |reason: &str, error: Box<dyn std::error::Error + Send + Sync>| {
-            self.metrics.own_failed(reason);
-            SourceError::Authority(error)
-        };
-        self.keeper.report_expiry();
-        let key = request::public_key(request.as_bytes())
-            .map_err(|error| failed("invalid_csr", error.into()))?;
-        let current = self.keeper.current();
-        let subject = Subject {
-            id: self.sentry.clone(),
-            dns: Vec::new(),
-            images: Vec::new(),
-        };
-        let issued = current
-            .authority
-            .issue(&key, &subject)
-            .map_err(|error| failed("ca_error", error.into()))?;
-        let anchors = current.authority.anchors().as_bytes().to_vec();
-        Ok(Signed {
-            chain: issued.chain,
-            anchors,
-            ..Signed::default()
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

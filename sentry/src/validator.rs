@@ -38,8 +38,26 @@ pub enum Refused {
     Identity(String),
     #[error("token review failed")]
     Review(#[source] crate::api_server::Error),
+    #[error("{what} cannot be found")]
+    Missing {
+        what: String,
+        source: crate::api_server::Error,
+    },
     #[error("token validation failed: {}", said(.0))]
     Token(tokens::Error),
+}
+
+impl Refused {
+    /// One word for a metric.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoValidator | Self::NotEnabled => "validator",
+            Self::Request(_) => "request",
+            Self::Identity(_) | Self::Missing { .. } => "identity",
+            Self::Review(_) => "review",
+            Self::Token(_) => "token",
+        }
+    }
 }
 
 /// Compat: Q-sentry-refusals: a token that no key has signed is spoken of in the words of upstream's library.
@@ -54,32 +72,56 @@ fn said(error: &tokens::Error) -> String {
 
 /// Longest app id.
 const MAX_APP_ID: usize = 64;
+/// Longest namespace, from Kubernetes.
+const MAX_NAMESPACE: usize = 63;
+/// Largest token in bytes.
+const MAX_TOKEN: usize = 64 << 10;
+
+/// The validator of a request whose parts are all there.
+#[derive(Clone, Copy)]
+pub enum Chosen<'a> {
+    Insecure,
+    Kubernetes(&'a KubernetesValidator),
+    Jwks(&'a JwksValidator),
+}
+
+impl Chosen<'_> {
+    /// Whether a check costs more than a look at the request.
+    pub fn is_costly(self) -> bool {
+        !matches!(self, Self::Insecure)
+    }
+
+    /// Says which identity the sender of a request has.
+    pub async fn check(self, request: &SignCertificateRequest) -> Result<Granted, Refused> {
+        match self {
+            Self::Insecure => grant(&trust_domain(request)?, request, Vec::new()),
+            Self::Kubernetes(validator) => validator.check(request).await,
+            Self::Jwks(validator) => validator.check(request).await,
+        }
+    }
+}
 
 impl Validators {
-    /// Checks a request with the validator it names, or the default one.
-    pub async fn check(&self, request: &SignCertificateRequest) -> Result<Granted, Refused> {
+    /// The validator that a request names, or the default one, if the request is one at all.
+    pub fn choose(&self, request: &SignCertificateRequest) -> Result<Chosen<'_>, Refused> {
         let named = match TokenValidator::try_from(request.token_validator) {
             Ok(TokenValidator::Unknown) => self.default(),
             Ok(named) => named,
             // A validator of a later version, which must not be taken for none.
             Err(_) => return Err(Refused::NotEnabled),
         };
-        match named {
-            TokenValidator::Unknown => Err(Refused::NoValidator),
-            TokenValidator::Insecure if self.insecure() => {
-                common(request)?;
-                grant(&trust_domain(request)?, request, Vec::new())
-            }
-            TokenValidator::Kubernetes => match &self.kubernetes {
-                Some(validator) => validator.check(request).await,
-                None => Err(Refused::NotEnabled),
-            },
-            TokenValidator::Jwks => match &self.jwks {
-                Some(validator) => validator.check(request).await,
-                None => Err(Refused::NotEnabled),
-            },
-            TokenValidator::Insecure => Err(Refused::NotEnabled),
+        let chosen = match named {
+            TokenValidator::Unknown => return Err(Refused::NoValidator),
+            TokenValidator::Insecure => self.insecure().then_some(Chosen::Insecure),
+            TokenValidator::Kubernetes => self.kubernetes.as_ref().map(Chosen::Kubernetes),
+            TokenValidator::Jwks => self.jwks.as_ref().map(Chosen::Jwks),
+        };
+        let chosen = chosen.ok_or(Refused::NotEnabled)?;
+        common(request)?;
+        if request.token.is_empty() && chosen.is_costly() {
+            return Err(Refused::Identity("a token is needed".into()));
         }
+        Ok(chosen)
     }
 
     /// Without a cluster and without keys there is nothing to check tokens with.
@@ -111,6 +153,10 @@ fn common(request: &SignCertificateRequest) -> Result<(), Refused> {
         "CSR is required"
     } else if request.namespace.is_empty() {
         "namespace is required"
+    } else if request.namespace.len() > MAX_NAMESPACE {
+        "the namespace is longer than 63 characters"
+    } else if request.token.len() > MAX_TOKEN {
+        "the token is larger than 64 KiB"
     } else {
         return Ok(());
     };

@@ -215,7 +215,7 @@ struct Own(Authority);
 #[async_trait::async_trait]
 impl CertificateSource for Own {
     async fn sign(&self, request: &str) -> Result<Signed, SourceError> {
-        let key = request::public_key(request.as_bytes()).unwrap();
+        let key = request::public_key(request.as_bytes(), "dapr-sentry", "dapr-system").unwrap();
         let chain = self.0.issue(&key, &subject()).unwrap().chain;
         Ok(Signed {
             chain,

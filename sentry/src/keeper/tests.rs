@@ -251,7 +251,7 @@ async fn a_store_that_does_not_answer_holds_up_no_shutdown() {
     let keeper = Arc::new(keeper(store(&fake), settings).await.unwrap());
     let before = fake.seen().len();
     fake.fault(On::all(), Fault::Hang);
-    let own = crate::service::OwnCertificate {
+    let own = crate::own::OwnCertificate {
         keeper: keeper.clone(),
         metrics: keeper.metrics.clone(),
         sentry,

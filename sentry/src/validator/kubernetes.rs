@@ -6,7 +6,7 @@ use proto::sentry::v1::SignCertificateRequest;
 use security::{CONTROL_PLANE, SpiffeId, TrustDomain};
 use serde_json::Value;
 
-use super::{Granted, Refused, common, grant};
+use super::{Granted, Refused, grant};
 use crate::api_server::{ApiServer, Container, ContainerStatus, Pod};
 use crate::ca::images::{Image, Role};
 
@@ -24,8 +24,6 @@ const APP_ID_ANNOTATION: &str = "dapr.io/app-id";
 const CONFIG_ANNOTATION: &str = "dapr.io/config";
 /// Name of the sidecar's container.
 const SIDECAR: &str = "daprd";
-/// Largest token in bytes.
-const MAX_TOKEN: usize = 64 << 10;
 
 impl KubernetesValidator {
     pub fn new(api: ApiServer, sentry: &SpiffeId) -> Self {
@@ -37,15 +35,14 @@ impl KubernetesValidator {
     }
 
     pub async fn check(&self, request: &SignCertificateRequest) -> Result<Granted, Refused> {
-        common(request)?;
-        let (namespace, account) = self.review(&request.token).await?;
-        let name = pod_name(&request.token)?;
-        let pod = self.api.pod(&namespace, &name).await.map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "no pod for the requested identity"
-            );
-            identity("the token's pod cannot be found")
+        // What the token says is read before it is known to be true: one that says nothing useful is not worth a review.
+        let claims = claims(&request.token)?;
+        let name = pod_name(&claims)?;
+        let (namespace, account) = self.review(&request.token, &claims).await?;
+        let pod = self.api.pod(&namespace, name).await;
+        let pod = pod.map_err(|source| Refused::Missing {
+            what: format!("the token's pod {namespace}/{name}"),
+            source,
         })?;
         if namespace != request.namespace {
             return Err(identity(format!(
@@ -54,13 +51,12 @@ impl KubernetesValidator {
             )));
         }
         if pod.spec.service_account_name != account {
-            tracing::error!(
-                "the service account of pod {namespace}/{name} does not match its token"
-            );
-            return Err(identity("the token is not of the pod's service account"));
+            return Err(identity(format!(
+                "the token is not of the service account of the pod {namespace}/{name}"
+            )));
         }
         let (expected, control_plane) =
-            expected_id(&pod, &namespace, &name, self.sentry.namespace())?;
+            expected_id(&pod, &namespace, name, self.sentry.namespace())?;
         if expected != request.id {
             return Err(identity(format!(
                 "the pod's identity is {expected}, not {}",
@@ -76,10 +72,7 @@ impl KubernetesValidator {
     }
 
     /// Namespace and name of the service account that a token belongs to.
-    async fn review(&self, token: &str) -> Result<(String, String), Refused> {
-        if token.len() > MAX_TOKEN {
-            return Err(identity("the token is larger than 64 KiB"));
-        }
+    async fn review(&self, token: &str, claims: &Value) -> Result<(String, String), Refused> {
         let audiences = [LEGACY_AUDIENCE, self.audience.as_str()];
         let review = self
             .api
@@ -92,6 +85,7 @@ impl KubernetesValidator {
         if !review.authenticated {
             return Err(identity("the cluster does not know the token"));
         }
+        accept_audiences(review.audiences.as_deref(), claims, &audiences)?;
         let user = review.user.unwrap_or_default().username;
         match user.split(':').collect::<Vec<_>>()[..] {
             ["system", "serviceaccount", namespace, account] => {
@@ -106,17 +100,11 @@ impl KubernetesValidator {
         let Some(name) = annotation(pod, CONFIG_ANNOTATION) else {
             return Ok(TrustDomain::PUBLIC.to_owned());
         };
-        let configuration = self
-            .api
-            .configuration(namespace, name)
-            .await
-            .map_err(|error| {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "no configuration {name:?}"
-                );
-                identity("the pod's configuration cannot be found")
-            })?;
+        let configuration = self.api.configuration(namespace, name).await;
+        let configuration = configuration.map_err(|source| Refused::Missing {
+            what: format!("the pod's configuration {namespace}/{name}"),
+            source,
+        })?;
         let domain = configuration
             .spec
             .access_control
@@ -139,10 +127,37 @@ fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
-/// The pod that a token was made for. The API server has checked the token; here it is only read.
+/// A token counts only for one of the audiences that were asked about. Something behind the API server that knows nothing of
+/// audiences names none, and then the token's own ones decide, if it has any. Q-sentry-review-audiences
+fn accept_audiences(
+    reviewed: Option<&[String]>,
+    claims: &Value,
+    wanted: &[&str],
+) -> Result<(), Refused> {
+    let own: Vec<&str> = match &claims["aud"] {
+        Value::String(one) => vec![one],
+        Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let found: Vec<&str> = match reviewed {
+        Some(reviewed) if !reviewed.is_empty() => reviewed.iter().map(String::as_str).collect(),
+        _ if own.is_empty() => return Ok(()),
+        _ => own,
+    };
+    if found.iter().any(|audience| wanted.contains(audience)) {
+        return Ok(());
+    }
+    Err(identity(format!(
+        "the token is for the audience {}, not for {}",
+        found.join(", "),
+        wanted.join(" or ")
+    )))
+}
+
+/// What a token says. The API server checks it; here it is only read.
 ///
 /// Compat: Q-sentry-bare-claims: a token that is JSON is its own claims.
-fn pod_name(token: &str) -> Result<String, Refused> {
+fn claims(token: &str) -> Result<Value, Refused> {
     let unreadable = || identity("the token is unreadable");
     let claims = if token.trim_start().starts_with('{') {
         token.as_bytes().to_vec()
@@ -152,9 +167,13 @@ fn pod_name(token: &str) -> Result<String, Refused> {
             .decode(claims.trim_end_matches('='))
             .map_err(|_| unreadable())?
     };
-    let claims: Value = serde_json::from_slice(&claims).map_err(|_| unreadable())?;
+    serde_json::from_slice(&claims).map_err(|_| unreadable())
+}
+
+/// The pod that a token was made for.
+fn pod_name(claims: &Value) -> Result<&str, Refused> {
     match claims["kubernetes.io"]["pod"]["name"].as_str() {
-        Some(name) if !name.is_empty() => Ok(name.to_owned()),
+        Some(name) if !name.is_empty() => Ok(name),
         _ => Err(identity("the token names no pod")),
     }
 }

@@ -57,6 +57,13 @@ fn validators(api: ApiServer) -> Validators {
     }
 }
 
+async fn check(
+    validators: &Validators,
+    request: &SignCertificateRequest,
+) -> Result<Granted, Refused> {
+    validators.choose(request)?.check(request).await
+}
+
 fn known(namespace: &str) -> Value {
     json!({"authenticated": true, "user": {"username": format!("system:serviceaccount:{namespace}:account")}})
 }
@@ -134,7 +141,7 @@ async fn the_pod_decides_on_the_identity() {
             pod(annotations.clone()),
             "mine.domain",
         ));
-        match (validators.check(&request(id, namespace)).await, expected) {
+        match (check(&validators, &request(id, namespace)).await, expected) {
             (Ok(granted), Ok(expected)) => assert_eq!(granted.id.to_string(), expected),
             (Err(refused), Err(expected)) => {
                 assert!(refused.to_string().contains(expected), "{refused}")
@@ -148,9 +155,8 @@ async fn the_pod_decides_on_the_identity() {
 async fn tokens_must_be_those_of_the_pods_account() {
     let ours = pod(json!({"dapr.io/app-id": "app"}));
     let ask = async |review: Value, request: SignCertificateRequest| {
-        let refused = validators(cluster(review, ours.clone(), "x"))
-            .check(&request)
-            .await;
+        let validators = validators(cluster(review, ours.clone(), "x"));
+        let refused = check(&validators, &request).await;
         refused.map_or_else(
             |refused| refused.to_string(),
             |granted| granted.id.to_string(),
@@ -182,7 +188,7 @@ async fn tokens_must_be_those_of_the_pods_account() {
     assert!(
         ask(other, request())
             .await
-            .contains("pod's service account")
+            .contains("service account of the pod default/pod-1")
     );
     let elsewhere = SignCertificateRequest {
         namespace: "prod".into(),
@@ -225,7 +231,11 @@ async fn a_token_may_be_bare_claims() {
             ..request("app", "default")
         };
         let validators = validators(cluster(known("default"), ours.clone(), "x"));
-        assert_eq!(validators.check(&request).await.is_ok(), granted, "{token}");
+        assert_eq!(
+            check(&validators, &request).await.is_ok(),
+            granted,
+            "{token}"
+        );
     }
 }
 
@@ -263,8 +273,8 @@ async fn images_of_the_pod_are_listed() {
             "containerStatuses": [{"name": "web", "imageID": "sha256:2"}]
         }
     });
-    let granted = validators(cluster(known("default"), pod, "x"))
-        .check(&request("app", "default"))
+    let validators = validators(cluster(known("default"), pod, "x"));
+    let granted = check(&validators, &request("app", "default"))
         .await
         .unwrap();
     let found: Vec<_> = granted
@@ -289,7 +299,7 @@ async fn requests_need_their_parts_and_an_enabled_validator() {
         jwks: None,
     };
     let ask = async |request: SignCertificateRequest| {
-        open.check(&request)
+        check(&open, &request)
             .await
             .map_err(|refused| refused.to_string())
             .map(|granted| granted.id.to_string())
@@ -343,7 +353,7 @@ async fn requests_need_their_parts_and_an_enabled_validator() {
         ..good()
     };
     assert!(matches!(
-        open.check(&strange).await,
+        check(&open, &strange).await,
         Err(Refused::NotEnabled)
     ));
     assert!(ask(request(&"a".repeat(64), "default")).await.is_ok());
@@ -353,7 +363,93 @@ async fn requests_need_their_parts_and_an_enabled_validator() {
         ..good()
     };
     assert!(matches!(
-        clustered.check(&insecure).await,
+        check(&clustered, &insecure).await,
         Err(Refused::NotEnabled)
     ));
+}
+
+#[tokio::test]
+async fn a_token_counts_for_its_audience_only() {
+    let pods = pod(json!({"dapr.io/app-id": "app"}));
+    let ask = async |reviewed: Value, own: Value| {
+        let mut review = known("default");
+        review["audiences"] = reviewed;
+        let claims = json!({"kubernetes.io": {"pod": {"name": "pod-1"}}, "aud": own});
+        let request = SignCertificateRequest {
+            token: format!("e30.{}.c2ln", base64(&claims)),
+            ..request("app", "default")
+        };
+        check(&validators(cluster(review, pods.clone(), "x")), &request).await
+    };
+    let (ours, legacy) = (
+        "spiffe://cluster.local/ns/dapr-system/dapr-sentry",
+        "dapr.io/sentry",
+    );
+    let elsewhere = "https://kubernetes.default.svc";
+    assert!(ask(json!([ours]), json!([ours, "x"])).await.is_ok());
+    assert!(ask(json!([legacy]), json!(legacy)).await.is_ok());
+    assert!(ask(json!([]), json!([ours])).await.is_ok());
+    assert!(ask(Value::Null, Value::Null).await.is_ok());
+    for (reviewed, own) in [
+        (json!([elsewhere]), json!([ours])),
+        (json!([]), json!([elsewhere])),
+        (Value::Null, json!(elsewhere)),
+    ] {
+        let refused = ask(reviewed, own).await.unwrap_err().to_string();
+        assert!(
+            refused.contains(elsewhere) && refused.contains(legacy),
+            "{refused}"
+        );
+    }
+}
+
+/// A key set and a token for an identity, signed with it.
+fn jwks(id: &str) -> (tokens::Jwks, tokens::Runner, String) {
+    use base64::Engine as _;
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let x = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": x}]});
+    let (keys, runner) = tokens::Jwks::new(tokens::Options::new(set.to_string())).unwrap();
+    let claims = json!({
+        "aud": "spiffe://cluster.local/ns/dapr-system/dapr-sentry", "sub": id,
+        "exp": jiff::Timestamp::now().as_second() + 60,
+    });
+    let key = jsonwebtoken::EncodingKey::from_ed_der(&pair.serialize_der());
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+    let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    (keys, runner, token)
+}
+
+#[tokio::test]
+async fn keys_of_apps_make_no_control_plane_in_a_cluster() {
+    let sentry = SpiffeId::new("cluster.local", "dapr-system", "dapr-sentry").unwrap();
+    for (namespace, id, domain, in_cluster, granted) in [
+        ("dapr-system", "dapr-operator", "cluster.local", true, false),
+        ("dapr-system", "dapr-operator", "public", true, false),
+        ("dapr-system", "dapr-sentry", "cluster.local", true, false),
+        ("dapr-system", "dapr-operator", "cluster.local", false, true),
+        ("dapr-system", "app", "public", true, true),
+        ("default", "dapr-operator", "public", true, true),
+    ] {
+        let (keys, runner, token) = jwks(&format!("spiffe://{domain}/ns/{namespace}/{id}"));
+        let request = SignCertificateRequest {
+            token,
+            trust_domain: domain.into(),
+            token_validator: TokenValidator::Jwks.into(),
+            ..request(id, namespace)
+        };
+        let validators = Validators {
+            kubernetes: None,
+            jwks: Some(JwksValidator::new(keys.clone(), &sentry, in_cluster)),
+        };
+        let asked = async {
+            keys.ready().await;
+            check(&validators, &request).await
+        };
+        let found = tokio::select! {
+            found = asked => found,
+            ended = runner.run(tokio_util::sync::CancellationToken::new()) => panic!("{ended:?}"),
+        };
+        assert_eq!(found.is_ok(), granted, "{id} in {namespace}: {found:?}");
+    }
 }

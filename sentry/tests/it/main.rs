@@ -11,15 +11,16 @@ use security::{Anchors, KeyKind, Options, Security, TokenSource};
 use sentry::config::Policy;
 use sentry::keeper::Keeper;
 use sentry::metrics::Metrics;
+use sentry::own::OwnCertificate;
 use sentry::reload::Reload;
-use sentry::service::{OwnCertificate, Service};
+use sentry::service::{self, Service};
 use sentry::settings::Settings;
 use sentry::store::Store;
 use sentry::validator::Validators;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use transport::{Listener, ServerOptions};
+use transport::Listener;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -72,7 +73,7 @@ async fn sentry(folder: &Path) -> Sentry {
     timeout(DEADLINE, security.ready()).await.unwrap().unwrap();
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let service = CaServer::new(Service {
+    let service = Service::new(service::Options {
         keeper: keeper.clone(),
         validators: Validators {
             kubernetes: None,
@@ -82,11 +83,9 @@ async fn sentry(folder: &Path) -> Sentry {
         sentry: settings.id.clone(),
         cluster_domain: "cluster.local".into(),
     });
-    let options = ServerOptions {
-        tls: security.server_tls(),
-        ..ServerOptions::default()
-    };
-    let service = tonic::service::Routes::new(service);
+    let service = CaServer::new(service).max_decoding_message_size(sentry::server::MAX_MESSAGE);
+    let service = sentry::server::bounded(tonic::service::Routes::new(service));
+    let options = sentry::server::options(security.server_tls());
     let server = spawn(transport::serve(
         listener,
         options,

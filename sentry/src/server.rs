@@ -1,0 +1,84 @@
+//! The port that everybody may call before anybody knows who calls: small limits, and an end for every call.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::ServiceExt as _;
+use transport::{KeepAlive, RequestBody, Serve, ServerOptions};
+
+/// Connections at a time. A caller needs one for a moment, twice a day; more of them wait in the kernel.
+const MAX_CONNECTIONS: usize = 2048;
+/// Calls at a time on one connection; a caller makes one.
+const MAX_STREAMS: u32 = 8;
+/// Headers of a call.
+const MAX_HEADER: usize = 16 << 10;
+/// A connection without a call is closed after this time.
+const IDLE: Duration = Duration::from_secs(20);
+/// A TLS handshake and the headers of a call take no longer.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nor does a whole call, from its headers to its answer: callers give up a try after 3 seconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest message: a certificate request, a token, and the audiences of JWTs.
+pub const MAX_MESSAGE: usize = 256 << 10;
+/// Bytes of a stream that are taken unread; a message fits in.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// How the port is served.
+pub fn options(tls: Option<Arc<rustls::ServerConfig>>) -> ServerOptions {
+    ServerOptions {
+        tls,
+        http1: false,
+        max_header_bytes: MAX_HEADER,
+        header_timeout: HEADER_TIMEOUT,
+        keep_alive: Some(KeepAlive {
+            idle: Some(IDLE),
+            ..KeepAlive::default()
+        }),
+        max_connections: MAX_CONNECTIONS,
+        max_concurrent_streams: MAX_STREAMS,
+        stream_window: STREAM_WINDOW,
+        ..ServerOptions::default()
+    }
+}
+
+/// Ends calls that take too long, also those whose message never comes.
+pub fn bounded<S>(service: S) -> impl Serve
+where
+    S: tower::Service<
+            Request<RequestBody>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    tower::service_fn(move |request| within(service.clone().oneshot(request)))
+}
+
+async fn within(
+    call: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(Status::deadline_exceeded("the call took too long").into_http()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_ends_is_ended() {
+        let began = tokio::time::Instant::now();
+        let answer = within(std::future::pending()).await.unwrap();
+        assert_eq!(began.elapsed(), CALL_TIMEOUT);
+        assert_eq!(answer.headers()["grpc-status"], "4");
+    }
+}

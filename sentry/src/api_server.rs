@@ -1,5 +1,5 @@
 //! The few calls to the Kubernetes API. Objects are read by name when they are needed and nothing is cached: a pod
-//! asks for a certificate twice a day, while a copy of all pods would cost memory in step with the cluster.
+//! asks for a certificate twice a day, while a copy of all pods would cost memory in step with the cluster. Q-sentry-pod-by-name
 
 use std::path::Path;
 
@@ -165,6 +165,15 @@ impl ApiServer {
         self.send::<Value>(Method::PUT, kind.path(namespace, name)?, Some(object))
             .await
             .map(drop)
+    }
+
+    /// Creates an Event; one that is there already is as good.
+    pub async fn event(&self, namespace: &str, event: &Value) -> Result<(), Error> {
+        let path = format!("/api/v1/namespaces/{}/events", checked(namespace)?);
+        match self.send::<Value>(Method::POST, path, Some(event)).await {
+            Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks the API server about a service account token.

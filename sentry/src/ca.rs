@@ -4,6 +4,7 @@ pub mod generate;
 pub mod images;
 pub mod request;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use security::{SpiffeId, pem_block};
+use values::Clock;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Root, issuer chain and issuer key as PEM, as they are stored.
@@ -63,20 +65,33 @@ pub struct Issued {
     pub not_after: Timestamp,
 }
 
+/// How long certificates live, by which clock.
+#[derive(Clone)]
+pub struct Terms {
+    pub ttl: Duration,
+    pub skew: Duration,
+    pub clock: Arc<dyn Clock>,
+}
+
 /// A checked issuer, ready to sign.
 pub struct Authority {
     anchors: String,
-    chain: String,
+    chain: Vec<Link>,
     issuer: Issuer<'static, KeyPair>,
     issuer_has_key_id: bool,
     not_after: SystemTime,
-    ttl: Duration,
-    skew: Duration,
+    terms: Terms,
+}
+
+/// A certificate of the chain, as PEM.
+struct Link {
+    pem: String,
+    not_after: SystemTime,
 }
 
 impl Authority {
     /// Checks credentials: user-provided ones may be RSA, ECDSA or Ed25519.
-    pub fn open(material: &Material, ttl: Duration, skew: Duration) -> Result<Self, Error> {
+    pub fn open(material: &Material, terms: &Terms) -> Result<Self, Error> {
         let roots = certificates(&material.root, "the trust anchors")?;
         for root in &roots {
             if !self_signed(root, "a trust anchor")? {
@@ -94,20 +109,25 @@ impl Authority {
         let key = KeyPair::from_pem(text).map_err(|error| Error::Key {
             reason: error.to_string(),
         })?;
-        let (issuer_has_key_id, not_after) = check_issuer(&chain, &key)?;
+        let issuer_has_key_id = check_issuer(&chain, &key)?;
         let issuer = Issuer::from_ca_cert_der(&chain[0], key).map_err(|error| Error::Key {
             reason: error.to_string(),
         })?;
-        let authority = Self {
+        let link = |certificate| {
+            Ok(Link {
+                pem: pem(std::slice::from_ref(certificate)),
+                not_after: end(certificate)?,
+            })
+        };
+        let mut authority = Self {
             anchors: pem(&roots),
-            chain: pem(&chain),
+            not_after: end(&chain[0])?,
+            chain: chain.iter().map(link).collect::<Result<_, Error>>()?,
             issuer,
             issuer_has_key_id,
-            not_after,
-            ttl,
-            skew,
+            terms: terms.clone(),
         };
-        authority.try_out(&roots, &chain)?;
+        authority.not_after = authority.try_out(&roots, &chain)?;
         Ok(authority)
     }
 
@@ -116,7 +136,7 @@ impl Authority {
         &self.anchors
     }
 
-    /// When the first certificate of the issuer chain expires; nothing is valid for longer.
+    /// When the first certificate between the issuer and its trust anchor expires; nothing is valid for longer.
     pub fn not_after(&self) -> Timestamp {
         timestamp(self.not_after)
     }
@@ -135,17 +155,17 @@ impl Authority {
         let make = |error: rcgen::Error| Error::Make {
             reason: error.to_string(),
         };
-        let now = SystemTime::now();
+        let now = SystemTime::from(self.terms.clock.now());
         if self.not_after <= now {
             return Err(Error::Expired {
                 at: self.not_after(),
             });
         }
         // A certificate that outlives its issuer would fail late and far away. Q-sentry-issuer-end
-        let not_after = (now + self.ttl).min(self.not_after);
+        let not_after = (now + self.terms.ttl).min(self.not_after);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.not_before = (now - self.skew).into();
+        params.not_before = (now - self.terms.skew).into();
         params.not_after = not_after.into();
         params.serial_number = Some(serial()?);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -168,7 +188,11 @@ impl Authority {
                 .push(CustomExtension::from_oid_content(images::OID, content));
         }
         let leaf = params.signed_by(key, &self.issuer).map_err(make)?;
-        let chain = format!("{}{}", pem(std::slice::from_ref(leaf.der())), self.chain);
+        let mut chain = pem(std::slice::from_ref(leaf.der()));
+        // What vouches for this issuer to those who know an older root only is of no use to them once it has expired.
+        for link in self.chain.iter().filter(|link| link.not_after > now) {
+            chain.push_str(&link.pem);
+        }
         // Certificates count in whole seconds.
         Ok(Issued {
             chain: chain.into_bytes(),
@@ -176,12 +200,13 @@ impl Authority {
         })
     }
 
-    /// Signs a throw-away certificate and verifies it as a peer would: better to fail here than in every sidecar.
+    /// Signs a throw-away certificate and verifies it as a peer would: better to fail here than in every sidecar. Answers the
+    /// end of the shortest way to a trust anchor; what follows it in the chain is for peers who know older anchors.
     fn try_out(
         &self,
         roots: &[CertificateDer<'_>],
         chain: &[CertificateDer<'_>],
-    ) -> Result<(), Error> {
+    ) -> Result<SystemTime, Error> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(|error| Error::Make {
             reason: error.to_string(),
         })?;
@@ -195,52 +220,88 @@ impl Authority {
             },
         )?;
         let leaf = certificates(&trial.chain, "a signed certificate")?.swap_remove(0);
-        let wrong = |error: webpki::Error| Error::Chain {
-            reason: error.to_string(),
-        };
-        let anchors: Result<Vec<_>, _> =
-            roots.iter().map(webpki::anchor_from_trusted_cert).collect();
-        let usage = webpki::KeyUsage::server_auth();
-        webpki::EndEntityCert::try_from(&leaf)
-            .and_then(|leaf| {
-                leaf.verify_for_usage(
-                    webpki::ALL_VERIFICATION_ALGS,
-                    &anchors?,
-                    chain,
-                    UnixTime::now(),
-                    usage,
-                    None,
-                    None,
-                )
-                .map(drop)
-            })
-            .map_err(wrong)
-    }
-}
-
-fn check_issuer(chain: &[CertificateDer<'_>], key: &KeyPair) -> Result<(bool, SystemTime), Error> {
-    let mut not_after = None;
-    let mut has_key_id = false;
-    for (place, certificate) in chain.iter().enumerate() {
-        let parsed = parse(certificate, "the issuer chain")?;
-        if place == 0 {
-            if !parsed.is_ca() {
-                return Err(Error::NotAnAuthority);
+        let now = SystemTime::from(self.terms.clock.now());
+        let mut wrong = String::new();
+        for length in 1..=chain.len() {
+            let mut first = end(&chain[0])?;
+            for link in &chain[1..length] {
+                first = first.min(end(link)?);
             }
-            if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-                return Err(Error::KeyMismatch);
+            // Root by root: peers do not trust one that has expired.
+            for root in roots {
+                let last = end(root)?;
+                if last <= now {
+                    wrong = format!("a trust anchor has expired at {}", timestamp(last));
+                    continue;
+                }
+                match verifies(&leaf, &chain[..length], root, now) {
+                    Ok(()) => return Ok(first.min(last)),
+                    Err(error) => wrong = error.to_string(),
+                }
             }
-            let key_id = x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
-            has_key_id = matches!(parsed.get_extension_unique(&key_id), Ok(Some(_)));
         }
-        let expiry = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-        let expiry = SystemTime::UNIX_EPOCH + Duration::from_secs(expiry);
-        not_after = Some(not_after.map_or(expiry, |first: SystemTime| first.min(expiry)));
+        Err(Error::Chain { reason: wrong })
     }
-    Ok((has_key_id, not_after.unwrap_or(SystemTime::UNIX_EPOCH)))
 }
 
-fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, Error> {
+/// Whether a peer that trusts `root` follows a chain to it.
+pub(crate) fn verifies(
+    leaf: &CertificateDer<'_>,
+    chain: &[CertificateDer<'_>],
+    root: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<(), webpki::Error> {
+    let anchor = webpki::anchor_from_trusted_cert(root)?;
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let leaf = webpki::EndEntityCert::try_from(leaf)?;
+    leaf.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &[anchor],
+        chain,
+        UnixTime::since_unix_epoch(now),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    )
+    .map(drop)
+}
+
+/// Whether the issuer's certificate and key belong together, and whether it names its key.
+fn check_issuer(chain: &[CertificateDer<'_>], key: &KeyPair) -> Result<bool, Error> {
+    let parsed = parse(&chain[0], "the issuer chain")?;
+    if !parsed.is_ca() {
+        return Err(Error::NotAnAuthority);
+    }
+    if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+        return Err(Error::KeyMismatch);
+    }
+    let key_id = x509_parser::oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER;
+    Ok(matches!(parsed.get_extension_unique(&key_id), Ok(Some(_))))
+}
+
+fn end(certificate: &CertificateDer<'_>) -> Result<SystemTime, Error> {
+    Ok(validity(certificate)?.1)
+}
+
+/// Begin and end of a certificate.
+pub(crate) fn validity(
+    certificate: &CertificateDer<'_>,
+) -> Result<(SystemTime, SystemTime), Error> {
+    let parsed = parse(certificate, "a certificate of the credentials")?;
+    let time = |time: x509_parser::time::ASN1Time| {
+        let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    };
+    let validity = parsed.validity();
+    Ok((time(validity.not_before), time(validity.not_after)))
+}
+
+pub(crate) fn certificates(
+    pem: &[u8],
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() && found.len() <= MAX_CERTIFICATES => Ok(found),

@@ -41,6 +41,12 @@ pub struct Flags {
     /// Kubeconfig file [default: $HOME/.kube/config if there is one]
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
+    /// Replace an issuer certificate that sentry has made, before it ends
+    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
+    pub issuer_rotation_enabled: bool,
+    /// Replace a root certificate that sentry has made, before it ends; pods have to be restarted before the old one does
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
+    pub root_rotation_enabled: bool,
     #[command(flatten)]
     pub jwt: JwtFlags,
     #[command(flatten)]

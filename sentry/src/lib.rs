@@ -15,6 +15,7 @@ pub mod oidc;
 pub mod own;
 mod refusals;
 pub mod reload;
+pub mod rotation;
 pub mod server;
 pub mod service;
 pub mod settings;
@@ -131,7 +132,14 @@ async fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Opened> 
         }
         None => Store::Files(settings.paths.clone()),
     };
-    let keeper = Keeper::open(store, settings.clone(), policy.clone(), metrics.clone()).await?;
+    let keeper = Keeper::open(keeper::Options {
+        store,
+        settings: settings.clone(),
+        policy: policy.clone(),
+        metrics: metrics.clone(),
+        clock: Arc::new(values::SystemClock),
+    })
+    .await?;
     Ok(Opened {
         api,
         policy,

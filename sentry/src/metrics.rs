@@ -13,6 +13,8 @@ pub struct Metrics {
     own_failed: Counter,
     changed: Counter,
     expiry: Gauge,
+    root_expiry: Gauge,
+    stage: Gauge,
 }
 
 impl Metrics {
@@ -54,6 +56,16 @@ impl Metrics {
                 "End of the issuer certificate, in seconds since 1970.",
                 &[],
             ),
+            root_expiry: meter.gauge(
+                "sentry/rootcert/expiry_timestamp",
+                "End of the root certificate that ends first, in seconds since 1970.",
+                &[],
+            ),
+            stage: meter.gauge(
+                "sentry/rotation/stage",
+                "Stage of the replacement of the root: 0 none, 1 distribute, 2 sign, 3 retire.",
+                &[],
+            ),
         }
     }
 
@@ -81,11 +93,17 @@ impl Metrics {
         self.changed.add(&[], 1);
     }
 
-    pub fn issuer_expires(&self, at: Timestamp) {
+    pub fn expires(&self, issuer: Timestamp, root: Timestamp) {
         #[allow(
             clippy::cast_precision_loss,
             reason = "seconds fit a double for millions of years"
         )]
-        self.expiry.set(&[], at.as_second() as f64);
+        let seconds = |at: Timestamp| at.as_second() as f64;
+        self.expiry.set(&[], seconds(issuer));
+        self.root_expiry.set(&[], seconds(root));
+    }
+
+    pub fn stage(&self, number: u8) {
+        self.stage.set(&[], f64::from(number));
     }
 }

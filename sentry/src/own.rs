@@ -22,7 +22,7 @@ impl CertificateSource for OwnCertificate {
             self.metrics.own_failed(reason);
             SourceError::Authority(error)
         };
-        self.keeper.report_expiry();
+        self.keeper.report_expiry().await;
         let key = request::public_key(
             request.as_bytes(),
             self.sentry.app_id(),
@@ -36,7 +36,7 @@ impl CertificateSource for OwnCertificate {
             images: Vec::new(),
         };
         let issued = current
-            .authority
+            .own()
             .issue(&key, &subject)
             .map_err(|error| failed("ca_error", error.into()))?;
         let anchors = current.authority.anchors().as_bytes().to_vec();

@@ -53,7 +53,14 @@ impl Refusals {
 
 /// Names come from callers, and are shown without what could forge a line.
 fn cut(text: String) -> String {
-    let mut text: String = text.escape_debug().collect();
+    let shown = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    let mut text: String = text.chars().map(shown).collect();
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
 }
@@ -81,7 +88,7 @@ mod tests {
             .unwrap();
         let count = found.get_metric()[0].get_counter().get_value();
         assert!((count - 2048.0).abs() < f64::EPSILON, "{count}");
-        assert_eq!(cut("a\nb".repeat(200)).len(), MAX_TEXT);
+        assert!(cut("a\nb".repeat(200)).len() <= MAX_TEXT);
         assert!(!cut("a\nb".into()).contains('\n'));
     }
 }

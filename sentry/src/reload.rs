@@ -38,7 +38,7 @@ impl Reload {
         // What changed between loading and watching has given no notice.
         self.once().await;
         loop {
-            next(&mut changes).await;
+            next(&mut changes, self.keeper.pause()).await;
             if changes.is_none() {
                 changes = watch(watched);
             }
@@ -85,9 +85,11 @@ fn watch(watched: &[&Path]) -> Option<Changes> {
     }
 }
 
-async fn next(changes: &mut Option<Changes>) {
+async fn next(changes: &mut Option<Changes>, pause: Duration) {
     match changes {
-        Some(changes) => tokio::select! { () = changes.next() => {}, () = sleep(POLL) => {} },
-        None => sleep(POLL_BLIND).await,
+        Some(changes) => {
+            tokio::select! { () = changes.next() => {}, () = sleep(POLL.min(pause)) => {} }
+        }
+        None => sleep(POLL_BLIND.min(pause)).await,
     }
 }

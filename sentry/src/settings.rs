@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use security::{SENTRY, SpiffeId};
 
+use crate::ca::generate::YEAR;
 use crate::flags::{Flags, Mode};
+use crate::rotation::Plan;
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -21,6 +23,7 @@ pub struct Settings {
     pub paths: Paths,
     pub jwt: Option<Jwt>,
     pub oidc: Option<Oidc>,
+    pub rotation: Plan,
 }
 
 /// Where credentials lie. In Kubernetes the file names are keys of the Secret and the ConfigMap.
@@ -31,6 +34,7 @@ pub struct Paths {
     pub key: PathBuf,
     pub jwt_key: PathBuf,
     pub jwks: PathBuf,
+    pub record: PathBuf,
 }
 
 /// How JWTs are issued.
@@ -86,9 +90,11 @@ impl Settings {
                 key: folder.join(&flags.issuer_key_filename),
                 jwt_key: absolute(&flags.jwt.jwt_key_filename, "jwt.key"),
                 jwks: absolute(&flags.jwt.jwks_filename, "jwks.json"),
+                record: folder.join("rotation.json"),
             },
             jwt: jwt(flags)?,
             oidc: oidc(flags)?,
+            rotation: rotation(flags),
         })
     }
 
@@ -101,6 +107,7 @@ impl Settings {
             &paths.key,
             &paths.jwt_key,
             &paths.jwks,
+            &paths.record,
         ];
         if let Some((certificate, key)) = self.oidc.as_ref().and_then(|oidc| oidc.tls.as_ref()) {
             watched.extend([certificate.as_path(), key.as_path()]);
@@ -108,6 +115,25 @@ impl Settings {
         watched
     }
 }
+
+/// With issuers that are replaced, their root lives for long, as nobody has to hear of a new issuer. Q-sentry-root-life
+fn rotation(flags: &Flags) -> Plan {
+    Plan {
+        issuer: flags.issuer_rotation_enabled,
+        root: flags.root_rotation_enabled,
+        root_life: match flags.issuer_rotation_enabled {
+            true => ROOT_LIFE,
+            false => YEAR,
+        },
+        issuer_life: YEAR,
+        settle: SETTLE,
+    }
+}
+
+/// Life of a root whose key is kept.
+const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Replicas look at the store every five minutes, and mounted files follow within two.
+const SETTLE: Duration = Duration::from_secs(15 * 60);
 
 fn jwt(flags: &Flags) -> anyhow::Result<Option<Jwt>> {
     let flags = &flags.jwt;

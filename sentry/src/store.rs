@@ -18,6 +18,8 @@ pub struct Credentials {
     pub key: Option<Vec<u8>>,
     pub jwt_key: Option<Vec<u8>>,
     pub jwks: Option<Vec<u8>>,
+    /// What sentry has written down about the first three, if it has made them.
+    pub record: Option<Vec<u8>>,
 }
 
 /// Credentials as they were found, and what is needed to write them back safely.
@@ -78,15 +80,34 @@ impl Store {
         }
     }
 
-    /// Writes what differs from what was loaded.
-    pub async fn save(&self, stored: &Stored, wanted: &Credentials) -> Result<(), Error> {
+    /// Writes what differs from what was loaded; `stage` is shown to people, where there is one.
+    pub async fn save(
+        &self,
+        stored: &Stored,
+        wanted: &Credentials,
+        stage: Option<&str>,
+    ) -> Result<(), Error> {
         match self {
             Self::Files(paths) => files::save(paths, stored, wanted),
             Self::Cluster {
                 api,
                 namespace,
                 paths,
-            } => cluster::save(api, namespace, paths, stored, wanted).await,
+            } => cluster::save(api, namespace, paths, stored, (wanted, stage)).await,
+        }
+    }
+}
+
+impl Store {
+    /// Tells people, where there is a place for that, what happened to the credentials. `name` is the same for the same thing.
+    pub async fn tell(&self, name: &str, (reason, message): (&str, &str), warning: bool) {
+        let Self::Cluster { api, namespace, .. } = self else {
+            return;
+        };
+        let told = cluster::tell(api, namespace, name, (reason, message), warning).await;
+        if let Err(error) = told {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(error, "the event {reason} is not written");
         }
     }
 }

@@ -72,8 +72,6 @@ fn said(error: &tokens::Error) -> String {
 
 /// Longest app id.
 const MAX_APP_ID: usize = 64;
-/// Longest namespace, from Kubernetes.
-const MAX_NAMESPACE: usize = 63;
 /// Largest token in bytes.
 const MAX_TOKEN: usize = 64 << 10;
 
@@ -153,8 +151,6 @@ fn common(request: &SignCertificateRequest) -> Result<(), Refused> {
         "CSR is required"
     } else if request.namespace.is_empty() {
         "namespace is required"
-    } else if request.namespace.len() > MAX_NAMESPACE {
-        "the namespace is longer than 63 characters"
     } else if request.token.len() > MAX_TOKEN {
         "the token is larger than 64 KiB"
     } else {

@@ -2,6 +2,7 @@
 //! seeds stand in `corpus`, in the folder of its name.
 
 mod access_list;
+mod identities;
 mod sidecar;
 mod texts;
 mod trace;

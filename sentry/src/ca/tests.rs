@@ -4,7 +4,6 @@ use rcgen::{BasicConstraints, CertifiedIssuer, IsCa};
 use security::{CertificateSource, KeyKind, Security, Signed, SourceError};
 use x509_parser::extensions::GeneralName;
 
-use super::generate::generate;
 use super::images::{Image, Role};
 use super::*;
 
@@ -13,6 +12,24 @@ const SKEW: Duration = Duration::from_secs(900);
 
 fn sentry() -> SpiffeId {
     SpiffeId::new("cluster.local", "dapr-system", "dapr-sentry").unwrap()
+}
+
+fn generate(sentry: &SpiffeId, skew: Duration) -> Result<Material, Error> {
+    let now = SystemTime::now();
+    let dates = generate::Dates {
+        begin: now - skew,
+        root_end: now + generate::YEAR,
+        issuer_end: now + generate::YEAR,
+    };
+    Ok(generate::generate(sentry, dates)?.material)
+}
+
+fn terms(ttl: Duration, skew: Duration) -> Terms {
+    Terms {
+        ttl,
+        skew,
+        clock: Arc::new(values::SystemClock),
+    }
 }
 
 fn subject() -> Subject {
@@ -41,7 +58,8 @@ fn issue(authority: &Authority) -> (Vec<CertificateDer<'static>>, Timestamp) {
 
 #[test]
 fn workload_certificates_say_what_the_contract_wants() {
-    let authority = Authority::open(&generate(&sentry(), SKEW).unwrap(), DAY, SKEW).unwrap();
+    let authority =
+        Authority::open(&generate(&sentry(), SKEW).unwrap(), &terms(DAY, SKEW)).unwrap();
     let (chain, not_after) = issue(&authority);
     assert_eq!(chain.len(), 2);
     let leaf = parse(&chain[0], "leaf").unwrap();
@@ -116,7 +134,11 @@ fn generated_authorities_look_as_in_the_contract() {
 
 #[test]
 fn nothing_outlives_the_issuer() {
-    let authority = Authority::open(&generate(&sentry(), SKEW).unwrap(), 1000 * DAY, SKEW).unwrap();
+    let authority = Authority::open(
+        &generate(&sentry(), SKEW).unwrap(),
+        &terms(1000 * DAY, SKEW),
+    )
+    .unwrap();
     let (_, not_after) = issue(&authority);
     assert_eq!(not_after.as_second(), authority.not_after().as_second());
 }
@@ -156,7 +178,7 @@ fn credentials_of_users_are_accepted_or_refused() {
         (&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P256_SHA256),
         (&rcgen::PKCS_ED25519, &rcgen::PKCS_RSA_SHA256),
     ] {
-        let authority = Authority::open(&brought(root, issuer), DAY, SKEW).unwrap();
+        let authority = Authority::open(&brought(root, issuer), &terms(DAY, SKEW)).unwrap();
         assert_eq!(issue(&authority).0.len(), 2, "the root is not sent");
         assert!(
             authority.anchors().starts_with("-----BEGIN"),
@@ -167,7 +189,7 @@ fn credentials_of_users_are_accepted_or_refused() {
         generate(&sentry(), SKEW).unwrap(),
         generate(&sentry(), SKEW).unwrap(),
     );
-    let open = |material: &Material| Authority::open(material, DAY, SKEW).map(drop);
+    let open = |material: &Material| Authority::open(material, &terms(DAY, SKEW)).map(drop);
     assert!(matches!(
         open(&Material {
             key: two.key.clone(),
@@ -227,7 +249,8 @@ impl CertificateSource for Own {
 
 #[tokio::test]
 async fn the_security_library_accepts_what_is_signed() {
-    let authority = Authority::open(&generate(&sentry(), SKEW).unwrap(), DAY, SKEW).unwrap();
+    let authority =
+        Authority::open(&generate(&sentry(), SKEW).unwrap(), &terms(DAY, SKEW)).unwrap();
     let (security, runner) = Security::from_source(Box::new(Own(authority)), KeyKind::Ed25519);
     let shutdown = tokio_util::sync::CancellationToken::new();
     let ready = async {

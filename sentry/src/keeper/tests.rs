@@ -1,5 +1,7 @@
 //! Tests of loading, making, replacing and sharing credentials.
 
+mod rotation;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,7 +34,14 @@ async fn keeper(store: Store, settings: Settings) -> Result<Keeper, Error> {
         telemetry::MetricOptions::default(),
     )
     .unwrap();
-    Keeper::open(store, settings, policy, Metrics::new(&meter)).await
+    Keeper::open(Options {
+        store,
+        settings,
+        policy,
+        metrics: Metrics::new(&meter),
+        clock: Arc::new(values::SystemClock),
+    })
+    .await
 }
 
 async fn in_files(folder: &Path, jwt: bool) -> Result<Keeper, Error> {
@@ -80,6 +89,10 @@ async fn an_issuer_key_is_never_overwritten() {
     in_files(folder.path(), false).await.unwrap();
     let key = std::fs::read(folder.path().join("issuer.key")).unwrap();
     std::fs::remove_file(folder.path().join("ca.crt")).unwrap();
+    // Sentry's own set is completed; without what it wrote down about it, it is somebody else's.
+    in_files(folder.path(), false).await.unwrap();
+    std::fs::remove_file(folder.path().join("ca.crt")).unwrap();
+    std::fs::remove_file(folder.path().join("rotation.json")).unwrap();
     assert!(matches!(
         in_files(folder.path(), false).await,
         Err(Error::Incomplete {
@@ -253,7 +266,7 @@ async fn a_store_that_does_not_answer_holds_up_no_shutdown() {
     fake.fault(On::all(), Fault::Hang);
     let own = crate::own::OwnCertificate {
         keeper: keeper.clone(),
-        metrics: keeper.metrics.clone(),
+        metrics: keeper.options.metrics.clone(),
         sentry,
     };
     let (security, _runner) =

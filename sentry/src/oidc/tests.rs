@@ -30,9 +30,15 @@ async fn keeper(folder: &std::path::Path) -> Arc<Keeper> {
     .unwrap();
     let store = Store::Files(settings.paths.clone());
     Arc::new(
-        Keeper::open(store, settings, policy, Metrics::new(&meter))
-            .await
-            .unwrap(),
+        Keeper::open(crate::keeper::Options {
+            store,
+            settings,
+            policy,
+            metrics: Metrics::new(&meter),
+            clock: Arc::new(values::SystemClock),
+        })
+        .await
+        .unwrap(),
     )
 }
 

@@ -12,6 +12,7 @@ use super::*;
 use crate::api_server::ApiServer;
 use crate::config::Policy;
 use crate::gate::{REVIEWS, REVIEWS_PER_PEER};
+use crate::keeper;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::validator::KubernetesValidator;
@@ -29,7 +30,14 @@ async fn service(fake: &Fake, folder: &Path) -> Service {
         jwks: None,
     };
     let store = Store::Files(settings.paths.clone());
-    let keeper = Keeper::open(store, settings.clone(), policy, metrics.clone()).await;
+    let keeper = Keeper::open(keeper::Options {
+        store,
+        settings: settings.clone(),
+        policy,
+        metrics: metrics.clone(),
+        clock: Arc::new(values::SystemClock),
+    })
+    .await;
     let api = ApiServer::new(fake.client());
     Service::new(Options {
         keeper: Arc::new(keeper.expect("credentials")),

@@ -38,6 +38,7 @@ pub async fn load(api: &ApiServer, namespace: &str, paths: &Paths) -> Result<Sto
         key: read(&paths.key)?,
         jwt_key: read(&paths.jwt_key)?,
         jwks: read(&paths.jwks)?,
+        record: read(&paths.record)?,
     };
     Ok(Stored {
         credentials,
@@ -50,19 +51,19 @@ pub async fn save(
     namespace: &str,
     paths: &Paths,
     stored: &Stored,
-    wanted: &Credentials,
+    (wanted, stage): (&Credentials, Option<&str>),
 ) -> Result<(), Error> {
     let Some((secret, config_map)) = &stored.objects else {
         return Err(Error::Object {
             reason: "it was not read before",
         });
     };
-    if let Some(changed) = changed_secret(secret, paths, wanted) {
+    if let Some(changed) = changed_secret(secret, paths, wanted, stage) {
         api.replace(Kind::Secret, namespace, NAME, &changed)
             .await
             .map_err(failed(namespace))?;
     }
-    if let Some(changed) = changed_config_map(config_map, paths, wanted) {
+    if let Some(changed) = changed_config_map(config_map, paths, wanted, stage) {
         api.replace(Kind::ConfigMap, namespace, NAME, &changed)
             .await
             .map_err(failed(namespace))?;
@@ -70,7 +71,12 @@ pub async fn save(
     Ok(())
 }
 
-fn changed_secret(secret: &Value, paths: &Paths, wanted: &Credentials) -> Option<Value> {
+fn changed_secret(
+    secret: &Value,
+    paths: &Paths,
+    wanted: &Credentials,
+    stage: Option<&str>,
+) -> Option<Value> {
     let mut changed = secret.clone();
     for (path, content) in [
         (&paths.root, &wanted.root),
@@ -78,15 +84,22 @@ fn changed_secret(secret: &Value, paths: &Paths, wanted: &Credentials) -> Option
         (&paths.key, &wanted.key),
         (&paths.jwt_key, &wanted.jwt_key),
         (&paths.jwks, &wanted.jwks),
+        (&paths.record, &wanted.record),
     ] {
         if let Some(content) = content {
             put(&mut changed, &key_of(path), &STANDARD.encode(content));
         }
     }
+    annotate(&mut changed, stage);
     (changed != *secret).then_some(changed)
 }
 
-fn changed_config_map(config_map: &Value, paths: &Paths, wanted: &Credentials) -> Option<Value> {
+fn changed_config_map(
+    config_map: &Value,
+    paths: &Paths,
+    wanted: &Credentials,
+    stage: Option<&str>,
+) -> Option<Value> {
     let mut changed = config_map.clone();
     for (path, content) in [(&paths.root, &wanted.root), (&paths.jwks, &wanted.jwks)] {
         if let Some(content) = content {
@@ -97,6 +110,7 @@ fn changed_config_map(config_map: &Value, paths: &Paths, wanted: &Credentials) -
             );
         }
     }
+    annotate(&mut changed, stage);
     (changed != *config_map).then_some(changed)
 }
 
@@ -105,6 +119,53 @@ fn put(object: &mut Value, key: &str, value: &str) {
         object["data"] = json!({});
     }
     object["data"][key] = value.into();
+}
+
+/// Shows where the rotation stands; nothing where the credentials are somebody else's.
+fn annotate(object: &mut Value, stage: Option<&str>) {
+    match stage {
+        Some(stage) => {
+            if !object["metadata"]["annotations"].is_object() {
+                object["metadata"]["annotations"] = json!({});
+            }
+            object["metadata"]["annotations"][STAGE] = stage.into();
+        }
+        None => {
+            let annotations = object["metadata"]["annotations"].as_object_mut();
+            if let Some(annotations) = annotations {
+                annotations.remove(STAGE);
+            }
+        }
+    }
+}
+
+const STAGE: &str = "dapr.io/certificate-rotation";
+
+/// Writes an Event about the Secret.
+pub async fn tell(
+    api: &ApiServer,
+    namespace: &str,
+    name: &str,
+    (reason, message): (&str, &str),
+    warning: bool,
+) -> Result<(), api_server::Error> {
+    let now = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    let event = json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": format!("{NAME}.{name}"), "namespace": namespace},
+        "involvedObject": {"apiVersion": "v1", "kind": "Secret", "name": NAME, "namespace": namespace},
+        "reason": reason,
+        "message": message,
+        "type": if warning { "Warning" } else { "Normal" },
+        "source": {"component": "dapr-sentry"},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    });
+    api.event(namespace, &event).await
 }
 
 fn failed(namespace: &str) -> impl Fn(api_server::Error) -> Error {

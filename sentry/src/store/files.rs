@@ -18,6 +18,7 @@ pub fn load(paths: &Paths) -> Result<Stored, Error> {
         key: read(&paths.key)?,
         jwt_key: read(&paths.jwt_key)?,
         jwks: read(&paths.jwks)?,
+        record: read(&paths.record)?,
     };
     Ok(Stored {
         credentials,
@@ -25,10 +26,12 @@ pub fn load(paths: &Paths) -> Result<Stored, Error> {
     })
 }
 
-/// The issuer key comes last: its presence says that a set is complete.
+/// What is written down comes first, as it has all that follows; the issuer key comes last: its presence says that a set is
+/// complete.
 pub fn save(paths: &Paths, stored: &Stored, wanted: &Credentials) -> Result<(), Error> {
     let found = &stored.credentials;
     for (path, wanted, found) in [
+        (&paths.record, &wanted.record, &found.record),
         (&paths.jwks, &wanted.jwks, &found.jwks),
         (&paths.jwt_key, &wanted.jwt_key, &found.jwt_key),
         (&paths.root, &wanted.root, &found.root),

@@ -9,7 +9,7 @@ use clap::Parser as _;
 use proto::sentry::v1::ca_server::CaServer;
 use security::{Anchors, KeyKind, Options, Security, TokenSource};
 use sentry::config::Policy;
-use sentry::keeper::Keeper;
+use sentry::keeper::{self, Keeper};
 use sentry::metrics::Metrics;
 use sentry::own::OwnCertificate;
 use sentry::reload::Reload;
@@ -59,9 +59,15 @@ async fn sentry(folder: &Path) -> Sentry {
         &telemetry::Meter::new(&registry, telemetry::MetricOptions::default()).unwrap(),
     );
     let store = Store::Files(settings.paths.clone());
-    let keeper = Keeper::open(store, settings.clone(), policy, metrics.clone())
-        .await
-        .unwrap();
+    let keeper = Keeper::open(keeper::Options {
+        store,
+        settings: settings.clone(),
+        policy,
+        metrics: metrics.clone(),
+        clock: Arc::new(values::SystemClock),
+    })
+    .await
+    .unwrap();
     let keeper = Arc::new(keeper);
     let own = OwnCertificate {
         keeper: keeper.clone(),

@@ -5,21 +5,50 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
-    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _, SanType, SubjectPublicKeyInfo,
 };
 use security::{CertificateSource, Signed, SourceError};
 
 pub struct Authority {
     root: CertifiedIssuer<'static, KeyPair>,
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// What an older root says for this one, and the anchors that are handed out.
+    cross: String,
+    anchors: String,
 }
 
 impl Authority {
     pub fn new() -> Self {
+        Self::make(None)
+    }
+
+    /// A new root that the old one vouches for; both are handed out.
+    pub fn after(old: &Self) -> Self {
+        Self::make(Some(old))
+    }
+
+    fn make(old: Option<&Self>) -> Self {
         let key = || KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let root = CertifiedIssuer::self_signed(ca("root"), key()).unwrap();
+        let root_key = key();
+        let public = SubjectPublicKeyInfo::from_der(&root_key.subject_public_key_info()).unwrap();
+        let cross = old.map(|old| ca("root").signed_by(&public, &old.root).unwrap().pem());
+        let root = CertifiedIssuer::self_signed(ca("root"), root_key).unwrap();
         let issuer = CertifiedIssuer::signed_by(ca("issuer"), key(), &root).unwrap();
-        Self { root, issuer }
+        Self {
+            anchors: old.map(Self::root_pem).unwrap_or_default() + &root.pem(),
+            root,
+            issuer,
+            cross: cross.unwrap_or_default(),
+        }
+    }
+
+    /// Hands out the new root alone.
+    pub fn retire(self) -> Self {
+        Self {
+            anchors: self.root.pem(),
+            ..self
+        }
     }
 
     pub fn root_pem(&self) -> String {
@@ -55,8 +84,8 @@ impl Authority {
             .collect();
         let leaf = params.signed_by(&request.public_key, &self.issuer).unwrap();
         Signed {
-            chain: format!("{}{}", leaf.pem(), self.issuer.pem()).into_bytes(),
-            anchors: self.root_pem().into_bytes(),
+            chain: format!("{}{}{}", leaf.pem(), self.issuer.pem(), self.cross).into_bytes(),
+            anchors: self.anchors.clone().into_bytes(),
             ..Signed::default()
         }
     }

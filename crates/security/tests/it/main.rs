@@ -256,26 +256,41 @@ async fn configurations_survive_a_new_root() {
     assert_eq!(who(client.clone(), &uri).await, full);
     assert_eq!(who(client.clone(), &uri).await, resumed);
 
-    *authority.lock().unwrap() = Arc::new(Authority::new());
-    let mut anchors = one.security.anchors();
-    let before = anchors.borrow_and_update().clone();
-    one.security.renew();
-    timeout(DEADLINE, anchors.changed()).await.unwrap().unwrap();
-    assert_ne!(before.pem(), anchors.borrow().pem());
-    let mut svid = two.security.svid();
-    svid.borrow_and_update();
-    assert_eq!(
-        who(client.clone(), &uri).await,
-        None,
-        "one has moved to the new root, two has not"
-    );
-    two.security.renew();
-    timeout(DEADLINE, svid.changed()).await.unwrap().unwrap();
+    // One moves on to the new root, two follows, and then the old one is gone; nobody is refused in between.
+    let old = authority.lock().unwrap().clone();
+    let next = Authority::after(&old);
+    *authority.lock().unwrap() = Arc::new(next);
+    let renew = async |workload: &Workload| {
+        let mut svid = workload.security.svid();
+        svid.borrow_and_update();
+        workload.security.renew();
+        timeout(DEADLINE, svid.changed()).await.unwrap().unwrap();
+    };
+    let known = |workload: &Workload| workload.security.anchors().borrow().certificates().len();
+    renew(&one).await;
+    assert_eq!((known(&one), known(&two)), (2, 1));
     assert_eq!(
         who(client.clone(), &uri).await,
         full,
-        "sessions of the old root are not resumed"
+        "two follows the new root by what the old one says for it; sessions are not resumed"
     );
+    renew(&two).await;
+    assert_eq!((known(&one), known(&two)), (2, 2));
+    assert_eq!(who(client.clone(), &uri).await, full);
+    let next = Arc::into_inner(std::mem::replace(
+        &mut *authority.lock().unwrap(),
+        old.clone(),
+    ));
+    *authority.lock().unwrap() = Arc::new(next.unwrap().retire());
+    renew(&one).await;
+    assert_eq!((known(&one), known(&two)), (1, 2));
+    assert_eq!(who(client.clone(), &uri).await, full);
+    renew(&two).await;
+    assert_eq!(who(client.clone(), &uri).await, full);
+    // A root that nobody vouches for is refused.
+    *authority.lock().unwrap() = Arc::new(Authority::new());
+    renew(&one).await;
+    assert_eq!(who(client.clone(), &uri).await, None);
 }
 
 #[tokio::test]

@@ -357,3 +357,33 @@ async fn files_that_were_written_in_part_are_completed() {
         assert!(signed(&keeper.current().authority, "app").is_some());
     }
 }
+
+/// Sentry was off until everything had expired: it does not stay away for that.
+#[tokio::test]
+async fn what_has_expired_is_replaced_at_the_start() {
+    for days in [7, 20] {
+        let fake = api();
+        let clock = FixedClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+        replica(store(&fake), &clock, plan()).await.unwrap();
+        clock.advance(DAY * days);
+        let keeper = replica(store(&fake), &clock, plan()).await.unwrap();
+        let text = object(&fake, CONFIG_MAPS)["data"]["ca.crt"].clone();
+        let anchors = ca::certificates(text.as_str().unwrap().as_bytes(), "anchors").unwrap();
+        let current = keeper.current();
+        for authority in [current.own(), &current.authority] {
+            let chain = signed(authority, "app").unwrap();
+            assert!(follows(&chain, &anchors, clock.now().into()), "{days}");
+        }
+    }
+    // Where that is not asked for, the reason is said.
+    let (fake, clock) = (api(), FixedClock::at(Timestamp::now()));
+    let plan = Plan {
+        issuer: false,
+        root: false,
+        ..plan()
+    };
+    replica(store(&fake), &clock, plan).await.unwrap();
+    clock.advance(DAY * 7);
+    let refused = replica(store(&fake), &clock, plan).await;
+    assert!(matches!(refused, Err(Error::Authority(_))));
+}

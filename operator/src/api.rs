@@ -1,24 +1,24 @@
 //! The gRPC API that sidecars read their resources from (contract 5.3).
 
 mod access;
+mod changes;
 mod service;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use kube::Api;
 use kubernetes::Cluster;
-use security::SpiffeId;
 use tonic::Status;
 
 use crate::pods::Pods;
-use crate::resources::informer::{End, NotKnown};
-use crate::resources::secrets::Resolver;
-use crate::resources::{Entry, EventType, Informer, Kind, Subscription, entry};
+use crate::resources::informer::NotKnown;
+use crate::resources::secrets::{self, Resolver};
+use crate::resources::{Caller, Entry, Informer, Kind, entry};
 
 /// What the API answers from. Cheap to clone.
 #[derive(Clone)]
@@ -51,30 +51,35 @@ impl Operator {
         &self.shared.informers[kind as usize]
     }
 
-    /// The resources of a namespace, those in an app's scope if one is given, with their secret values.
-    async fn list(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        scope: Option<&SpiffeId>,
-    ) -> Result<Vec<Bytes>, Status> {
+    /// The resources of the caller's namespace that its app loads, with their secret values.
+    async fn list(&self, kind: Kind, caller: &Caller) -> Result<Vec<Bytes>, Status> {
+        let (informer, connection) = (self.informer(kind), caller.connection);
         // An empty list instead would make the sidecar drop what it has.
-        let entries = self.informer(kind).list(namespace).map_err(|NotKnown| {
+        let entries = informer.list(&caller.namespace, connection);
+        let entries = entries.map_err(|NotKnown| {
             Status::unavailable(format!("{} are not known yet", kind.plural()))
         })?;
+        let age = match informer.is_streaming(connection) {
+            true => secrets::RECENT,
+            false => secrets::FRESH,
+        };
+        // Compat: Q-operator-list-resiliency. The one list that leaves scopes to the sidecar.
+        let unscoped = kind == Kind::Resiliency;
         let mut list = Vec::new();
         for entry in entries {
-            if scope.is_none_or(|id| entry.in_scope(id.app_id())) {
-                list.push(self.resolve(kind, &entry).await?);
+            if unscoped || entry.in_scope(&caller.app_id) {
+                list.push(self.resolve(kind, &entry, caller, age).await?);
             }
         }
         Ok(list)
     }
 
     /// One resource. What the watch has not seen yet, because it was made just now, is asked for by name.
-    async fn find(&self, kind: Kind, namespace: &str, name: &str) -> Result<Bytes, Status> {
-        if let Some(entry) = self.informer(kind).find(namespace, name) {
-            return self.resolve(kind, &entry).await;
+    async fn find(&self, kind: Kind, caller: &Caller, name: &str) -> Result<Bytes, Status> {
+        let namespace = &caller.namespace;
+        let found = self.informer(kind).find(namespace, name, caller.connection);
+        if let Some(entry) = found {
+            return self.resolve(kind, &entry, caller, secrets::FRESH).await;
         }
         let api: Api<entry::Raw> =
             Api::namespaced_with(self.shared.cluster.client(), namespace, &kind.resource());
@@ -84,99 +89,30 @@ impl Operator {
                 kind.plural()
             ))
         })?;
-        self.resolve(kind, &Entry::new(kind, raw)).await
+        let entry = Entry::new(kind, raw);
+        self.resolve(kind, &entry, caller, secrets::FRESH).await
     }
 
-    async fn resolve(&self, kind: Kind, entry: &Entry) -> Result<Bytes, Status> {
-        let resolved = self.shared.resolver.resolve(kind, entry).await;
+    /// The JSON of a resource, as the caller wants it.
+    async fn resolve(
+        &self,
+        kind: Kind,
+        entry: &Entry,
+        caller: &Caller,
+        age: Duration,
+    ) -> Result<Bytes, Status> {
+        let resolver = &self.shared.resolver;
+        let resolved = resolver.resolve(kind, entry, age, caller.versioned).await;
         resolved.map_err(|error| {
             let chain = chain(&error);
             tracing::warn!("{chain}");
             Status::unknown(chain)
         })
     }
-
-    /// The changes of a kind for an app; `only` names the one resource that concerns it.
-    fn changes(
-        &self,
-        kind: Kind,
-        id: &SpiffeId,
-        only: Option<Option<String>>,
-    ) -> Result<impl Stream<Item = Result<Update, Status>> + Send + use<>, Status> {
-        let subscription = self
-            .informer(kind)
-            .subscribe(id.namespace(), id.app_id())
-            .map_err(|_| Status::unavailable(STOPPING))?;
-        tracing::info!(
-            namespace = id.namespace(),
-            caller = id.app_id(),
-            "sidecar connected for updates of {}",
-            kind.plural()
-        );
-        let changes = Changes {
-            operator: self.clone(),
-            kind,
-            subscription,
-            only,
-        };
-        Ok(futures::stream::unfold(Some(changes), |changes| async {
-            let mut changes = changes?;
-            match changes.next().await {
-                Ok(update) => Some((Ok(update), Some(changes))),
-                Err(Some(status)) => Some((Err(status), None)),
-                Err(None) => None,
-            }
-        }))
-    }
 }
-
-/// One event as it is sent.
-struct Update {
-    json: Bytes,
-    kind: EventType,
-}
-
-struct Changes {
-    operator: Operator,
-    kind: Kind,
-    subscription: Subscription,
-    only: Option<Option<String>>,
-}
-
-impl Changes {
-    /// The next update, or the end of the stream, with an error if it is not the operator's own end.
-    async fn next(&mut self) -> Result<Update, Option<Status>> {
-        loop {
-            let event = self.subscription.next().await.map_err(|end| match end {
-                End::Shutdown => None,
-                End::Overflow => Some(Status::unavailable("updates were not read in time")),
-            })?;
-            let entry = &event.entry;
-            if let Some(only) = &self.only
-                && only.as_deref() != Some(entry.name.as_str())
-            {
-                continue;
-            }
-            // Whoever deletes a resource may have deleted its secrets before; nobody needs them any more.
-            let json = if event.kind == EventType::Deleted {
-                entry.json.clone()
-            } else {
-                let resolved = self.operator.resolve(self.kind, entry).await;
-                resolved.map_err(|status| Some(Status::unavailable(status.message())))?
-            };
-            return Ok(Update {
-                json,
-                kind: event.kind,
-            });
-        }
-    }
-}
-
-/// What refused callers read while the operator stops.
-const STOPPING: &str = "operator is shutting down";
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

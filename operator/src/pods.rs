@@ -27,13 +27,18 @@ struct Shared {
     known: watch::Sender<bool>,
 }
 
+/// Namespace and app id.
+type App = (String, String);
+
 /// What is known of the pods that have a sidecar and ask for a Configuration.
 #[derive(Default)]
 struct Assignments {
     store: Store<Assignment>,
     /// By namespace and app id: pods, and the Configuration each asks for. Ordered, so that the answer does not
     /// change without a reason.
-    apps: HashMap<(String, String), BTreeMap<String, String>>,
+    apps: HashMap<App, BTreeMap<String, String>>,
+    /// Who wants to know what an app asks for.
+    followed: HashMap<App, watch::Sender<Option<String>>>,
 }
 
 /// What a pod asks for.
@@ -57,17 +62,19 @@ impl Pods {
     pub async fn run(self, cluster: Cluster, shutdown: CancellationToken) -> anyhow::Result<()> {
         let reflector =
             Reflector::new("pods", &cluster, Cluster::watched::<PartialObjectMeta<Pod>>);
-        let tell = |signal| {
-            let mut assignments = self.shared.assignments.lock();
-            assignments.apply(signal);
-            if assignments.store.is_known() {
-                self.shared
-                    .known
-                    .send_if_modified(|known| !std::mem::replace(known, true));
-            }
-        };
-        reflector.run(&shutdown, tell).await;
+        reflector.run(&shutdown, |signal| self.apply(signal)).await;
         Ok(())
+    }
+
+    pub fn apply(&self, signal: impl Into<Signal<PartialObjectMeta<Pod>>>) {
+        let mut assignments = self.shared.assignments.lock();
+        assignments.apply(signal);
+        let known = assignments.store.is_known();
+        drop(assignments);
+        if known {
+            let set = |known: &mut bool| !std::mem::replace(known, true);
+            self.shared.known.send_if_modified(set);
+        }
     }
 
     /// Waits until all pods are known.
@@ -76,15 +83,61 @@ impl Pods {
         let _ = known.wait_for(|known| *known).await;
     }
 
-    /// The name of the Configuration an app asks for. During a rollout not all pods may: the first that does counts.
-    pub fn configuration(&self, namespace: &str, app_id: &str) -> Option<String> {
-        let assignments = self.shared.assignments.lock();
-        let key = (namespace.to_owned(), app_id.to_owned());
-        assignments.apps.get(&key)?.values().next().cloned()
+    /// The name of the Configuration an app asks for, now and from now on. During a rollout not all pods may: the first that
+    /// does counts.
+    pub fn follow(&self, namespace: &str, app_id: &str) -> Following {
+        let app = (namespace.to_owned(), app_id.to_owned());
+        let mut assignments = self.shared.assignments.lock();
+        let name = assignments.configuration(&app);
+        let followed = assignments.followed.entry(app.clone());
+        let name = followed
+            .or_insert_with(|| watch::Sender::new(name))
+            .subscribe();
+        Following {
+            pods: self.clone(),
+            app,
+            name,
+        }
+    }
+}
+
+/// What an app asks for, for as long as somebody wants to know.
+pub struct Following {
+    pods: Pods,
+    app: App,
+    name: watch::Receiver<Option<String>>,
+}
+
+impl Following {
+    /// The name of the Configuration, as it is now.
+    pub fn name(&mut self) -> Option<String> {
+        self.name.borrow_and_update().clone()
+    }
+
+    /// Waits until it may be another one.
+    pub async fn changed(&mut self) {
+        // The sender stays for as long as it is followed.
+        let _ = self.name.changed().await;
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let followed = &mut self.pods.shared.assignments.lock().followed;
+        if followed
+            .get(&self.app)
+            .is_some_and(|name| name.receiver_count() <= 1)
+        {
+            followed.remove(&self.app);
+        }
     }
 }
 
 impl Assignments {
+    fn configuration(&self, app: &App) -> Option<String> {
+        self.apps.get(app)?.values().next().cloned()
+    }
+
     fn apply(&mut self, signal: impl Into<Signal<PartialObjectMeta<Pod>>>) {
         for change in self.store.apply(signal, assignment) {
             let app =
@@ -100,6 +153,17 @@ impl Assignments {
             if let Some(new) = &change.new {
                 let pods = self.apps.entry(app(new)).or_default();
                 pods.insert(change.key.name.clone(), new.configuration.clone());
+            }
+            for assignment in [&change.old, &change.new].into_iter().flatten() {
+                let app = app(assignment);
+                if let Some(followed) = self.followed.get(&app) {
+                    let name = self.configuration(&app);
+                    followed.send_if_modified(|told| {
+                        let changed = *told != name;
+                        told.clone_from(&name);
+                        changed
+                    });
+                }
             }
         }
     }
@@ -133,29 +197,49 @@ mod tests {
     #[test]
     fn the_first_pod_that_asks_counts() {
         let pods = Pods::new();
-        let apply =
-            |event: Event<PartialObjectMeta<Pod>>| pods.shared.assignments.lock().apply(event);
+        let apply = |event: Event<PartialObjectMeta<Pod>>| pods.apply(event);
+        let configuration = |namespace, app_id| pods.follow(namespace, app_id).name();
         let app = [("dapr.io/enabled", "true"), ("dapr.io/app-id", "shop")];
         let with = |config| [app[0], app[1], ("dapr.io/config", config)];
         apply(Event::Init);
         apply(Event::InitApply(pod("a", &app)));
         apply(Event::InitApply(pod("b", &with("one"))));
         apply(Event::InitDone);
-        assert_eq!(pods.configuration("n", "shop").as_deref(), Some("one"));
-        assert_eq!(pods.configuration("m", "shop"), None);
+        assert_eq!(configuration("n", "shop").as_deref(), Some("one"));
+        assert_eq!(configuration("m", "shop"), None);
         apply(Event::Apply(pod("a", &with("two"))));
-        assert_eq!(pods.configuration("n", "shop").as_deref(), Some("two"));
+        assert_eq!(configuration("n", "shop").as_deref(), Some("two"));
         apply(Event::Delete(pod("a", &[])));
         apply(Event::Apply(pod("b", &app)));
-        assert_eq!(pods.configuration("n", "shop"), None);
-        assert!(pods.shared.assignments.lock().apps.is_empty());
+        assert_eq!(configuration("n", "shop"), None);
+        let assignments = pods.shared.assignments.lock();
+        assert!(assignments.apps.is_empty() && assignments.followed.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_comes_later_is_heard_of_and_others_are_not() {
+        let pods = Pods::new();
+        let mut following = pods.follow("n", "cart");
+        assert_eq!(following.name(), None);
+        let enabled = ("dapr.io/enabled", "true");
+        pods.apply(Event::Apply(pod(
+            "other",
+            &[enabled, ("dapr.io/config", "x")],
+        )));
+        assert!(!following.name.has_changed().expect("a sender"));
+        pods.apply(Event::Apply(pod(
+            "cart",
+            &[enabled, ("dapr.io/config", "c")],
+        )));
+        following.changed().await;
+        assert_eq!(following.name().as_deref(), Some("c"));
     }
 
     #[test]
     fn the_name_stands_for_the_app_id_and_other_pods_do_not_count() {
         let pods = Pods::new();
-        let apply =
-            |event: Event<PartialObjectMeta<Pod>>| pods.shared.assignments.lock().apply(event);
+        let apply = |event: Event<PartialObjectMeta<Pod>>| pods.apply(event);
+        let configuration = |namespace, app_id| pods.follow(namespace, app_id).name();
         apply(Event::Apply(pod(
             "cart",
             &[("dapr.io/enabled", "y"), ("dapr.io/config", "c")],
@@ -164,10 +248,10 @@ mod tests {
             "off",
             &[("dapr.io/enabled", "false"), ("dapr.io/config", "c")],
         )));
-        assert_eq!(pods.configuration("n", "cart").as_deref(), Some("c"));
-        assert_eq!(pods.configuration("n", "off"), None);
+        assert_eq!(configuration("n", "cart").as_deref(), Some("c"));
+        assert_eq!(configuration("n", "off"), None);
         apply(Event::Init);
         apply(Event::InitDone);
-        assert_eq!(pods.configuration("n", "cart"), None);
+        assert_eq!(configuration("n", "cart"), None);
     }
 }

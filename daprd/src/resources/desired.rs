@@ -16,6 +16,29 @@ use super::Change;
 pub struct Written {
     pub resource: Resource,
     pub origin: String,
+    /// Which one of two is newer; files have none.
+    pub version: Version,
+}
+
+/// The version of an object of a cluster. Those of one kind grow, so an event that is not newer than what is known of its
+/// object says nothing; a list is believed whatever its versions, because a cluster that was restored counts from older ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(Option<u64>);
+
+impl Version {
+    pub fn of<K: Kind>(object: &K) -> Self {
+        let version = object.meta().resource_version.as_deref();
+        Self(version.and_then(|version| version.parse().ok()))
+    }
+
+    /// What cannot be compared is believed in the order in which it comes.
+    fn is_before(self, other: Self) -> bool {
+        matches!((self.0, other.0), (Some(one), Some(other)) if one < other)
+    }
+
+    fn is_not_after(self, other: Self) -> bool {
+        matches!((self.0, other.0), (Some(one), Some(other)) if one <= other)
+    }
 }
 
 impl AsRef<Resource> for Written {
@@ -54,9 +77,14 @@ pub struct Listing {
 #[derive(Clone, Debug)]
 pub enum Event {
     Is(Box<Written>),
-    Gone(Key),
+    Gone(Key, Version),
+    /// The own Configuration, or that it is gone and defaults hold.
     Configuration(Box<Configuration>),
+    ConfigurationGone(Version),
 }
+
+/// Resources that have gone and are remembered, so that a late event does not bring them back.
+const MOST_GONE: usize = 1024;
 
 /// What the sidecar is asked to run.
 #[derive(Clone, Debug)]
@@ -65,6 +93,9 @@ pub struct Desired {
     configuration: Configuration,
     /// In the order of the list, which decides where resources override each other.
     written: IndexMap<Key, Written>,
+    /// The last versions of what has gone.
+    gone: IndexMap<Key, Version>,
+    configuration_version: Version,
     /// What has been warned about already.
     warned: BTreeSet<Remark>,
 }
@@ -74,8 +105,10 @@ impl Desired {
     pub fn new(app_id: &str, configuration: Configuration) -> Self {
         Self {
             app_id: app_id.to_owned(),
+            configuration_version: Version::of(&configuration),
             configuration,
             written: IndexMap::new(),
+            gone: IndexMap::new(),
             warned: BTreeSet::new(),
         }
     }
@@ -85,7 +118,7 @@ impl Desired {
     pub fn replace(&mut self, listing: Listing) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(configuration) = listing.configuration {
-            changes.extend(self.take(Event::Configuration(Box::new(configuration))));
+            changes.extend(self.configure(configuration));
         }
         // Subscriptions may share a name; the last one holds.
         let listed: IndexMap<Key, Written> = listing
@@ -104,7 +137,11 @@ impl Desired {
             })
             .map(|(key, _)| key.clone())
             .collect();
-        changes.extend(gone.into_iter().filter_map(|key| self.remove(&key)));
+        for key in gone {
+            let version = self.version(&key);
+            changes.extend(self.remove(&key));
+            self.remember_gone(key, version);
+        }
         changes.extend(listed.into_values().filter_map(|one| self.put(one)));
         changes
     }
@@ -112,14 +149,61 @@ impl Desired {
     /// Takes the news of one resource.
     pub fn take(&mut self, event: Event) -> Option<Change> {
         match event {
-            Event::Is(written) => self.put(*written),
-            Event::Gone(key) => self.remove(&key),
+            Event::Is(written) => {
+                let key = key(&written.resource);
+                let known = self.version(&key);
+                if written.version.is_not_after(known) {
+                    return None;
+                }
+                self.put(*written)
+            }
+            Event::Gone(key, version) => {
+                // Where the deletion has no version of its own, it bears that of what is deleted.
+                let known = self.version(&key);
+                if version.is_before(known) {
+                    return None;
+                }
+                let change = self.remove(&key);
+                self.remember_gone(key, version.max(known));
+                change
+            }
             Event::Configuration(configuration) => {
-                let changed = self.configuration.spec != configuration.spec;
-                self.configuration = *configuration;
-                changed.then_some(Change::Restart(Configuration::KIND))
+                let version = Version::of(&*configuration);
+                if version.is_not_after(self.configuration_version) {
+                    return None;
+                }
+                self.configure(*configuration)
+            }
+            Event::ConfigurationGone(version) => {
+                if version.is_before(self.configuration_version) {
+                    return None;
+                }
+                let change = self.configure(Configuration::default());
+                self.configuration_version = version;
+                change
             }
         }
+    }
+
+    /// What is known of a resource is of this version.
+    fn version(&self, key: &Key) -> Version {
+        let held = self.written.get(key).map(|one| one.version);
+        held.or_else(|| self.gone.get(key).copied())
+            .unwrap_or_default()
+    }
+
+    fn remember_gone(&mut self, key: Key, version: Version) {
+        if self.gone.len() >= MOST_GONE {
+            self.gone.shift_remove_index(0);
+        }
+        self.gone.insert(key, version);
+    }
+
+    fn configure(&mut self, configuration: Configuration) -> Option<Change> {
+        let changed = self.configuration.spec != configuration.spec;
+        self.configuration_version = Version::of(&configuration);
+        self.configuration = configuration;
+        changed.then_some(Change::Restart(Configuration::KIND))
     }
 
     /// Warns of what was remarked in reading a list, once for each edition.
@@ -165,8 +249,11 @@ impl Desired {
     fn put(&mut self, written: Written) -> Option<Change> {
         let key = key(&written.resource);
         if !written.resource.in_scope(&self.app_id) {
-            return self.remove(&key);
+            let change = self.remove(&key);
+            self.remember_gone(key, written.version);
+            return change;
         }
+        self.gone.shift_remove(&key);
         let resource = written.resource.clone();
         let before = self.written.insert(key, written);
         if before.is_some_and(|before| before.resource.asks_the_same(&resource)) {

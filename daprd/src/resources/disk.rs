@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Change,
-    desired::{Desired, Listing, Remark, Written, key},
+    desired::{Desired, Listing, Remark, Version, Written, key},
 };
 
 /// Events of one edit arrive in a burst; the directory is read once they have calmed down.
@@ -210,6 +210,7 @@ fn read(path: &Path, listing: &mut Listing) {
                 listing.written.push(Written {
                     resource: read.resource,
                     origin: origin.clone(),
+                    version: Version::default(),
                 });
             }
             Err(error) => {

@@ -1,12 +1,14 @@
 //! Resources from the operator of the cluster, over mTLS.
 
+mod read;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use crds::{Component, Configuration, HttpEndpoint, Kind, Resiliency, Resource, Subscription};
+use bytes::Bytes;
+use crds::{Component, Configuration, HttpEndpoint, Resiliency, Subscription};
 use futures::{
     StreamExt, TryStreamExt, future,
     stream::{self, BoxStream, SelectAll},
@@ -14,16 +16,23 @@ use futures::{
 use proto::operator::v1::{
     ComponentUpdateRequest, ConfigurationUpdateRequest, GetConfigurationRequest,
     HttpEndpointUpdateRequest, ListComponentsRequest, ListHttpEndpointsRequest,
-    ListResiliencyRequest, ListSubscriptionsRequest, ResiliencyUpdateRequest, ResourceEventType,
+    ListResiliencyRequest, ListSubscriptionsRequest, ResiliencyUpdateRequest,
     SubscriptionUpdateRequest, operator_client::OperatorClient,
 };
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Code, Request, Status, metadata::MetadataValue, service::interceptor::InterceptedService,
+    transport::Channel,
+};
 
+use self::read::{add, configured, happened, parse};
 use super::{
     Change,
-    desired::{Desired, Event, Listing, Remark, Written},
+    desired::{Desired, Event, Listing},
 };
 
 /// One call may take this long, and is tried this often: the operator may be restarting (contract 5.3).
@@ -36,21 +45,44 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// An event that comes this soon after the answer has come with it.
 const WITH_ANSWER: Duration = Duration::from_millis(100);
 
+/// The streams of a sidecar: one for each kind that it follows.
+const STREAMS: usize = 5;
+
+/// The operator watches on behalf of a stream by this long after it was called, also where it answers only with the first
+/// event.
+const OPENING: Duration = Duration::from_secs(1);
+
 /// Largest message of the operator, in bytes: a list of all resources of a namespace.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// The header that asks an operator of ours for the versions of objects; others send them anyway.
+const VERSIONED: &str = "dapr-resource-versions";
+
+/// A client that asks for versions.
+type Client = OperatorClient<InterceptedService<Channel, fn(Request<()>) -> Interception>>;
+
+type Interception = Result<Request<()>, Status>;
+
+fn ask_for_versions(mut request: Request<()>) -> Interception {
+    let yes = MetadataValue::from_static("true");
+    request.metadata_mut().insert(VERSIONED, yes);
+    Ok(request)
+}
 
 /// The operator, asked on behalf of one app.
 #[derive(Clone)]
 pub struct Operator {
-    client: OperatorClient<Channel>,
+    client: Client,
     namespace: String,
     configuration: Option<String>,
 }
 
 impl Operator {
     pub fn new(channel: Channel, namespace: String, configuration: Option<String>) -> Self {
+        let ask: fn(Request<()>) -> Interception = ask_for_versions;
+        let client = OperatorClient::with_interceptor(channel, ask);
         Self {
-            client: OperatorClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
+            client: client.max_decoding_message_size(MAX_MESSAGE),
             namespace,
             configuration,
         }
@@ -69,23 +101,26 @@ impl Operator {
     }
 
     async fn own_configuration(&self) -> Result<Option<Configuration>> {
+        let reply = retried("configuration", || self.get_configuration()).await?;
+        reply.map_or(Ok(None), |bytes| parse(&bytes).map(Some))
+    }
+
+    /// The same, asked once.
+    async fn ask_configuration(&self) -> Result<Option<Configuration>> {
+        let reply = self.get_configuration().await?.into_inner();
+        reply.map_or(Ok(None), |bytes| parse(&bytes).map(Some))
+    }
+
+    async fn get_configuration(&self) -> Result<tonic::Response<Option<Bytes>>, Status> {
         let Some(name) = &self.configuration else {
-            return Ok(None);
+            return Ok(tonic::Response::new(None));
         };
         let request = GetConfigurationRequest {
             name: name.clone(),
             namespace: self.namespace.clone(),
         };
-        let reply = retried("configuration", || {
-            let mut client = self.client.clone();
-            let request = request.clone();
-            async move { client.get_configuration(request).await }
-        });
-        let bytes = reply.await?.configuration;
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        parse(&bytes).map(Some)
+        let reply = self.client.clone().get_configuration(request).await?;
+        Ok(reply.map(|reply| Some(reply.configuration).filter(|bytes| !bytes.is_empty())))
     }
 
     /// Everything that the namespace has but the Configuration, for whatever app it is.
@@ -130,8 +165,8 @@ impl Operator {
         Ok(listing)
     }
 
-    /// Sends what changes, until shutdown. A list is compared at once, whenever a stream has been opened, so that nothing is
-    /// lost that happened while there was none, and then at every interval.
+    /// Sends what changes, until shutdown. The streams are opened first, and the list is read behind them, so that nothing is
+    /// lost in between; what both tell is merged by version. A list is compared again at every interval.
     ///
     /// # Errors
     /// None so far.
@@ -162,7 +197,8 @@ impl Operator {
         reconcile: Duration,
     ) -> Result<()> {
         let mut news = self.streams();
-        let mut due = tokio::time::interval(reconcile);
+        let mut opened = 0;
+        let mut due = tokio::time::interval_at(Instant::now() + OPENING, reconcile);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let found = tokio::select! {
@@ -171,17 +207,20 @@ impl Operator {
                 item = news.next() => match item {
                     Some(item) => match item? {
                         News::Opened => {
-                            due.reset_immediately();
+                            opened += 1;
+                            if opened >= STREAMS {
+                                due.reset_immediately();
+                            }
                             continue;
                         }
                         News::Event(event) => desired.take(event).into_iter().collect(),
                     },
                     None => bail!("the streams ended"),
                 },
-                // The first tick is at once.
                 _ = due.tick() => {
-                    let mut listing = self.list().await?;
-                    listing.configuration = Some(self.own_configuration().await?.unwrap_or_default());
+                    // Whatever opens from now on has to be listed behind.
+                    opened = STREAMS;
+                    let listing = self.whole_list().await?;
                     desired.warn_of(&listing);
                     desired.replace(listing)
                 }
@@ -190,6 +229,18 @@ impl Operator {
                 changes.send(change).await.context("nobody takes changes")?;
             }
         }
+    }
+
+    /// Everything that the namespace has. Where the Configuration cannot be read, what is known of it stays: it may be
+    /// gone, of which its stream tells.
+    async fn whole_list(&self) -> Result<Listing> {
+        let mut listing = self.list().await?;
+        match tokio::time::timeout(CALL_TIMEOUT, self.ask_configuration()).await {
+            Ok(Ok(found)) => listing.configuration = Some(found.unwrap_or_default()),
+            Ok(Err(error)) => tracing::debug!("the configuration is not read again: {error:#}"),
+            Err(_) => tracing::debug!("the operator does not answer for the configuration"),
+        }
+        Ok(listing)
     }
 
     /// A stream for each kind, opened side by side: an operator may answer a call only with the first event.
@@ -249,14 +300,22 @@ enum News {
 }
 
 /// A stream once the operator has answered the call, event by event. Its end is an error, so that the end of one ends all.
+/// An operator that is too old for the call has nothing to tell: the lists at every interval have to do.
 fn opened<M: Send + 'static>(
     call: impl Future<Output = Result<tonic::Response<tonic::Streaming<M>>, Status>> + Send + 'static,
     read: impl Fn(M) -> Result<Option<Event>> + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<News>> {
     let events = async move {
-        let mut events = call.await?.into_inner();
-        // An operator that answers with the first event has been watching since it was called, which was when the list
-        // at the start was taken.
+        let mut events = match call.await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) if status.code() == Code::Unimplemented => {
+                let opened = stream::once(async { Ok(News::Opened) });
+                return anyhow::Ok(opened.chain(stream::pending()).boxed());
+            }
+            Err(status) => return Err(status.into()),
+        };
+        // An operator that answers with the first event has been watching since it was called: the list behind that has
+        // been read, or will be.
         let first = match tokio::time::timeout(WITH_ANSWER, events.next()).await {
             Err(_) => Some(News::Opened),
             Ok(Some(event)) => read(event?)?.map(News::Event),
@@ -264,77 +323,10 @@ fn opened<M: Send + 'static>(
         };
         let events = events.map(move |event| read(event?));
         let events = events.try_filter_map(|event| future::ready(Ok(event.map(News::Event))));
-        anyhow::Ok(stream::iter(first.map(Ok)).chain(events))
+        Ok(stream::iter(first.map(Ok)).chain(events).boxed())
     };
     let end = stream::once(async { bail!("the stream ended") });
     stream::once(events).try_flatten().chain(end).boxed()
-}
-
-/// What an event says. One that cannot be read is an error: the list that follows finds out what it was about.
-fn happened<K: Kind + Into<Resource>>(
-    bytes: &[u8],
-    event: ResourceEventType,
-) -> Result<Option<Event>> {
-    let resource: K = parse(bytes)?;
-    let name = resource.name().to_owned();
-    Ok(Some(match event {
-        ResourceEventType::Deleted => Event::Gone((K::KIND, name)),
-        _ => Event::Is(Box::new(Written {
-            resource: resource.into(),
-            origin: origin::<K>(&name),
-        })),
-    }))
-}
-
-/// Only the Configuration that the pod names concerns this sidecar.
-fn configured(bytes: &[u8], event: ResourceEventType, own: Option<&str>) -> Result<Option<Event>> {
-    let found: Configuration = parse(bytes)?;
-    if own != Some(found.name()) {
-        return Ok(None);
-    }
-    let configuration = match event {
-        ResourceEventType::Deleted => Configuration::default(),
-        _ => found,
-    };
-    Ok(Some(Event::Configuration(Box::new(configuration))))
-}
-
-/// Adds a list of one kind; what cannot be read is named, and what was known of it stays.
-fn add<K: Kind + Into<Resource>>(listing: &mut Listing, list: &[impl AsRef<[u8]>]) {
-    for bytes in list.iter().map(AsRef::as_ref) {
-        match parse::<K>(bytes) {
-            Ok(resource) => listing.written.push(Written {
-                origin: origin::<K>(resource.name()),
-                resource: resource.into(),
-            }),
-            Err(error) => {
-                let origin = origin::<K>(&name_in(bytes));
-                listing.remarks.insert(Remark {
-                    line: format!("a resource is not loaded: {origin}: {error:#}"),
-                    edition: String::from_utf8_lossy(bytes).into_owned(),
-                });
-                listing.unread.insert(origin);
-            }
-        }
-    }
-}
-
-fn origin<K: Kind>(name: &str) -> String {
-    format!("{} {name:?}", K::KIND)
-}
-
-/// The name of a resource that does not have the shape of its kind.
-fn name_in(bytes: &[u8]) -> String {
-    let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
-    let name = value.pointer("/metadata/name");
-    name.and_then(serde_json::Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn parse<K: Kind>(bytes: &[u8]) -> Result<K> {
-    serde_json::from_slice(bytes)
-        .with_context(|| format!("the operator sent a malformed {}", K::KIND))
 }
 
 /// Calls until the operator answers; refusals are final.

@@ -3,15 +3,27 @@
 use security::SpiffeId;
 use tonic::{Request, Status};
 
-/// The caller's identity, if it may read `namespace`.
-pub fn authorize<T>(request: &Request<T>, namespace: &str) -> Result<SpiffeId, Status> {
+use crate::resources::Caller;
+
+/// The header by which a sidecar of ours asks for the versions of objects, which others neither need nor expect here.
+/// Q-operator-versions
+const VERSIONED: &str = "dapr-resource-versions";
+
+/// The caller, if it may read `namespace`.
+pub fn authorize<T>(request: &Request<T>, namespace: &str) -> Result<Caller, Status> {
     let peer = request.extensions().get::<transport::Peer>();
+    let connection = peer.and_then(|peer| peer.address);
     let id = peer.and_then(|peer| security::peer_id(peer).ok().flatten());
     let Some(id) = id else {
         return Err(Status::permission_denied("failed to determine identity"));
     };
     check(&id, namespace)?;
-    Ok(id)
+    Ok(Caller {
+        namespace: id.namespace().to_owned(),
+        app_id: id.app_id().to_owned(),
+        connection,
+        versioned: request.metadata().contains_key(VERSIONED),
+    })
 }
 
 fn check(id: &SpiffeId, namespace: &str) -> Result<(), Status> {

@@ -18,8 +18,9 @@ use proto::operator::v1::{
 };
 use tonic::{Request, Response, Status};
 
+use super::Operator;
 use super::access::authorize;
-use super::{Operator, Update};
+use super::changes::Update;
 use crate::resources::{EventType, Kind};
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -33,8 +34,8 @@ impl Operator {
         namespace: &str,
         wrap: fn(Update) -> T,
     ) -> Result<Response<Events<T>>, Status> {
-        let id = authorize(request, namespace)?;
-        let changes = self.changes(kind, &id, None)?;
+        let caller = authorize(request, namespace)?;
+        let changes = self.changes(kind, &caller)?;
         Ok(Response::new(
             changes.map(move |update| update.map(wrap)).boxed(),
         ))
@@ -79,8 +80,8 @@ impl Service for Operator {
         request: Request<ListComponentsRequest>,
     ) -> Result<Response<ListComponentResponse>, Status> {
         let namespace = &request.get_ref().namespace;
-        let id = authorize(&request, namespace)?;
-        let components = self.list(Kind::Component, namespace, Some(&id)).await?;
+        let caller = authorize(&request, namespace)?;
+        let components = self.list(Kind::Component, &caller).await?;
         Ok(Response::new(ListComponentResponse { components }))
     }
 
@@ -89,8 +90,8 @@ impl Service for Operator {
         request: Request<GetConfigurationRequest>,
     ) -> Result<Response<GetConfigurationResponse>, Status> {
         let GetConfigurationRequest { name, namespace } = request.get_ref();
-        authorize(&request, namespace)?;
-        let configuration = self.find(Kind::Configuration, namespace, name).await?;
+        let caller = authorize(&request, namespace)?;
+        let configuration = self.find(Kind::Configuration, &caller, name).await?;
         Ok(Response::new(GetConfigurationResponse { configuration }))
     }
 
@@ -108,8 +109,8 @@ impl Service for Operator {
         request: Request<GetResiliencyRequest>,
     ) -> Result<Response<GetResiliencyResponse>, Status> {
         let GetResiliencyRequest { name, namespace } = request.get_ref();
-        authorize(&request, namespace)?;
-        let resiliency = self.find(Kind::Resiliency, namespace, name).await?;
+        let caller = authorize(&request, namespace)?;
+        let resiliency = self.find(Kind::Resiliency, &caller, name).await?;
         Ok(Response::new(GetResiliencyResponse { resiliency }))
     }
 
@@ -118,9 +119,8 @@ impl Service for Operator {
         request: Request<ListResiliencyRequest>,
     ) -> Result<Response<ListResiliencyResponse>, Status> {
         let namespace = &request.get_ref().namespace;
-        authorize(&request, namespace)?;
-        // Compat: Q-operator-list-resiliency. The one list that leaves scopes to the sidecar.
-        let resiliencies = self.list(Kind::Resiliency, namespace, None).await?;
+        let caller = authorize(&request, namespace)?;
+        let resiliencies = self.list(Kind::Resiliency, &caller).await?;
         Ok(Response::new(ListResiliencyResponse { resiliencies }))
     }
 
@@ -129,8 +129,8 @@ impl Service for Operator {
         request: Request<ListSubscriptionsRequest>,
     ) -> Result<Response<ListSubscriptionsResponse>, Status> {
         let namespace = &request.get_ref().namespace;
-        let id = authorize(&request, namespace)?;
-        let subscriptions = self.list(Kind::Subscription, namespace, Some(&id)).await?;
+        let caller = authorize(&request, namespace)?;
+        let subscriptions = self.list(Kind::Subscription, &caller).await?;
         Ok(Response::new(ListSubscriptionsResponse { subscriptions }))
     }
 
@@ -154,8 +154,8 @@ impl Service for Operator {
         request: Request<ListHttpEndpointsRequest>,
     ) -> Result<Response<ListHttpEndpointsResponse>, Status> {
         let namespace = &request.get_ref().namespace;
-        let id = authorize(&request, namespace)?;
-        let http_endpoints = self.list(Kind::HttpEndpoint, namespace, Some(&id)).await?;
+        let caller = authorize(&request, namespace)?;
+        let http_endpoints = self.list(Kind::HttpEndpoint, &caller).await?;
         Ok(Response::new(ListHttpEndpointsResponse { http_endpoints }))
     }
 
@@ -179,8 +179,8 @@ impl Service for Operator {
         request: Request<ListMcpServersRequest>,
     ) -> Result<Response<ListMcpServersResponse>, Status> {
         let namespace = &request.get_ref().namespace;
-        let id = authorize(&request, namespace)?;
-        let mcp_servers = self.list(Kind::McpServer, namespace, Some(&id)).await?;
+        let caller = authorize(&request, namespace)?;
+        let mcp_servers = self.list(Kind::McpServer, &caller).await?;
         Ok(Response::new(ListMcpServersResponse { mcp_servers }))
     }
 
@@ -201,9 +201,8 @@ impl Service for Operator {
         request: Request<ConfigurationUpdateRequest>,
     ) -> Result<Response<Self::ConfigurationUpdateStream>, Status> {
         let namespace = &request.get_ref().namespace;
-        let id = authorize(&request, namespace)?;
-        let assigned = self.shared.pods.configuration(namespace, id.app_id());
-        let changes = self.changes(Kind::Configuration, &id, Some(assigned))?;
+        let caller = authorize(&request, namespace)?;
+        let changes = self.changes(Kind::Configuration, &caller)?;
         let events = changes.map(|update| {
             let update = update?;
             let r#type = update.event_type();
@@ -233,10 +232,8 @@ impl Service for Operator {
         request: Request<ListWorkflowAccessPolicyRequest>,
     ) -> Result<Response<ListWorkflowAccessPolicyResponse>, Status> {
         let namespace = &request.get_ref().namespace;
-        let id = authorize(&request, namespace)?;
-        let policies = self
-            .list(Kind::WorkflowAccessPolicy, namespace, Some(&id))
-            .await?;
+        let caller = authorize(&request, namespace)?;
+        let policies = self.list(Kind::WorkflowAccessPolicy, &caller).await?;
         Ok(Response::new(ListWorkflowAccessPolicyResponse { policies }))
     }
 

@@ -2,7 +2,9 @@
 
 use std::pin::pin;
 
-use futures::StreamExt;
+use futures::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use kubernetes_fake::{Answer, Fake};
 use proto::operator::v1::operator_server::Operator as _;
@@ -10,7 +12,9 @@ use proto::operator::v1::{ListComponentsRequest, ListSubscriptionsRequest};
 use serde_json::{Value, json};
 use tonic::{Code, Request};
 
+use super::changes::Update;
 use super::*;
+use crate::resources::EventType;
 
 fn fake() -> Fake {
     Fake::scripted(|seen| {
@@ -55,8 +59,13 @@ fn component(name: &str, scopes: &[&str], secret: Option<&str>) -> entry::Raw {
     .unwrap()
 }
 
-fn id(text: &str) -> SpiffeId {
-    text.parse().unwrap()
+fn caller(namespace: &str, app_id: &str) -> Caller {
+    Caller {
+        namespace: namespace.to_owned(),
+        app_id: app_id.to_owned(),
+        connection: Some("10.0.0.1:1".parse().unwrap()),
+        versioned: false,
+    }
 }
 
 fn parsed(json: &[u8]) -> Value {
@@ -69,10 +78,15 @@ async fn an_operator_that_starts_lists_nothing_rather_than_too_little() {
     let informer = operator.informer(Kind::Component);
     informer.apply(Event::Init);
     informer.apply(Event::InitApply(component("a", &[], None)));
-    let refused = operator.list(Kind::Component, "shop", None).await;
+    let refused = operator
+        .list(Kind::Component, &caller("shop", "cart"))
+        .await;
     assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
     informer.apply(Event::InitDone);
-    let list = operator.list(Kind::Component, "shop", None).await.unwrap();
+    let list = operator
+        .list(Kind::Component, &caller("shop", "cart"))
+        .await
+        .unwrap();
     assert_eq!(list.len(), 1);
 }
 
@@ -83,11 +97,8 @@ async fn lists_are_scoped_and_have_their_secrets() {
     informer.apply(Event::Apply(component("a", &[], Some("s"))));
     informer.apply(Event::Apply(component("b", &["cart"], None)));
     informer.apply(Event::Apply(component("c", &["other"], Some("missing"))));
-    let cart = id("spiffe://public/ns/shop/cart");
-    let list = operator
-        .list(Kind::Component, "shop", Some(&cart))
-        .await
-        .unwrap();
+    let cart = caller("shop", "cart");
+    let list = operator.list(Kind::Component, &cart).await.unwrap();
     let values: Vec<_> = list
         .iter()
         .map(|json| parsed(json)["spec"]["metadata"][0]["value"].clone())
@@ -96,13 +107,13 @@ async fn lists_are_scoped_and_have_their_secrets() {
     assert_eq!(fake.lines(), ["GET /api/v1/namespaces/shop/secrets/s"]);
     assert!(
         operator
-            .list(Kind::Component, "elsewhere", None)
+            .list(Kind::Component, &caller("elsewhere", "cart"))
             .await
             .unwrap()
             .is_empty()
     );
     let error = operator
-        .list(Kind::Component, "shop", None)
+        .list(Kind::Component, &caller("shop", "other"))
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::Unknown);
@@ -117,26 +128,25 @@ async fn lists_are_scoped_and_have_their_secrets() {
 async fn what_the_watch_has_not_seen_is_asked_for() {
     let (operator, _) = operator();
     let json = operator
-        .find(Kind::Configuration, "shop", "late")
+        .find(Kind::Configuration, &caller("shop", "cart"), "late")
         .await
         .unwrap();
     assert_eq!(parsed(&json)["metadata"]["name"], "late");
     assert_eq!(parsed(&json)["metadata"].get("uid"), None);
     let error = operator
-        .find(Kind::Configuration, "shop", "never")
+        .find(Kind::Configuration, &caller("shop", "cart"), "never")
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::Unknown);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn changes_arrive_until_the_operator_stops() {
     let (operator, _) = operator();
     let informer = operator.informer(Kind::Component);
     informer.apply(Event::Apply(component("before", &[], None)));
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
-    let cart = id("spiffe://public/ns/shop/cart");
-    let mut changes = pin!(operator.changes(Kind::Component, &cart, None).unwrap());
+    let cart = caller("shop", "cart");
+    let mut changes = pin!(operator.changes(Kind::Component, &cart).unwrap());
     informer.apply(Event::Apply(component("a", &[], Some("s"))));
     informer.apply(Event::Apply(component("a", &["other"], Some("missing"))));
     informer.apply(Event::Apply(component("a", &["cart"], None)));
@@ -156,18 +166,15 @@ async fn changes_arrive_until_the_operator_stops() {
     );
     informer.close();
     assert!(changes.next().await.is_none());
-    let refused = operator
-        .changes(Kind::Component, &cart, None)
-        .err()
-        .unwrap();
+    let refused = operator.changes(Kind::Component, &cart).err().unwrap();
     assert_eq!(refused.code(), Code::Unavailable);
 }
 
 #[tokio::test]
 async fn a_secret_that_cannot_be_read_ends_the_stream() {
     let (operator, _) = operator();
-    let cart = id("spiffe://public/ns/shop/cart");
-    let mut changes = pin!(operator.changes(Kind::Component, &cart, None).unwrap());
+    let cart = caller("shop", "cart");
+    let mut changes = pin!(operator.changes(Kind::Component, &cart).unwrap());
     let informer = operator.informer(Kind::Component);
     informer.apply(Event::Apply(component("a", &[], Some("missing"))));
     let error = changes.next().await.unwrap().err().unwrap();
@@ -175,29 +182,116 @@ async fn a_secret_that_cannot_be_read_ends_the_stream() {
     assert!(changes.next().await.is_none());
 }
 
+/// A pod of the app cart, and the Configuration that it asks for.
+fn pod(name: &str, configuration: &str) -> PartialObjectMeta<Pod> {
+    let annotations = json!({
+        "dapr.io/enabled": "true", "dapr.io/app-id": "cart", "dapr.io/config": configuration,
+    });
+    let metadata = json!({"name": name, "namespace": "shop", "annotations": annotations});
+    serde_json::from_value(json!({"metadata": metadata})).unwrap()
+}
+
+fn configuration(name: &str, count: u64) -> entry::Raw {
+    let metadata = json!({"name": name, "namespace": "shop", "resourceVersion": count.to_string()});
+    serde_json::from_value(json!({"metadata": metadata, "spec": {"count": count}})).unwrap()
+}
+
+async fn next(changes: &mut (impl Stream<Item = Result<Update, Status>> + Unpin)) -> (String, u64) {
+    let update = changes.next().await.unwrap().unwrap();
+    let object = parsed(&update.json);
+    let name = object["metadata"]["name"].as_str().unwrap();
+    (name.to_owned(), object["spec"]["count"].as_u64().unwrap())
+}
+
 #[tokio::test]
-async fn only_the_assigned_configuration_is_streamed() {
+async fn only_the_assigned_configuration_is_streamed_also_if_its_pod_comes_later() {
     let (operator, _) = operator();
-    let cart = id("spiffe://public/ns/shop/cart");
+    let pods = &operator.shared.pods;
     let informer = operator.informer(Kind::Configuration);
-    let mut mine = pin!(
-        operator
-            .changes(Kind::Configuration, &cart, Some(Some("mine".to_owned())))
-            .unwrap()
+    let changes = operator.changes(Kind::Configuration, &caller("shop", "cart"));
+    let mut mine = pin!(changes.unwrap());
+    let other = operator.changes(Kind::Configuration, &caller("shop", "other"));
+    let mut none = pin!(other.unwrap());
+    informer.apply(Event::Apply(configuration("other", 1)));
+    informer.apply(Event::Apply(configuration("mine", 2)));
+    assert!(mine.next().now_or_never().is_none(), "nothing is assigned");
+    pods.apply(Event::Apply(pod("b", "mine")));
+    assert_eq!(next(&mut mine).await, ("mine".to_owned(), 2));
+    informer.apply(Event::Apply(configuration("other", 3)));
+    informer.apply(Event::Apply(configuration("mine", 4)));
+    assert_eq!(next(&mut mine).await, ("mine".to_owned(), 4));
+    pods.apply(Event::Apply(pod("a", "other")));
+    assert_eq!(
+        next(&mut mine).await,
+        ("other".to_owned(), 3),
+        "it was passed over before"
     );
-    let mut none = pin!(
-        operator
-            .changes(Kind::Configuration, &cart, Some(None))
-            .unwrap()
-    );
-    for name in ["other", "mine"] {
-        let raw = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {}});
-        informer.apply(Event::Apply(serde_json::from_value(raw).unwrap()));
-    }
-    let update = mine.next().await.unwrap().unwrap();
-    assert_eq!(parsed(&update.json)["metadata"]["name"], "mine");
+    pods.apply(Event::Apply(pod("a", "still")));
+    assert!(mine.next().now_or_never().is_none());
     informer.close();
-    assert!(none.next().await.is_none());
+    assert!(mine.next().await.is_none() && none.next().await.is_none());
+}
+
+#[tokio::test]
+async fn what_changes_between_a_list_and_its_stream_is_streamed() {
+    let (operator, _) = operator();
+    let cart = caller("shop", "cart");
+    let informer = operator.informer(Kind::Component);
+    assert!(
+        operator
+            .list(Kind::Component, &cart)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    informer.apply(Event::Apply(component("a", &[], None)));
+    let mut changes = pin!(operator.changes(Kind::Component, &cart).unwrap());
+    let update = changes.next().now_or_never().expect("at once");
+    assert_eq!(update.unwrap().unwrap().kind, EventType::Created);
+    let configurations = operator.informer(Kind::Configuration);
+    configurations.apply(Event::Apply(configuration("mine", 1)));
+    operator.shared.pods.apply(Event::Apply(pod("a", "mine")));
+    operator
+        .find(Kind::Configuration, &cart, "mine")
+        .await
+        .unwrap();
+    configurations.apply(Event::Apply(configuration("mine", 2)));
+    let mut changes = pin!(operator.changes(Kind::Configuration, &cart).unwrap());
+    assert_eq!(next(&mut changes).await, ("mine".to_owned(), 2));
+}
+
+#[tokio::test]
+async fn versions_are_for_those_who_ask() {
+    let (operator, _) = operator();
+    let informer = operator.informer(Kind::Configuration);
+    informer.apply(Event::Apply(configuration("mine", 7)));
+    let version = async |versioned| {
+        let caller = Caller {
+            versioned,
+            ..caller("shop", "cart")
+        };
+        let list = operator.list(Kind::Configuration, &caller).await.unwrap();
+        parsed(&list[0])["metadata"]["resourceVersion"].clone()
+    };
+    assert_eq!(
+        (version(false).await, version(true).await),
+        (Value::Null, json!("7"))
+    );
+    let informer = operator.informer(Kind::Component);
+    let caller = Caller {
+        versioned: true,
+        ..caller("shop", "cart")
+    };
+    let mut changes = pin!(operator.changes(Kind::Component, &caller).unwrap());
+    let mut raw = json!({"metadata": {"name": "a", "namespace": "shop", "resourceVersion": "8"}});
+    informer.apply(Event::Apply(serde_json::from_value(raw.clone()).unwrap()));
+    raw["metadata"]["resourceVersion"] = json!("9");
+    informer.apply(Event::Delete(serde_json::from_value(raw).unwrap()));
+    for kind in [EventType::Created, EventType::Deleted] {
+        let update = changes.next().await.unwrap().unwrap();
+        let version = parsed(&update.json)["metadata"]["resourceVersion"].clone();
+        assert_eq!((update.kind, version), (kind, json!("8")));
+    }
 }
 
 #[tokio::test]

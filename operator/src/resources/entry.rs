@@ -35,8 +35,8 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// One resource. Two entries are equal when a sidecar could not tell them apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One resource. Two entries are equal when they differ in nothing but their version.
+#[derive(Clone, Debug)]
 pub struct Entry {
     pub namespace: String,
     pub name: String,
@@ -44,11 +44,25 @@ pub struct Entry {
     pub scopes: Vec<String>,
     /// Whether values have to be read from Secrets before it is sent.
     pub has_secrets: bool,
+    /// The version of the object, if it is a number.
+    pub version: Option<u64>,
+    /// Without the version, for sidecars that do not ask for it.
     pub json: Bytes,
 }
 
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.namespace == other.namespace && self.name == other.name && self.json == other.json
+    }
+}
+
+impl Eq for Entry {}
+
 /// Members of `metadata` that change without a change, or are of no use to a sidecar. Q-operator-json
 const SERVER_SIDE: [&str; 3] = ["resourceVersion", "uid", "managedFields"];
+
+/// What the operator itself writes into a resource; sidecars do not read it.
+const STATUS: &str = "status";
 
 /// A copy of the whole object that kubectl leaves in an annotation.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -60,6 +74,9 @@ impl Entry {
             metadata,
             json: mut object,
         } = raw;
+        if let Some(object) = object.as_object_mut() {
+            object.remove(STATUS);
+        }
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
             for member in SERVER_SIDE {
                 metadata.remove(member);
@@ -76,18 +93,39 @@ impl Entry {
             .flatten()
             .filter_map(|scope| Some(scope.as_str()?.to_owned()))
             .collect();
+        let has_secrets = !secrets::references(kind, &object).is_empty();
+        let version = metadata.resource_version.and_then(|it| it.parse().ok());
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
             scopes,
-            has_secrets: !secrets::references(kind, &object).is_empty(),
+            has_secrets,
+            version,
             json: Bytes::from(object.to_string()),
         }
+    }
+
+    /// Its JSON without the values that stand in Secrets.
+    pub fn without_secrets(&self, versioned: bool) -> Bytes {
+        if !versioned {
+            return self.json.clone();
+        }
+        // It is JSON, because it was made here.
+        let mut object: Value = serde_json::from_slice(&self.json).unwrap_or_default();
+        put_version(&mut object, self.version);
+        Bytes::from(object.to_string())
     }
 
     /// Whether an app loads it.
     pub fn in_scope(&self, app_id: &str) -> bool {
         self.scopes.is_empty() || self.scopes.iter().any(|scope| scope == app_id)
+    }
+}
+
+/// Puts its version into an object that goes to a sidecar which compares lists and events by it.
+pub fn put_version(object: &mut Value, version: Option<u64>) {
+    if let (Some(version), Some(Value::Object(metadata))) = (version, object.get_mut("metadata")) {
+        metadata.insert("resourceVersion".to_owned(), version.to_string().into());
     }
 }
 
@@ -102,6 +140,7 @@ pub mod tests {
             name: name.to_owned(),
             scopes: Vec::new(),
             has_secrets: false,
+            version: None,
             json: Bytes::from_static(json.as_bytes()),
         }
     }
@@ -122,6 +161,7 @@ pub mod tests {
                 },
                 "spec": {"type": "state.redis", "metadata": null},
                 "scopes": ["cart"],
+                "status": {"sidecars": 3},
             })),
         );
         assert_eq!(
@@ -146,15 +186,17 @@ pub mod tests {
 
     #[test]
     fn the_version_alone_makes_no_difference() {
-        let object = |version: &str| {
-            raw(
-                json!({"metadata": {"name": "a", "namespace": "n", "resourceVersion": version}, "spec": {}}),
+        let entry = |version: &str, spec: Value| {
+            let metadata = json!({"name": "a", "namespace": "n", "resourceVersion": version});
+            Entry::new(
+                Kind::Resiliency,
+                raw(json!({"metadata": metadata, "spec": spec})),
             )
         };
-        assert_eq!(
-            Entry::new(Kind::Resiliency, object("1")),
-            Entry::new(Kind::Resiliency, object("2"))
-        );
+        let first = entry("9", json!({}));
+        assert_eq!(first, entry("10", json!({})));
+        assert_ne!(first, entry("9", json!({"policies": {}})));
+        assert_eq!(first.version, Some(9));
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! One kind of resource, shared by all sidecars: the store behind the lists, and the subscribers of its changes. What is
 //! not known yet is not served: an empty list would tell a sidecar to drop what it has.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kubernetes::{Change, Cluster, Key, Reflector, Signal, Store};
+use kubernetes::{Cluster, Key, Reflector, Signal, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::entry::Raw;
+use super::history::{Cursor, Forgotten, History};
 use super::queue::{Event, Queue};
-use super::{Entry, Kind};
+use super::{Caller, Entry, Kind};
+
+/// Streams of one kind for all sidecars, and for one connection of a sidecar, which needs one.
+pub const MOST_STREAMS: usize = 50_000;
+/// See [`MOST_STREAMS`].
+pub const MOST_STREAMS_OF_ONE: usize = 8;
 
 /// The handle of a kind of resource. Cheap to clone.
 #[derive(Clone)]
@@ -32,31 +37,9 @@ struct State {
     store: Store<Entry>,
     /// By namespace, because a change concerns one namespace only.
     subscribers: HashMap<String, Vec<Arc<Subscriber>>>,
-    recent: VecDeque<(Instant, Change<Entry>)>,
+    history: History,
+    streams: usize,
     closed: bool,
-}
-
-/// A change this short before a subscription counts as after it. To the caller the stream began when it sent its
-/// request, and a change right behind that may come through the API server before the request does.
-const GRACE: Duration = Duration::from_millis(20);
-
-/// Changes remembered for [`GRACE`].
-const MOST_RECENT: usize = 64;
-
-impl State {
-    fn remember(&mut self, change: Change<Entry>, now: Instant) {
-        if self.recent.len() >= MOST_RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((now, change));
-    }
-
-    fn forget_old(&mut self, now: Instant) {
-        let is_old = |at: Instant| now.saturating_duration_since(at) > GRACE;
-        while self.recent.front().is_some_and(|(at, _)| is_old(*at)) {
-            self.recent.pop_front();
-        }
-    }
 }
 
 struct Subscriber {
@@ -84,12 +67,19 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotKnown;
 
-/// No subscription is possible: the operator stops.
+/// Why there is no subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Closed;
+pub enum Refusal {
+    /// The operator stops.
+    Closed,
+    /// There are too many.
+    Full,
+    /// The list that the caller has read is too old; the next one may be followed.
+    Forgotten,
+}
 
 impl Informer {
-    /// A informer that [`Informer::run`] has to fill.
+    /// An informer that [`Informer::run`] has to fill.
     pub fn new(kind: Kind) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -122,50 +112,75 @@ impl Informer {
         self.shared.kind
     }
 
-    /// The resources of a namespace, by name.
-    pub fn list(&self, namespace: &str) -> Result<Vec<Arc<Entry>>, NotKnown> {
-        let state = self.shared.state.lock();
+    /// The resources of a namespace, by name. A stream on the same connection goes on from here.
+    pub fn list(
+        &self,
+        namespace: &str,
+        connection: Option<SocketAddr>,
+    ) -> Result<Vec<Arc<Entry>>, NotKnown> {
+        let mut state = self.shared.state.lock();
         if !state.store.is_known() {
             return Err(NotKnown);
         }
+        state.listed(connection);
         let here = state.store.within(namespace);
         Ok(here.map(|(_, entry)| Arc::clone(entry)).collect())
     }
 
-    /// One resource, if it is known.
-    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
-        let state = self.shared.state.lock();
+    /// One resource, if it is known. It counts as a list.
+    pub fn find(
+        &self,
+        namespace: &str,
+        name: &str,
+        connection: Option<SocketAddr>,
+    ) -> Option<Arc<Entry>> {
+        let mut state = self.shared.state.lock();
+        state.listed(connection);
         state.store.get(&Key::new(namespace, name)).cloned()
     }
 
-    /// Subscribes an app to all changes from now on.
-    pub fn subscribe(&self, namespace: &str, app_id: &str) -> Result<Subscription, Closed> {
+    /// One resource, if it has changed since a moment.
+    pub fn changed_since(&self, at: Cursor, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        let key = Key::new(namespace, name);
+        let state = self.shared.state.lock();
+        let mut changes = state.history.since(at).ok()?;
+        changes.any(|change| change.key == key).then_some(())?;
+        state.store.get(&key).cloned()
+    }
+
+    /// Whether a connection has a stream, so that its lists only make sure.
+    pub fn is_streaming(&self, connection: Option<SocketAddr>) -> bool {
+        let state = self.shared.state.lock();
+        connection.is_some_and(|connection| state.history.is_streaming(connection))
+    }
+
+    /// Subscribes an app to all changes from now on, or from the list on that it has read before.
+    pub fn subscribe(&self, caller: &Caller) -> Result<Subscription, Refusal> {
         let subscriber = Arc::new(Subscriber {
-            app_id: app_id.to_owned(),
+            app_id: caller.app_id.clone(),
             queue: Mutex::default(),
             wake: Notify::new(),
         });
         let mut state = self.shared.state.lock();
-        if state.closed {
-            return Err(Closed);
-        }
-        state.forget_old(Instant::now());
-        for (_, change) in &state.recent {
-            if change.key.namespace == namespace
-                && let Some(event) = Event::of(change, app_id)
-            {
+        let from = state.admit(caller.connection)?;
+        let missed = state.history.since(from);
+        let missed = missed.map_err(|Forgotten| Refusal::Forgotten)?;
+        for change in missed.filter(|change| change.key.namespace == caller.namespace) {
+            if let Some(event) = Event::of(change, &caller.app_id) {
                 subscriber.push(event);
             }
         }
-        state
-            .subscribers
-            .entry(namespace.to_owned())
-            .or_default()
-            .push(Arc::clone(&subscriber));
+        if let Some(connection) = caller.connection {
+            state.history.opened(connection);
+        }
+        state.streams += 1;
+        let here = state.subscribers.entry(caller.namespace.clone());
+        here.or_default().push(Arc::clone(&subscriber));
         drop(state);
         Ok(Subscription {
             informer: self.clone(),
-            namespace: namespace.to_owned(),
+            caller: caller.clone(),
+            from,
             subscriber,
         })
     }
@@ -190,7 +205,7 @@ impl Informer {
                     subscriber.push(event);
                 }
             }
-            state.remember(change, Instant::now());
+            state.history.push(change);
         }
         if state.store.is_known() {
             self.shared
@@ -223,14 +238,53 @@ impl Subscriber {
     }
 }
 
+impl State {
+    fn listed(&mut self, connection: Option<SocketAddr>) {
+        if let Some(connection) = connection {
+            let now = self.history.now();
+            self.history.listed(connection, now);
+        }
+    }
+
+    /// Where a new stream begins, if there may be one.
+    fn admit(&mut self, connection: Option<SocketAddr>) -> Result<Cursor, Refusal> {
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        let its = connection.map_or(0, |connection| self.history.streams(connection));
+        if self.streams >= MOST_STREAMS || its >= MOST_STREAMS_OF_ONE {
+            return Err(Refusal::Full);
+        }
+        let listed = connection.and_then(|connection| self.history.take_list(connection));
+        Ok(listed.unwrap_or_else(|| self.history.now()))
+    }
+}
+
 /// The changes of one kind for one app. Ends with the operator, or when dropped.
 pub struct Subscription {
     informer: Informer,
-    namespace: String,
+    caller: Caller,
+    from: Cursor,
     subscriber: Arc<Subscriber>,
 }
 
 impl Subscription {
+    /// The moment that its changes follow.
+    pub const fn from(&self) -> Cursor {
+        self.from
+    }
+
+    /// Waits for its end, whatever is still to come before.
+    pub async fn ended(&self) -> End {
+        loop {
+            let end = self.subscriber.queue.lock().end;
+            if let Some(end) = end {
+                return end;
+            }
+            self.subscriber.wake.notified().await;
+        }
+    }
+
     /// Waits for the next event. After an end, there is none any more.
     pub async fn next(&mut self) -> Result<Event, End> {
         loop {
@@ -252,10 +306,14 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.informer.shared.state.lock();
-        if let Some(subscribers) = state.subscribers.get_mut(&self.namespace) {
+        state.streams -= 1;
+        if let Some(connection) = self.caller.connection {
+            state.history.closed(connection);
+        }
+        if let Some(subscribers) = state.subscribers.get_mut(&self.caller.namespace) {
             subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber));
             if subscribers.is_empty() {
-                state.subscribers.remove(&self.namespace);
+                state.subscribers.remove(&self.caller.namespace);
             }
         }
     }
@@ -263,108 +321,5 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 mod readers;
-
 #[cfg(test)]
-mod tests {
-    use super::super::entry::tests::raw;
-    use super::super::queue::EventType;
-    use super::*;
-    use kube::runtime::watcher::Event as Watched;
-    use serde_json::json;
-
-    fn component(name: &str, namespace: &str, kind: &str) -> Raw {
-        raw(json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"type": kind}}))
-    }
-
-    fn listed(informer: &Informer, components: Vec<Raw>) {
-        informer.apply(Watched::Init);
-        for component in components {
-            informer.apply(Watched::InitApply(component));
-        }
-        informer.apply(Watched::InitDone);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn subscribers_hear_of_their_namespace_only() {
-        let informer = Informer::new(Kind::Component);
-        listed(&informer, vec![component("a", "n", "x")]);
-        informer.known().await;
-        let mut mine = informer.subscribe("n", "app").unwrap();
-        let mut other = informer.subscribe("m", "app").unwrap();
-        informer.apply(Watched::Apply(component("b", "n", "x")));
-        informer.apply(Watched::Apply(component("a", "n", "y")));
-        informer.apply(Watched::Apply(component("a", "m", "y")));
-        let event = mine.next().await.unwrap();
-        assert_eq!(
-            (event.kind, event.entry.name.as_str()),
-            (EventType::Created, "b")
-        );
-        let event = mine.next().await.unwrap();
-        assert_eq!(
-            (event.kind, event.entry.name.as_str()),
-            (EventType::Updated, "a")
-        );
-        let event = other.next().await.unwrap();
-        assert_eq!(
-            (event.kind, event.entry.namespace.as_str()),
-            (EventType::Created, "m")
-        );
-        assert_eq!(informer.list("n").unwrap().len(), 2);
-        assert!(informer.find("m", "a").is_some());
-    }
-
-    #[tokio::test]
-    async fn the_end_comes_after_what_is_waiting() {
-        let informer = Informer::new(Kind::Component);
-        listed(&informer, vec![]);
-        let mut subscription = informer.subscribe("n", "app").unwrap();
-        informer.apply(Watched::Apply(component("a", "n", "x")));
-        informer.close();
-        assert!(subscription.next().await.is_ok());
-        assert_eq!(subscription.next().await, Err(End::Shutdown));
-        assert_eq!(subscription.next().await, Err(End::Shutdown));
-        assert_eq!(informer.subscribe("n", "app").err(), Some(Closed));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_just_changed_is_not_missed() {
-        let informer = Informer::new(Kind::Component);
-        listed(&informer, vec![]);
-        informer.apply(Watched::Apply(component("old", "n", "x")));
-        tokio::time::advance(GRACE + Duration::from_millis(1)).await;
-        informer.apply(Watched::Apply(component("new", "n", "x")));
-        informer.apply(Watched::Apply(component("other", "m", "x")));
-        let mut subscription = informer.subscribe("n", "app").unwrap();
-        assert_eq!(subscription.next().await.unwrap().entry.name, "new");
-        informer.close();
-        assert_eq!(subscription.next().await, Err(End::Shutdown));
-    }
-
-    #[test]
-    fn nothing_is_listed_before_everything_is_known() {
-        let informer = Informer::new(Kind::Component);
-        informer.apply(Watched::Init);
-        informer.apply(Watched::InitApply(component("a", "n", "x")));
-        assert_eq!(informer.list("n"), Err(NotKnown));
-        informer.apply(Signal::Lost);
-        assert_eq!(informer.list("n"), Err(NotKnown));
-        listed(&informer, vec![component("a", "n", "x")]);
-        informer.apply(Signal::Lost);
-        assert_eq!(
-            informer.list("n").unwrap().len(),
-            1,
-            "what was known is served on"
-        );
-    }
-
-    #[tokio::test]
-    async fn dropped_subscriptions_leave_nothing_behind() {
-        let informer = Informer::new(Kind::Component);
-        let first = informer.subscribe("n", "app").unwrap();
-        let second = informer.subscribe("n", "app").unwrap();
-        drop(first);
-        assert_eq!(informer.shared.state.lock().subscribers["n"].len(), 1);
-        drop(second);
-        assert!(informer.shared.state.lock().subscribers.is_empty());
-    }
-}
+mod tests;

@@ -1,28 +1,23 @@
 //! Values that stand in Kubernetes Secrets and that the operator puts into resources on their way to sidecars
-//! (contract 5.3). Secrets are read by name when needed and never kept.
+//! (contract 5.3). Secrets are read by name when needed, and never listed or watched.
+
+mod reader;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1;
-use kube::Api;
-use kube::api::{ApiResource, ObjectMeta};
 use kubernetes::Cluster;
-use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
+use self::reader::{Failure, Reader, Secret};
+use super::entry::put_version;
 use super::{Entry, Kind};
 
-/// Secrets that are read at the same time; sidecars that start together would flood the API server.
-const MOST_READS: usize = 16;
-
-/// How long one may take; those that wait behind it belong to other sidecars.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub use self::reader::{FRESH, RECENT};
 
 /// Why the values of a resource could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +27,7 @@ pub enum Error {
         resource: String,
         namespace: String,
         secret: String,
-        source: Box<kube::Error>,
+        source: Arc<kube::Error>,
     },
     #[error("the kubernetes api does not answer about secret {namespace}/{secret} of {resource}")]
     Silent {
@@ -151,33 +146,28 @@ fn reference(object: &Value, place: String, found: &mut Vec<Reference>) {
     }
 }
 
-/// What is read of a Secret.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Secret {
-    metadata: ObjectMeta,
-    data: Option<BTreeMap<String, ByteString>>,
-}
-
-kubernetes::excerpt!(Secret);
-
 /// Reads Secrets and puts their values into resources.
 pub struct Resolver {
-    cluster: Cluster,
-    reads: Semaphore,
+    reader: Reader,
 }
 
 impl Resolver {
     pub fn new(cluster: Cluster) -> Self {
         Self {
-            cluster,
-            reads: Semaphore::new(MOST_READS),
+            reader: Reader::new(cluster),
         }
     }
 
-    /// The JSON of a resource with its secret values.
-    pub async fn resolve(&self, kind: Kind, entry: &Entry) -> Result<Bytes, Error> {
-        if !entry.has_secrets {
+    /// The JSON of a resource with its secret values, which are no older than `age`, nor than the resource.
+    /// With its version, if it is `versioned`.
+    pub async fn resolve(
+        &self,
+        kind: Kind,
+        entry: &Entry,
+        age: Duration,
+        versioned: bool,
+    ) -> Result<Bytes, Error> {
+        if !entry.has_secrets && !versioned {
             return Ok(entry.json.clone());
         }
         let resource = format!("{} {}/{}", kind.plural(), entry.namespace, entry.name);
@@ -186,16 +176,23 @@ impl Resolver {
                 resource: resource.clone(),
                 source,
             })?;
+        if versioned {
+            put_version(&mut object, entry.version);
+        }
+        if !entry.has_secrets {
+            return Ok(Bytes::from(object.to_string()));
+        }
         let mut secrets = BTreeMap::new();
         for reference in references(kind, &object) {
             if kind == Kind::Configuration && reference.key.is_empty() {
                 return Err(no_key(resource, &object, reference));
             }
             if !secrets.contains_key(&reference.secret) {
-                let secret = self
-                    .read(&resource, &entry.namespace, &reference.secret)
-                    .await?;
-                secrets.insert(reference.secret.clone(), secret);
+                let (namespace, secret) = (&entry.namespace, &reference.secret);
+                let version = entry.version.unwrap_or_default();
+                let read = self.reader.read(namespace, secret, version, age).await;
+                let read = read.map_err(|failure| unread(&resource, namespace, secret, failure))?;
+                secrets.insert(reference.secret.clone(), read);
             }
             put(
                 kind,
@@ -207,27 +204,23 @@ impl Resolver {
         }
         Ok(Bytes::from(object.to_string()))
     }
+}
 
-    async fn read(&self, resource: &str, namespace: &str, name: &str) -> Result<Secret, Error> {
-        let _permit = self.reads.acquire().await;
-        let resource_of_secrets = ApiResource::erase::<v1::Secret>(&());
-        let secrets: Api<Secret> =
-            Api::namespaced_with(self.cluster.client(), namespace, &resource_of_secrets);
-        let (resource, namespace, secret) =
-            (resource.to_owned(), namespace.to_owned(), name.to_owned());
-        match tokio::time::timeout(PATIENCE, secrets.get(name)).await {
-            Ok(read) => read.map_err(|source| Error::Read {
-                resource,
-                namespace,
-                secret,
-                source: Box::new(source),
-            }),
-            Err(_) => Err(Error::Silent {
-                resource,
-                namespace,
-                secret,
-            }),
-        }
+fn unread(resource: &str, namespace: &str, secret: &str, failure: Failure) -> Error {
+    let (resource, namespace, secret) =
+        (resource.to_owned(), namespace.to_owned(), secret.to_owned());
+    match failure {
+        Failure::Read(source) => Error::Read {
+            resource,
+            namespace,
+            secret,
+            source,
+        },
+        Failure::Silent => Error::Silent {
+            resource,
+            namespace,
+            secret,
+        },
     }
 }
 

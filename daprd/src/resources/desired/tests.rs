@@ -29,6 +29,10 @@ enum Moment {
     Break(usize),
     /// The source is looked at: files are read, events arrive.
     Look,
+    /// A list comes before the events of what it says already.
+    List,
+    /// Something that was told comes again, by its place among that.
+    Repeat(usize),
     /// The streams of the operator end; what happens until they are open again is not told.
     Lose,
     /// The sidecar does what is due; each opening may fail.
@@ -36,7 +40,7 @@ enum Moment {
     Wait(u64),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Asked {
     component_type: &'static str,
     in_scope: bool,
@@ -55,6 +59,8 @@ fn moment() -> impl Strategy<Value = Moment> {
         2 => name.clone().prop_map(Moment::Delete),
         1 => name.prop_map(Moment::Break),
         3 => Just(Moment::Look),
+        1 => Just(Moment::List),
+        1 => any::<usize>().prop_map(Moment::Repeat),
         1 => Just(Moment::Lose),
         3 => vec(any::<bool>(), 0..3).prop_map(Moment::Act),
         1 => (0_u64..90).prop_map(Moment::Wait),
@@ -196,23 +202,53 @@ impl Folder {
 }
 
 /// Resources in a cluster, of which events tell while the streams are open.
+#[derive(Default)]
 struct Cluster {
     truth: Truth,
+    versions: BTreeMap<usize, u64>,
+    version: u64,
+    /// What is on its way; `None` while the streams are lost.
     events: Option<Vec<Event>>,
+    told: Vec<Event>,
 }
 
 impl Cluster {
+    fn write(&mut self, name: usize, asked: Asked) {
+        self.version += 1;
+        self.truth.insert(name, asked);
+        self.versions.insert(name, self.version);
+        self.tell(Event::Is(Box::new(written(name, asked, self.version))));
+    }
+
+    fn delete(&mut self, name: usize) {
+        if self.truth.remove(&name).is_some() {
+            let version = self.versions[&name];
+            let version = Version::of(&versioned(name, Asked::default(), version));
+            self.tell(Event::Gone(
+                (Component::KIND, NAMES[name].to_owned()),
+                version,
+            ));
+        }
+    }
+
     fn tell(&mut self, event: Event) {
         if let Some(events) = &mut self.events {
             events.push(event);
         }
     }
 
+    /// What has come, unless the streams are lost.
+    fn take(&mut self) -> Option<Vec<Event>> {
+        let events = std::mem::take(self.events.as_mut()?);
+        self.told.extend(events.iter().cloned());
+        Some(events)
+    }
+
     fn list(&self) -> Listing {
         let written = self
             .truth
             .iter()
-            .map(|(name, asked)| written(*name, *asked));
+            .map(|(name, asked)| written(*name, *asked, self.versions[name]));
         Listing {
             written: written.collect(),
             ..Listing::default()
@@ -220,9 +256,17 @@ impl Cluster {
     }
 }
 
-fn written(name: usize, asked: Asked) -> Written {
+fn versioned(name: usize, asked: Asked, version: u64) -> Component {
+    let mut component = resource(name, asked);
+    component.metadata.resource_version = Some(version.to_string());
+    component
+}
+
+fn written(name: usize, asked: Asked, version: u64) -> Written {
+    let component = versioned(name, asked, version);
     Written {
-        resource: resource(name, asked).into(),
+        version: Version::of(&component),
+        resource: component.into(),
         origin: NAMES[name].to_owned(),
     }
 }
@@ -243,7 +287,7 @@ proptest! {
                 Moment::Delete(name) => folder.delete(name),
                 Moment::Break(name) => folder.write(name, None),
                 Moment::Look => sidecar.take(desired.replace(folder.look())),
-                Moment::Lose => {}
+                Moment::List | Moment::Repeat(_) | Moment::Lose => {}
                 Moment::Act(opens) => sidecar.act(opens.into_iter()),
                 Moment::Wait(seconds) => sidecar.now += Duration::from_secs(seconds),
             }
@@ -256,25 +300,18 @@ proptest! {
     #[test]
     fn what_a_cluster_asks_for_is_what_runs(moments in vec(moment(), 0..40)) {
         let mut cluster = Cluster {
-            truth: Truth::new(),
             events: Some(Vec::new()),
+            ..Cluster::default()
         };
-        cluster.truth.insert(0, Asked { component_type: "state.one", in_scope: true });
+        cluster.write(0, Asked { component_type: "state.one", in_scope: true });
         let (mut desired, mut sidecar) = started(cluster.list());
         for moment in moments {
             match moment {
-                Moment::Write(name, asked) => {
-                    cluster.truth.insert(name, asked);
-                    cluster.tell(Event::Is(Box::new(written(name, asked))));
-                }
-                Moment::Delete(name) => {
-                    cluster.truth.remove(&name);
-                    cluster.tell(Event::Gone((Component::KIND, NAMES[name].to_owned())));
-                }
+                Moment::Write(name, asked) => cluster.write(name, asked),
+                Moment::Delete(name) => cluster.delete(name),
                 Moment::Break(_) => {}
-                Moment::Look => match &mut cluster.events {
+                Moment::Look => match cluster.take() {
                     Some(events) => {
-                        let events = std::mem::take(events);
                         sidecar.take(events.into_iter().filter_map(|event| desired.take(event)));
                     }
                     None => {
@@ -282,13 +319,18 @@ proptest! {
                         sidecar.take(desired.replace(cluster.list()));
                     }
                 },
+                Moment::List => sidecar.take(desired.replace(cluster.list())),
+                Moment::Repeat(at) => if let Some(told) = cluster.told.len().checked_sub(1) {
+                    let event = cluster.told[at % (told + 1)].clone();
+                    sidecar.take(desired.take(event));
+                },
                 Moment::Lose => cluster.events = None,
                 Moment::Act(opens) => sidecar.act(opens.into_iter()),
                 Moment::Wait(seconds) => sidecar.now += Duration::from_secs(seconds),
             }
         }
         // A list only where something was lost: events alone have to do.
-        match cluster.events.take() {
+        match cluster.take() {
             Some(events) => {
                 sidecar.take(events.into_iter().filter_map(|event| desired.take(event)));
             }
@@ -307,6 +349,7 @@ fn listing(texts: &[&str]) -> Listing {
     let written = read.map(|resource| Written {
         resource: resource.unwrap().resource,
         origin: "f".to_owned(),
+        version: Version::default(),
     });
     Listing {
         written: written.collect(),
@@ -353,6 +396,52 @@ fn a_configuration_restarts_when_it_says_something_else() {
     let restart = [Change::Restart("Configuration")];
     assert_eq!(desired.replace(list.clone()), restart);
     assert_eq!(desired.replace(list), []);
+}
+
+#[test]
+fn late_events_neither_change_nor_bring_back_what_a_list_knows_better() {
+    let asked = |component_type| Asked {
+        component_type,
+        in_scope: true,
+    };
+    let is =
+        |component_type, version| Event::Is(Box::new(written(0, asked(component_type), version)));
+    let gone = |version| {
+        let version = Version::of(&versioned(0, Asked::default(), version));
+        Event::Gone((Component::KIND, NAMES[0].to_owned()), version)
+    };
+    let mut desired = Desired::new(APP, Configuration::default());
+    let mut list = Listing::default();
+    list.written.push(written(0, asked("state.two"), 20));
+    assert_eq!(desired.replace(list).len(), 1);
+    for late in [is("state.one", 9), gone(9), is("state.two", 20)] {
+        assert_eq!(desired.take(late), None);
+    }
+    assert!(desired.take(gone(20)).is_some(), "of the version itself");
+    assert_eq!(desired.take(is("state.two", 20)), None);
+    assert!(desired.take(is("state.one", 21)).is_some());
+    assert_eq!(desired.replace(Listing::default()).len(), 1);
+    assert_eq!(desired.take(is("state.one", 21)), None);
+}
+
+#[test]
+fn a_late_configuration_does_not_restart() {
+    let configuration = |version: &str, feature: &str| {
+        let mut configuration = Configuration::default();
+        configuration.metadata.resource_version = Some(version.to_owned());
+        configuration.spec.features = vec![crds::configuration::Feature {
+            name: feature.to_owned(),
+            ..Default::default()
+        }];
+        configuration
+    };
+    let mut desired = Desired::new(APP, configuration("10", "new"));
+    let late = Event::Configuration(Box::new(configuration("9", "old")));
+    assert_eq!(desired.take(late), None);
+    let gone = Event::ConfigurationGone(Version::of(&configuration("9", "old")));
+    assert_eq!(desired.take(gone), None);
+    let next = Event::Configuration(Box::new(configuration("11", "next")));
+    assert!(desired.take(next).is_some());
 }
 
 #[test]

@@ -1,11 +1,13 @@
-//! Streams of an operator that answers a call for news only when there is some.
+//! Streams of operators that answer a call for news only when there is some, or know no such call; and the lists behind them.
 
 use std::convert::Infallible;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use component::{Body, body};
+use crds::Kind;
 use http_body::Frame;
 use http_body_util::StreamBody;
+use parking_lot::Mutex;
 use proto::operator::v1::SubscriptionUpdateEvent;
 use serde_json::json;
 use transport::{ChannelOptions, Connector, Listener, ServerOptions};
@@ -55,6 +57,71 @@ async fn answer<B>(request: http::Request<B>) -> Result<http::Response<Body>, In
     let kind = http::HeaderValue::from_static("application/grpc");
     response.headers_mut().insert("content-type", kind);
     Ok(response)
+}
+
+/// What an operator of an older version is asked, in order. It knows no stream but that of Subscriptions.
+#[derive(Clone, Default)]
+struct Older(std::sync::Arc<Mutex<Vec<String>>>);
+
+impl Older {
+    async fn answer<B>(
+        self,
+        request: http::Request<B>,
+    ) -> Result<http::Response<Body>, Infallible> {
+        let path = request.uri().path();
+        let method = path.rsplit('/').next().unwrap_or_default().to_owned();
+        self.0.lock().push(method.clone());
+        match method.as_str() {
+            "SubscriptionUpdate" => future::pending().await,
+            name if name.ends_with("Update") => {
+                let mut response = http::Response::new(body::empty());
+                let headers = response.headers_mut();
+                let kind = http::HeaderValue::from_static("application/grpc");
+                headers.insert("content-type", kind);
+                let unimplemented = http::HeaderValue::from_static("12");
+                headers.insert("grpc-status", unimplemented);
+                Ok(response)
+            }
+            _ => answer(request).await,
+        }
+    }
+
+    fn asked(&self, what: impl Fn(&str) -> bool) -> usize {
+        self.0.lock().iter().filter(|method| what(method)).count()
+    }
+}
+
+#[tokio::test]
+async fn lists_are_read_behind_the_streams_also_where_some_of_these_are_unknown() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    let (shutdown, older) = (CancellationToken::new(), Older::default());
+    let asked = older.clone();
+    let service = tower::service_fn(move |request| older.clone().answer(request));
+    let options = ServerOptions::default();
+    let server = transport::serve(listener, options, service, shutdown.clone());
+    let options = ChannelOptions::default();
+    let channel = transport::channel(uri.parse().unwrap(), Connector::plain(), options);
+    let operator = Operator::new(channel, "shop".to_owned(), None);
+    let desired = Desired::new("app", Configuration::default());
+    let (changes, _incoming) = mpsc::channel(super::super::CHANGES);
+    let hour = Duration::from_secs(3600);
+    let watch = operator.watch(desired, changes, hour, shutdown.clone());
+    let seen = async {
+        let listed = async {
+            while asked.asked(|method| method.starts_with("List")) < 4 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let listed = tokio::time::timeout(DEADLINE, listed).await;
+        shutdown.cancel();
+        listed.expect("lists in time");
+    };
+    let ((), watched, ()) = tokio::join!(server, watch, seen);
+    watched.unwrap();
+    let calls = asked.0.lock().clone();
+    let first_list = calls.iter().position(|method| method.starts_with("List"));
+    assert_eq!(first_list, Some(STREAMS), "{calls:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::super::queue::EventType;
-use super::super::{Entry, Informer, Kind, Subscription};
+use super::super::{Caller, Entry, Informer, Kind, Subscription};
 
 const COMPONENTS: &str = "/apis/dapr.io/v1alpha1/components";
 
@@ -56,8 +56,9 @@ fn step() -> impl Strategy<Value = Step> {
 struct Sidecar(BTreeMap<String, Value>);
 
 impl Sidecar {
-    fn listed(&mut self, informer: &Informer) {
-        let list = informer.list("n").expect("it is known").into_iter();
+    fn listed(&mut self, informer: &Informer, caller: &Caller) {
+        let list = informer.list("n", caller.connection);
+        let list = list.expect("it is known").into_iter();
         let mine = list.filter(|entry| entry.in_scope("cart"));
         self.0 = mine
             .map(|entry| (entry.name.clone(), count(&entry)))
@@ -105,7 +106,8 @@ async fn play(fake: &Fake, steps: &[Step], sidecar: &mut Sidecar, events: &mut S
     }
 }
 
-async fn simulate(before: &[Step], after: &[Step]) {
+/// The sidecar opens its stream and then lists, as ours do, or lists first, as others do; much may happen in between.
+async fn simulate(before: &[Step], between: &[Step], after: &[Step], lists_first: bool) {
     let (fake, informer, shutdown) = (
         Fake::new(),
         Informer::new(Kind::Component),
@@ -113,12 +115,26 @@ async fn simulate(before: &[Step], after: &[Step]) {
     );
     let cluster = Cluster::new(kubernetes::client::over(fake.service()), "");
     let script = async {
-        let mut nobody = informer.subscribe("n", "nobody").expect("open");
-        play(&fake, before, &mut Sidecar::default(), &mut nobody).await;
+        let app = |app_id: &str, port: u16| Caller {
+            namespace: "n".to_owned(),
+            app_id: app_id.to_owned(),
+            connection: Some(([10, 0, 0, 1], port).into()),
+            versioned: false,
+        };
+        let mut nobody = informer.subscribe(&app("nobody", 1)).expect("open");
+        let mut before_it = Sidecar::default();
+        play(&fake, before, &mut before_it, &mut nobody).await;
         informer.known().await;
-        let mut events = informer.subscribe("n", "cart").expect("open");
-        let mut sidecar = Sidecar::default();
-        sidecar.listed(&informer);
+        let (mut sidecar, cart) = (Sidecar::default(), app("cart", 2));
+        if lists_first {
+            sidecar.listed(&informer, &cart);
+            play(&fake, between, &mut before_it, &mut nobody).await;
+        }
+        let mut events = informer.subscribe(&cart).expect("open");
+        if !lists_first {
+            play(&fake, between, &mut before_it, &mut nobody).await;
+            sidecar.listed(&informer, &cart);
+        }
         play(&fake, after, &mut sidecar, &mut events).await;
         fake.heal();
         tokio::time::sleep(LONG).await;
@@ -144,9 +160,11 @@ proptest! {
     #[test]
     fn a_sidecar_knows_in_the_end_what_there_is(
         before in prop::collection::vec(step(), 0..20),
+        between in prop::collection::vec(step(), 0..10),
         after in prop::collection::vec(step(), 1..60),
+        lists_first in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.expect("a runtime").block_on(simulate(&before, &after));
+        runtime.expect("a runtime").block_on(simulate(&before, &between, &after, lists_first));
     }
 }

@@ -1,15 +1,14 @@
-//! Where references stand, what becomes of them, and how long that may take.
+//! Where references stand, and what becomes of them.
+
+use k8s_openapi::ByteString;
+use serde_json::json;
 
 use super::*;
-use serde_json::json;
 
 fn secret() -> Secret {
     let data = [("user", "ann"), ("s", "whole")]
         .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())));
-    Secret {
-        data: Some(data.into()),
-        ..Secret::default()
-    }
+    Secret::of(data.into())
 }
 
 fn resolved(kind: Kind, mut object: Value) -> Result<Value, Error> {
@@ -93,32 +92,4 @@ fn trace_headers_of_configurations_get_plain_text() {
         error.to_string(),
         "header h of it refers to secret s without a key"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn reads_that_hang_do_not_hold_up_those_of_others_for_long() {
-    let fake = kubernetes_fake::Fake::scripted(|_| {
-        Some(kubernetes_fake::Answer::object(
-            json!({"metadata": {"name": "s"}, "data": {"k": "YW5u"}}),
-        ))
-    });
-    let (on, fault) = (
-        kubernetes_fake::On::verb("get"),
-        kubernetes_fake::Fault::Hang,
-    );
-    fake.fault(on.times(MOST_READS), fault);
-    let resolver = Resolver::new(Cluster::new(fake.client(), ""));
-    let object =
-        json!({"spec": {"metadata": [{"name": "a", "secretKeyRef": {"name": "s", "key": "k"}}]}});
-    let entry = Entry {
-        has_secrets: true,
-        json: Bytes::from(object.to_string()),
-        ..super::super::entry::tests::entry("a", "")
-    };
-    let read = || resolver.resolve(Kind::Component, &entry);
-    let hanging = futures::future::join_all((0..MOST_READS).map(|_| read()));
-    let both = async { tokio::join!(hanging, read()) };
-    let both = tokio::time::timeout(PATIENCE * 2, both).await;
-    let (hanging, last) = both.expect("in time");
-    assert!(hanging.iter().all(Result::is_err) && last.is_ok());
 }

@@ -2,6 +2,7 @@
 //! (contract 5.2). The leader keeps them as Deployments, StatefulSets and, if wanted, Argo Rollouts ask for.
 
 mod desired;
+mod existing;
 mod queue;
 mod reconciler;
 mod workload;

@@ -1,10 +1,12 @@
-//! The Service a workload should have, and whether the one there is the same, without I/O.
+//! The Service that an app should have, and what that makes of the one there, without I/O.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kubernetes::owner;
 use values::is_truthy;
 
 use super::workload::{Key, Workload};
@@ -61,8 +63,51 @@ fn is_label(name: &str) -> bool {
         && bytes.last().copied().is_some_and(plain)
 }
 
-/// The Service of a workload. With mTLS the internal port is declared as TLS, or meshes would take it for h2c.
-pub fn service(key: &Key, workload: &Workload, app_id: &str, mtls: bool) -> Service {
+/// The workloads that an app has at the moment, two of them while one takes over from the other. The Service is there for
+/// as long as one of them is; it selects the pods of the one that controls it.
+pub struct Owners<'a> {
+    pub controller: (&'a Key, &'a Workload),
+    pub others: Vec<(&'a Key, &'a Workload)>,
+}
+
+impl<'a> Owners<'a> {
+    /// Those of an app. The one that controls the Service there stays in control.
+    pub fn new(all: &'a [(Key, Arc<Workload>)], there: Option<&Service>) -> Option<Self> {
+        let controller = there.and_then(|there| owner::controller(&there.metadata));
+        let controls = |workload: &Workload| controller.is_some_and(|it| it.uid == workload.uid);
+        let mut all: Vec<_> = all.iter().map(|(key, it)| (key, &**it)).collect();
+        let first = all
+            .iter()
+            .position(|(_, it)| controls(it))
+            .unwrap_or_default();
+        (!all.is_empty()).then(|| Self {
+            controller: all.remove(first),
+            others: all,
+        })
+    }
+
+    fn references(&self) -> Vec<OwnerReference> {
+        let reference = |(key, workload): &(&Key, &Workload), controller: bool| {
+            let resource = key.kind.resource();
+            OwnerReference {
+                api_version: resource.api_version,
+                kind: resource.kind,
+                name: key.name.clone(),
+                uid: workload.uid.clone(),
+                controller: Some(controller),
+                block_owner_deletion: Some(true),
+            }
+        };
+        let others = self.others.iter().map(|it| reference(it, false));
+        std::iter::once(reference(&self.controller, true))
+            .chain(others)
+            .collect()
+    }
+}
+
+/// The Service of an app. With mTLS the internal port is declared as TLS, or meshes would take it for h2c.
+pub fn service(owners: &Owners<'_>, app_id: &str, mtls: bool) -> Service {
+    let (key, workload) = owners.controller;
     let grpc = port(workload, annotations::GRPC_PORT, GRPC_PORT);
     let internal = port(
         workload,
@@ -81,21 +126,13 @@ pub fn service(key: &Key, workload: &Workload, app_id: &str, mtls: bool) -> Serv
         ),
         service_port("dapr-metrics", metrics, metrics, "http"),
     ];
-    let resource = key.kind.resource();
     Service {
         metadata: ObjectMeta {
             name: Some(name(app_id)),
             namespace: Some(key.namespace.clone()),
             labels: Some([(annotations::ENABLED.to_owned(), "true".to_owned())].into()),
             annotations: Some(service_annotations(workload, app_id, metrics)),
-            owner_references: Some(vec![OwnerReference {
-                api_version: resource.api_version,
-                kind: resource.kind,
-                name: key.name.clone(),
-                uid: workload.uid.clone(),
-                controller: Some(true),
-                block_owner_deletion: Some(true),
-            }]),
+            owner_references: Some(owners.references()),
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
@@ -166,164 +203,5 @@ fn service_port(name: &str, port: i32, target: i32, protocol: &str) -> ServicePo
     }
 }
 
-/// Whether a Service is as it should be, apart from what the API server adds.
-pub fn is_same(there: &Service, desired: &Service) -> bool {
-    let metadata = |service: &Service| {
-        let metadata = &service.metadata;
-        (
-            metadata.labels.clone(),
-            metadata.annotations.clone(),
-            metadata.owner_references.clone(),
-        )
-    };
-    let spec = |service: &Service| {
-        let spec = service.spec.clone().unwrap_or_default();
-        (spec.selector, spec.ports, spec.cluster_ip)
-    };
-    metadata(there) == metadata(desired) && spec(there) == spec(desired)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::workload::Kind;
-    use super::*;
-
-    fn workload(annotations: &[(&str, &str)]) -> Workload {
-        Workload {
-            uid: "u".to_owned(),
-            selector: [("app".to_owned(), "shop".to_owned())].into(),
-            annotations: annotations
-                .iter()
-                .map(|(name, value)| (format!("dapr.io/{name}"), (*value).to_owned()))
-                .collect(),
-        }
-    }
-
-    fn key() -> Key {
-        Key {
-            kind: Kind::Deployment,
-            namespace: "n".to_owned(),
-            name: "shop-deployment".to_owned(),
-        }
-    }
-
-    fn made(annotations: &[(&str, &str)], mtls: bool) -> Service {
-        service(&key(), &workload(annotations), "shop", mtls)
-    }
-
-    fn ports(service: &Service) -> Vec<(String, i32, IntOrString, String)> {
-        let ports = service.spec.as_ref().unwrap().ports.clone().unwrap();
-        ports
-            .into_iter()
-            .map(|port| {
-                (
-                    port.name.unwrap(),
-                    port.port,
-                    port.target_port.unwrap(),
-                    port.app_protocol.unwrap(),
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_service_of_an_app() {
-        let service = made(&[], true);
-        assert_eq!(service.metadata.name.as_deref(), Some("shop-dapr"));
-        assert_eq!(
-            service.metadata.labels.as_ref().unwrap()["dapr.io/enabled"],
-            "true"
-        );
-        let owner = &service.metadata.owner_references.as_ref().unwrap()[0];
-        assert_eq!(
-            (owner.kind.as_str(), owner.controller),
-            ("Deployment", Some(true))
-        );
-        let line = |name: &str, port, target, protocol: &str| {
-            (
-                name.to_owned(),
-                port,
-                IntOrString::Int(target),
-                protocol.to_owned(),
-            )
-        };
-        assert_eq!(
-            ports(&service),
-            [
-                line("dapr-http", 80, 3500, "http"),
-                line("dapr-grpc", 50001, 50001, "grpc"),
-                line("dapr-internal", 50002, 50002, "tls"),
-                line("dapr-metrics", 9090, 9090, "http"),
-            ]
-        );
-        let annotations = service.metadata.annotations.unwrap();
-        let expected = [
-            ("dapr.io/app-id", "shop"),
-            ("prometheus.io/path", "/"),
-            ("prometheus.io/port", "9090"),
-            ("prometheus.io/probe", "true"),
-            ("prometheus.io/scrape", "true"),
-        ];
-        let pairs: Vec<_> = annotations
-            .iter()
-            .map(|(k, v)| (k.as_str(), v.as_str()))
-            .collect();
-        assert_eq!(pairs, expected);
-    }
-
-    #[test]
-    fn annotations_change_ports_and_more() {
-        let service = made(
-            &[
-                ("grpc-port", "1"),
-                ("internal-grpc-port", "2"),
-                ("metrics-port", "x"),
-                ("enable-metrics", "false"),
-                (
-                    "sidecar-svc-annotations",
-                    "a = b, c=d=e,dapr.io/app-id=evil,=x,none",
-                ),
-            ],
-            false,
-        );
-        let ports = ports(&service);
-        assert_eq!((ports[1].1, ports[2].1, ports[3].1), (1, 2, 9090));
-        assert_eq!(ports[2].3, "grpc");
-        let annotations = service.metadata.annotations.unwrap();
-        let pairs: Vec<_> = annotations
-            .iter()
-            .map(|(k, v)| (k.as_str(), v.as_str()))
-            .collect();
-        assert_eq!(
-            pairs,
-            [("a", "b"), ("c", "d=e"), ("dapr.io/app-id", "shop")]
-        );
-    }
-
-    #[test]
-    fn app_ids_have_to_make_a_name() {
-        let check = |id: &str| app_id(&workload(&[("app-id", id)])).map(str::to_owned);
-        assert_eq!(check("my-app1"), Ok("my-app1".to_owned()));
-        assert_eq!(check(&"a".repeat(58)), Ok("a".repeat(58)));
-        assert_eq!(check(""), Err(Error::NoAppId));
-        for bad in ["My", "a.b", "-a", "a_b", &"a".repeat(59)] {
-            assert!(
-                matches!(check(bad), Err(Error::InvalidAppId { .. })),
-                "{bad}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_the_api_server_adds_is_no_difference() {
-        let desired = made(&[], true);
-        let mut there = desired.clone();
-        there.metadata.resource_version = Some("7".to_owned());
-        there.spec.as_mut().unwrap().cluster_ips = Some(vec!["None".to_owned()]);
-        there.spec.as_mut().unwrap().type_ = Some("ClusterIP".to_owned());
-        assert!(is_same(&there, &desired));
-        there.spec.as_mut().unwrap().ports.as_mut().unwrap()[2].port = 7;
-        assert!(!is_same(&there, &desired));
-        assert!(!is_same(&made(&[], false), &desired));
-    }
-}
+mod tests;

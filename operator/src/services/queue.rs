@@ -1,14 +1,13 @@
-//! Which workload to look at next, without I/O: one at a time each, a limited number altogether, and failures
-//! again after a growing pause.
+//! Which Service to look at next, without I/O: one at a time each, a limited number altogether, and failures again after a
+//! growing pause.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use kubernetes::Key;
 use tokio::time::Instant;
 
-use super::workload::Key;
-
-/// Workloads that are looked at at the same time (contract 5.2).
+/// Services that are looked at at the same time (contract 5.2).
 pub const MOST_RUNNING: usize = 100;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -27,7 +26,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Asks for a workload to be looked at.
+    /// Asks for a Service to be looked at.
     pub fn offer(&mut self, key: Key, now: Instant) {
         if self.running.contains(&key) {
             self.stale.insert(key);
@@ -36,7 +35,7 @@ impl Queue {
         }
     }
 
-    /// The next workload to look at now; [`Queue::done`] has to follow.
+    /// The next Service to look at now; [`Queue::done`] has to follow.
     pub fn take(&mut self, now: Instant) -> Option<Key> {
         if self.running.len() >= MOST_RUNNING {
             return None;
@@ -95,15 +94,10 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::workload::Kind;
     use super::*;
 
     fn key(name: &str) -> Key {
-        Key {
-            kind: Kind::Deployment,
-            namespace: "n".to_owned(),
-            name: name.to_owned(),
-        }
+        Key::new("n", name)
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! The loop around the queue: watches workloads and Services, and makes Services what they should be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::ResourceExt as _;
 use kube::api::{PartialObjectMeta, PostParams};
-use kube::{Api, ResourceExt as _};
-use kubernetes::{Cluster, Reflector, Signal, Store, owner};
+use kubernetes::{Cluster, Key as ServiceKey, Reflector, Signal, Store};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::desired;
+use super::desired::{self, Owners};
+use super::existing::{self, FIELD_MANAGER};
 use super::queue::Queue;
 use super::workload::{Key, Kind, Raw, Workload};
 use crate::annotations;
@@ -48,14 +50,18 @@ enum Error {
     Create { name: String, source: kube::Error },
     #[error("cannot update service {name}")]
     Update { name: String, source: kube::Error },
+    #[error(
+        "service {name} is somebody else's, and is left alone: the app cannot be found by its id until it is renamed or deleted"
+    )]
+    Foreign { name: String },
 }
 
 /// Keeps the Services until shutdown.
 pub async fn run(options: Options, shutdown: CancellationToken) {
-    let shared = Shared::default();
     let kinds = Kind::ALL
         .into_iter()
         .filter(|kind| *kind != Kind::Rollout || options.rollouts);
+    let shared = Shared::new(kinds.clone());
     let mut watches: FuturesUnordered<_> = kinds
         .map(|kind| watch_workloads(&options.cluster, kind, &shared, &shutdown).boxed())
         .collect();
@@ -66,11 +72,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) {
         let due = {
             let mut state = shared.state.lock();
             let now = Instant::now();
-            while let Some(key) = state.queue.take(now) {
-                let workload = state.workload_of(&key).cloned();
-                running.push(reconcile(&options, key, workload));
+            while state.is_known()
+                && let Some(key) = state.queue.take(now)
+            {
+                let owners = state.owners_of(&key);
+                running.push(reconcile(&options, key, owners));
             }
-            state.queue.next_due()
+            state.queue.next_due().filter(|_| state.is_known())
         };
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -120,161 +128,196 @@ async fn watch_services(cluster: &Cluster, shared: &Shared, shutdown: &Cancellat
 }
 
 /// What watches tell and the loop works on.
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
 }
 
-#[derive(Default)]
+impl Shared {
+    fn new(kinds: impl Iterator<Item = Kind>) -> Self {
+        Self {
+            state: Mutex::new(State::new(kinds)),
+            changed: Notify::new(),
+        }
+    }
+}
+
 struct State {
     workloads: HashMap<Kind, Store<Workload>>,
-    services: Store<Owned>,
+    /// The workloads that want each Service.
+    owners: HashMap<ServiceKey, BTreeSet<Key>>,
+    services: Store<Seen>,
     queue: Queue,
 }
 
-/// What is looked at of a Service that a workload owns. Its version changes with everything else of it.
+/// What is looked at of a Service: its version changes with everything else of it.
 #[derive(Debug, PartialEq, Eq)]
-struct Owned {
-    owner: Key,
+struct Seen {
     version: Option<String>,
 }
 
 impl State {
-    fn workload_of(&self, key: &Key) -> Option<&Arc<Workload>> {
-        let name = kubernetes::Key::new(&key.namespace, &key.name);
-        self.workloads.get(&key.kind)?.get(&name)
+    fn new(kinds: impl Iterator<Item = Kind>) -> Self {
+        Self {
+            workloads: kinds.map(|kind| (kind, Store::default())).collect(),
+            owners: HashMap::new(),
+            services: Store::default(),
+            queue: Queue::default(),
+        }
+    }
+
+    /// Whether all workloads are known, in as far as they may be: of those of one app, none is to be forgotten.
+    fn is_known(&self) -> bool {
+        let refused = kubernetes::State::Refused;
+        let mut stores = self.workloads.values();
+        stores.all(|store| store.is_known() || store.state() == refused)
+    }
+
+    /// The workloads that want a Service, in order.
+    fn owners_of(&self, service: &ServiceKey) -> Vec<(Key, Arc<Workload>)> {
+        let keys = self.owners.get(service).into_iter().flatten();
+        let owners = keys.filter_map(|key| {
+            let name = ServiceKey::new(&key.namespace, &key.name);
+            let workload = self.workloads.get(&key.kind)?.get(&name)?;
+            Some((key.clone(), Arc::clone(workload)))
+        });
+        owners.collect()
     }
 
     /// Workloads change with every step of a rollout; only what shows in the Service is kept and worth a look.
     fn workload(&mut self, kind: Kind, signal: impl Into<Signal<Raw>>, now: Instant) {
         let store = self.workloads.entry(kind).or_default();
         for change in store.apply(signal, Raw::into_workload) {
-            if change.new.is_some() {
-                let kubernetes::Key { namespace, name } = change.key;
-                let key = Key {
-                    kind,
-                    namespace,
-                    name,
-                };
-                self.queue.offer(key, now);
-            }
-        }
-    }
-
-    /// A Service that changed or went is looked at through its workload, also if it went while nobody watched. One that
-    /// went may have been that of other workloads with the same app id, whose owner took it along.
-    fn service(&mut self, signal: impl Into<Signal<PartialObjectMeta<Service>>>, now: Instant) {
-        for change in self.services.apply(signal, owned) {
-            // Not the owner before: two workloads would take it from each other for ever.
-            let owned = change.new.as_ref().or(change.old.as_ref());
-            if let Some(owner) = owned.map(|owned| owned.owner.clone())
-                && self.workload_of(&owner).is_some()
-            {
-                self.queue.offer(owner, now);
-            }
-            if change.new.is_none() {
-                for key in self.workloads_of_service(&change.key) {
-                    self.queue.offer(key, now);
-                }
-            }
-        }
-    }
-
-    /// The workloads that want a Service of this name.
-    fn workloads_of_service(&self, service: &kubernetes::Key) -> Vec<Key> {
-        let wants = |workload: &Workload| {
-            desired::app_id(workload).is_ok_and(|app_id| desired::name(app_id) == service.name)
-        };
-        let kinds = self.workloads.iter();
-        let there = kinds.flat_map(|(kind, store)| {
-            let here = store.within(&service.namespace);
-            here.map(move |(key, workload)| (*kind, key, workload))
-        });
-        there
-            .filter(|(_, _, workload)| wants(workload))
-            .map(|(kind, key, _)| Key {
+            let key = Key {
                 kind,
-                namespace: key.namespace.clone(),
-                name: key.name.clone(),
-            })
-            .collect()
+                namespace: change.key.namespace,
+                name: change.key.name,
+            };
+            let before = change
+                .old
+                .as_deref()
+                .and_then(|it| service_of(&key, it).ok());
+            if let Some(before) = before {
+                if let Some(owners) = self.owners.get_mut(&before) {
+                    owners.remove(&key);
+                    if owners.is_empty() {
+                        self.owners.remove(&before);
+                    }
+                }
+                self.queue.offer(before, now);
+            }
+            match change.new.as_deref().map(|it| service_of(&key, it)) {
+                Some(Ok(service)) => {
+                    self.owners.entry(service.clone()).or_default().insert(key);
+                    self.queue.offer(service, now);
+                }
+                Some(Err(error)) => {
+                    tracing::error!(namespace = %key.namespace, workload = %key.name, "no service for the app: {error}");
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// A Service that changed or went is looked at, also if it went while nobody watched.
+    fn service(&mut self, signal: impl Into<Signal<PartialObjectMeta<Service>>>, now: Instant) {
+        let seen = |service: PartialObjectMeta<Service>| {
+            let version = service.resource_version();
+            Some(Seen { version })
+        };
+        for change in self.services.apply(signal, seen) {
+            if self.owners.contains_key(&change.key) {
+                self.queue.offer(change.key, now);
+            }
+        }
     }
 
     fn offer_all(&mut self, now: Instant) {
-        for (kind, store) in &self.workloads {
-            for (key, _) in store.iter() {
-                let key = Key {
-                    kind: *kind,
-                    namespace: key.namespace.clone(),
-                    name: key.name.clone(),
-                };
-                self.queue.offer(key, now);
-            }
+        for service in self.owners.keys() {
+            self.queue.offer(service.clone(), now);
         }
     }
 }
 
-fn owned(service: PartialObjectMeta<Service>) -> Option<Owned> {
-    let owner = owner::controller(&service.metadata)?;
-    Some(Owned {
-        owner: Key {
-            kind: Kind::of(&owner.api_version, &owner.kind)?,
-            namespace: service.namespace().unwrap_or_default(),
-            name: owner.name.clone(),
-        },
-        version: service.resource_version(),
-    })
+/// The Service that a workload wants.
+fn service_of(key: &Key, workload: &Workload) -> Result<ServiceKey, desired::Error> {
+    let app_id = desired::app_id(workload)?;
+    Ok(ServiceKey::new(&key.namespace, &desired::name(app_id)))
 }
 
-/// Makes one Service what it should be. A workload that is gone leaves its Service to the garbage collector.
-async fn reconcile(options: &Options, key: Key, workload: Option<Arc<Workload>>) -> (Key, bool) {
-    let Some(workload) = workload else {
-        return (key, true);
-    };
-    let limited = tokio::time::timeout(LONGEST_RECONCILE, ensure(options, &key, &workload)).await;
+/// Makes one Service what it should be. One that no workload wants any more is left to the garbage collector.
+async fn reconcile(
+    options: &Options,
+    key: ServiceKey,
+    owners: Vec<(Key, Arc<Workload>)>,
+) -> (ServiceKey, bool) {
+    let limited = tokio::time::timeout(LONGEST_RECONCILE, ensure(options, &key, &owners)).await;
     let success = match limited {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(namespace = %key.namespace, workload = %key.name, cause, "no service for the app: {error}");
+            tracing::error!(namespace = %key.namespace, service = %key.name, cause, "no service for the app: {error}");
             false
         }
         Err(_) => {
-            tracing::error!(namespace = %key.namespace, workload = %key.name, "the kubernetes api does not answer");
+            tracing::error!(namespace = %key.namespace, service = %key.name, "the kubernetes api does not answer");
             false
         }
     };
     (key, success)
 }
 
-async fn ensure(options: &Options, key: &Key, workload: &Workload) -> Result<(), Error> {
-    let app_id = desired::app_id(workload)?;
-    let name = desired::name(app_id);
-    let mut service = desired::service(key, workload, app_id, options.mtls);
+async fn ensure(
+    options: &Options,
+    key: &ServiceKey,
+    owners: &[(Key, Arc<Workload>)],
+) -> Result<(), Error> {
+    let Some((_, first)) = owners.first() else {
+        return Ok(());
+    };
+    let app_id = desired::app_id(first)?;
+    let name = || key.name.clone();
     let api: Api<Service> = options.cluster.within(&key.namespace);
-    let there = api.get_opt(&name).await.map_err(|source| Error::Get {
-        name: name.clone(),
+    let there = api.get_opt(&key.name).await;
+    let there = there.map_err(|source| Error::Get {
+        name: name(),
         source,
     })?;
+    let Some(owned) = Owners::new(owners, there.as_ref()) else {
+        return Ok(());
+    };
+    let desired = desired::service(&owned, app_id, options.mtls);
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     let Some(there) = there else {
-        let created = api.create(&PostParams::default(), &service).await;
-        created.map_err(|source| Error::Create { name, source })?;
+        let created = api.create(&params, &desired).await;
+        created.map_err(|source| Error::Create {
+            name: name(),
+            source,
+        })?;
         options.metrics.service_created(app_id);
         return Ok(());
     };
-    if desired::is_same(&there, &service) {
+    if !existing::is_ours(&there, app_id, owners, options.rollouts) {
+        return Err(Error::Foreign { name: name() });
+    }
+    let merged = existing::merged(&there, &desired);
+    if merged == there {
         return Ok(());
     }
-    // The version makes the API server refuse what someone else has changed meanwhile.
-    service.metadata.resource_version = there.metadata.resource_version;
-    let updated = api.replace(&name, &PostParams::default(), &service).await;
-    updated.map_err(|source| Error::Update { name, source })?;
+    // Its version makes the API server refuse what someone else has changed meanwhile.
+    let updated = api.replace(&key.name, &params, &merged).await;
+    updated.map_err(|source| Error::Update {
+        name: name(),
+        source,
+    })?;
     options.metrics.service_updated(app_id);
     Ok(())
 }
 
-/// How long one Service may take; its workload is looked at again later.
+/// How long one Service may take; it is looked at again later.
 const LONGEST_RECONCILE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::definition::Definition;
 
 /// Takes the conversion webhook out of the CRD, deletes the lease and the Services of apps.
 pub async fn run(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
-    Definition::new(cluster.client())
+    Definition::new(cluster)
         .release()
         .await
         .context("cannot take the conversion webhook out of the CRD of Subscriptions")?;

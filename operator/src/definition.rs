@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Api, Client};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams};
 use kubernetes::registration::{self, Outcome};
+use kubernetes::{Cluster, Reflector};
 use security::TrustBundle;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::webhook;
@@ -24,11 +26,12 @@ const SERVICE: &str = "dapr-webhook";
 
 /// The CRD, in as far as it is known here.
 pub struct Definition {
+    cluster: Cluster,
     api: Api<DynamicObject>,
 }
 
 impl Definition {
-    pub fn new(client: Client) -> Self {
+    pub fn new(cluster: &Cluster) -> Self {
         let resource = ApiResource {
             group: "apiextensions.k8s.io".to_owned(),
             version: "v1".to_owned(),
@@ -37,11 +40,13 @@ impl Definition {
             plural: "customresourcedefinitions".to_owned(),
         };
         Self {
-            api: Api::all_with(client, &resource),
+            cluster: cluster.clone(),
+            api: Api::all_with(cluster.client(), &resource),
         }
     }
 
-    /// Keeps the CRD pointing to the webhook in `namespace`, with the current trust anchors, until shutdown.
+    /// Keeps the CRD pointing to the webhook in `namespace`, with the current trust anchors, until shutdown. Who applies the
+    /// CRD anew takes that away, and with it all objects of the old version.
     /// Calls `ready` once it does, or once it is clear that there is no CRD or that it is not ours to change.
     pub async fn keep(
         &self,
@@ -52,7 +57,13 @@ impl Definition {
     ) {
         let what = format!("the conversion webhook of CRD {NAME}");
         let point = async |bundle: Arc<TrustBundle>| self.point(namespace, bundle.pem()).await;
-        registration::keep(&what, anchors, point, ready, shutdown).await;
+        let edited = Notify::new();
+        let reflector = Reflector::new(&format!("CRD {NAME}"), &self.cluster, |cluster| {
+            Api::<PartialObjectMeta<CustomResourceDefinition>>::all(cluster.client())
+        });
+        let reflector = reflector.fields(&format!("metadata.name={NAME}"));
+        let keep = registration::keep_followed(&what, anchors, &edited, point, ready, shutdown);
+        tokio::join!(keep, registration::follow(&reflector, &edited, shutdown));
     }
 
     async fn point(&self, namespace: &str, anchors: &[u8]) -> Result<Outcome, kube::Error> {
@@ -117,8 +128,8 @@ fn pointing(definition: &Value, namespace: &str, anchors: &[u8]) -> Option<Value
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kubernetes::registration::PERIOD;
-    use kubernetes_fake::{Answer, Fake, Seen};
+    use kubernetes::registration::{EDIT_PAUSE, PERIOD};
+    use kubernetes_fake::{Answer, Fake, Fault, On, Seen};
 
     fn merged(mut target: Value, patch: &Value) -> Value {
         fn merge(target: &mut Value, patch: &Value) {
@@ -181,11 +192,13 @@ mod tests {
         let fake = Fake::scripted(move |seen| Some(answer(seen)));
         let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
         let shutdown = CancellationToken::new();
-        let definition = Definition::new(fake.client());
+        let definition = Definition::new(&Cluster::new(fake.client(), ""));
         definition
             .keep("n", anchors, &shutdown, || shutdown.cancel())
             .await;
-        fake.lines()
+        let mut lines = fake.lines();
+        lines.retain(|line| line.ends_with(NAME));
+        lines
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,20 +227,27 @@ mod tests {
             let there = fake.object(DEFINITIONS, "", NAME).expect("a definition");
             there["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["namespace"].clone()
         };
-        let fake = Fake::new();
-        fake.put(DEFINITIONS, chart.clone());
-        let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
-        let shutdown = CancellationToken::new();
-        let definition = Definition::new(fake.client());
-        let kept = definition.keep("n", anchors, &shutdown, || ());
-        let script = async {
-            fake.until("pointed here", |fake| namespace(fake) == "n")
-                .await;
-            fake.put(DEFINITIONS, chart);
-            tokio::time::sleep(PERIOD * 2).await;
-            assert_eq!(namespace(&fake), "n");
-            shutdown.cancel();
-        };
-        tokio::join!(kept, script);
+        for (may_watch, within) in [(true, EDIT_PAUSE * 2), (false, PERIOD * 2)] {
+            let fake = Fake::new();
+            fake.put(DEFINITIONS, chart.clone());
+            if !may_watch {
+                fake.fault(On::verb("list"), Fault::Status(403));
+            }
+            let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
+            let shutdown = CancellationToken::new();
+            let definition = Definition::new(&Cluster::new(fake.client(), ""));
+            let kept = definition.keep("n", anchors, &shutdown, || ());
+            let script = async {
+                fake.until("pointed here", |fake| namespace(fake) == "n")
+                    .await;
+                // Its own events have passed.
+                tokio::time::sleep(EDIT_PAUSE * 5).await;
+                fake.put(DEFINITIONS, chart.clone());
+                tokio::time::sleep(within).await;
+                assert_eq!(namespace(&fake), "n");
+                shutdown.cancel();
+            };
+            tokio::join!(kept, script);
+        }
     }
 }

@@ -236,7 +236,7 @@ async fn spawn_webhook(
         transport::serve(listener, options, webhook::router(), shutdown).await;
         Ok(())
     });
-    let definition = Definition::new(cluster.client());
+    let definition = Definition::new(cluster);
     let (shutdown, namespace) = (daemon.shutdown(), environment.namespace.clone());
     daemon.spawn("conversion", async move {
         let Some(ready) = shutdown.run_until_cancelled(security.ready()).await else {

@@ -1,22 +1,78 @@
 //! The webhook that converts Subscriptions between their versions for the API server (contract 3.5, 5.2).
+//! Q-operator-convert
 
-use axum::extract::DefaultBodyLimit;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response as HttpResponse};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::api::chain;
 
 /// Path of the webhook, as the CRD names it.
 pub const PATH: &str = "/convert";
 
-/// The largest request, in bytes: the API server sends a whole page of a list at once.
-const MOST_BYTES: usize = 64 << 20;
+/// The largest request, in bytes. The API server takes objects of up to 3 MiB, so each fits in; lists come in pages of a few
+/// hundred, at a kilobyte a Subscription. Anybody may call, read JSON takes ten times as much memory, and the process serves
+/// the API for sidecars too.
+const MOST_BYTES: usize = 4 << 20;
+
+/// Requests that are read and converted at the same time. The others wait.
+const MOST_AT_ONCE: usize = 4;
+
+/// Requests that wait; more are refused, and the API server asks again.
+const MOST_WAITING: usize = 64;
+
+/// How long one may take, waiting and reading included; the API server gives up after 30 seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The service behind the webhook's port.
 pub fn router() -> Router {
     Router::new()
         .route(PATH, post(convert))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(middleware::from_fn_with_state(Gate::new(), Gate::pass))
+}
+
+/// Lets requests in, a few at a time.
+#[derive(Clone)]
+struct Gate {
+    running: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            admitted: Arc::new(Semaphore::new(MOST_AT_ONCE + MOST_WAITING)),
+        }
+    }
+
+    async fn pass(State(gate): State<Self>, request: HttpRequest, next: Next) -> HttpResponse {
+        let Ok(_admitted) = gate.admitted.try_acquire() else {
+            return busy("too many conversions are waiting");
+        };
+        let convert = async {
+            // Never closed. What is not let in yet is not read either.
+            let _permit = gate.running.acquire().await;
+            next.run(request).await
+        };
+        let converted = tokio::time::timeout(PATIENCE, convert).await;
+        converted.unwrap_or_else(|_| busy("the conversion took too long"))
+    }
+}
+
+fn busy(reason: &'static str) -> HttpResponse {
+    tracing::warn!("a conversion is refused: {reason}");
+    (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
 }
 
 /// `ConversionReview` of `apiextensions.k8s.io/v1`, both ways.
@@ -66,10 +122,12 @@ async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
         desired,
         objects,
     } = review.request;
-    let converted: Result<Vec<_>, _> = objects
-        .into_iter()
-        .map(|object| crds::subscription::convert(object, &desired))
-        .collect();
+    let one = |object: Value| {
+        let name = name_of(&object);
+        let converted = crds::subscription::convert(object, &desired);
+        converted.map_err(|error| format!("{name}: {}", chain(&error)))
+    };
+    let converted: Result<Vec<_>, _> = objects.into_iter().map(one).collect();
     let (converted_objects, result) = match converted {
         Ok(objects) => {
             let verdict = Verdict {
@@ -79,10 +137,10 @@ async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
             (objects, verdict)
         }
         Err(error) => {
-            tracing::error!(%error, "cannot convert");
+            tracing::error!("cannot convert {error}");
             let verdict = Verdict {
                 status: "Failure",
-                message: Some(error.to_string()),
+                message: Some(error),
             };
             (Vec::new(), verdict)
         }
@@ -96,6 +154,15 @@ async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
             result,
         },
     })
+}
+
+/// Namespace and name, for whoever has to find the object among many.
+fn name_of(object: &Value) -> String {
+    let text = |member: &str| {
+        let value = object.get("metadata").and_then(|it| it.get(member));
+        value.and_then(Value::as_str).unwrap_or_default()
+    };
+    format!("{}/{}", text("namespace"), text("name"))
 }
 
 #[cfg(test)]
@@ -143,14 +210,61 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_converted_fails_the_review() {
-        let stranger = json!({"apiVersion": "dapr.io/v1alpha1", "kind": "Component", "metadata": {"name": "c"}});
-        let (status, answer) = post(review(&json!([stranger]))).await;
-        assert_eq!(status, 200);
-        assert_eq!(answer["response"]["result"]["status"], "Failure");
-        assert_eq!(answer["response"]["convertedObjects"], json!([]));
+        let metadata = json!({"namespace": "shop", "name": "orders"});
+        for (version, kind) in [("v1alpha1", "Component"), ("v3", "Subscription")] {
+            let version = format!("dapr.io/{version}");
+            let stranger = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+            let (status, answer) = post(review(&json!([stranger]))).await;
+            assert_eq!(status, 200);
+            let result = &answer["response"]["result"];
+            assert_eq!(result["status"], "Failure");
+            let reason = result["message"].as_str().unwrap();
+            assert!(
+                reason.starts_with("shop/orders: ") && reason.contains(&version),
+                "{reason}"
+            );
+            assert_eq!(answer["response"]["convertedObjects"], json!([]));
+        }
         for bad in ["", "{}", "[]", "nonsense"] {
             let (status, _) = post(bad.to_owned()).await;
             assert!(status.is_client_error(), "{bad}: {status}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_refused() {
+        let (status, _) = post(review(&json!(["x".repeat(MOST_BYTES)]))).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_do_not_come_hold_up_nobody_for_long_and_no_more_than_a_few() {
+        let router = router();
+        let send = |body: Body| {
+            let request = http::Request::post(PATH).header("content-type", "application/json");
+            router.clone().oneshot(request.body(body).unwrap())
+        };
+        let slow = || {
+            send(Body::from_stream(futures::stream::pending::<
+                Result<Vec<u8>, std::io::Error>,
+            >()))
+        };
+        let all = futures::future::join_all((0..MOST_AT_ONCE + MOST_WAITING).map(|_| slow()));
+        let began = tokio::time::Instant::now();
+        let script = async {
+            // They come after the slow ones.
+            tokio::task::yield_now().await;
+            let refused = send(Body::from(review(&json!([])))).await.unwrap();
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(began.elapsed() < PATIENCE);
+        };
+        let (slow, ()) = tokio::join!(all, script);
+        assert!(
+            slow.iter()
+                .all(|it| it.as_ref().unwrap().status() == StatusCode::SERVICE_UNAVAILABLE)
+        );
+        assert!(began.elapsed() < PATIENCE * 2);
+        let served = send(Body::from(review(&json!([])))).await.unwrap();
+        assert_eq!(served.status(), StatusCode::OK);
     }
 }

@@ -1,13 +1,19 @@
 //! Registrations: what a program says about itself in an object of the cluster, such as whom to trust in a webhook. It is
-//! said again when it changes, and on a period, because somebody else may have written over it (Q-registration-period).
+//! said again when it changes, when somebody else has written to the object, and on a period, for those that may not watch it
+//! (Q-registration-period).
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use kube::Resource;
+use kube::runtime::watcher::Event;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::status;
+use crate::reflector::{Reflector, Signal};
 
 /// How often a registration is looked at again, stretched by chance up to half as long again.
 pub const PERIOD: Duration = Duration::from_secs(60);
@@ -15,6 +21,9 @@ pub const PERIOD: Duration = Duration::from_secs(60);
 pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause while the program may not write the object: somebody else has to.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// How long an edit by somebody else waits. Who writes it back at once each time is not written against any faster.
+pub const EDIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How an attempt ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +34,47 @@ pub enum Outcome {
     Missing,
 }
 
+/// Tells `edited` of changes of an object until shutdown, for [`keep_followed`]. What may not be watched is tried again now
+/// and then; meanwhile the period has to do.
+pub async fn follow<K>(reflector: &Reflector<K>, edited: &Notify, shutdown: &CancellationToken)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    while !shutdown.is_cancelled() {
+        let attempt = shutdown.child_token();
+        let tell = |signal| match signal {
+            Signal::Refused => attempt.cancel(),
+            Signal::Event(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => {
+                edited.notify_one();
+            }
+            _ => {}
+        };
+        reflector.run(&attempt, tell).await;
+        let pause = tokio::time::sleep(REFUSED_PAUSE);
+        shutdown.run_until_cancelled(pause).await;
+    }
+}
+
 /// Keeps a registration up to date until shutdown: `assert` reads what is wanted from `wanted` and writes it where it is
 /// not so yet. `ready` is called when that has gone well, and when it is clear that it is not for this program to do.
 pub async fn keep<T, F>(
     what: &str,
+    wanted: watch::Receiver<T>,
+    assert: impl Fn(T) -> F,
+    ready: impl Fn(),
+    shutdown: &CancellationToken,
+) where
+    T: Clone,
+    F: Future<Output = Result<Outcome, kube::Error>>,
+{
+    keep_followed(what, wanted, &Notify::new(), assert, ready, shutdown).await;
+}
+
+/// The same, also as soon as the object is `edited`.
+pub async fn keep_followed<T, F>(
+    what: &str,
     mut wanted: watch::Receiver<T>,
+    edited: &Notify,
     assert: impl Fn(T) -> F,
     ready: impl Fn(),
     shutdown: &CancellationToken,
@@ -69,6 +114,10 @@ pub async fn keep<T, F>(
             let next = next.mul_f64(1.0 + fastrand::f64() / 2.0);
             tokio::select! {
                 Ok(()) = wanted.changed() => {}
+                () = async {
+                    edited.notified().await;
+                    tokio::time::sleep(EDIT_PAUSE).await;
+                } => {}
                 () = tokio::time::sleep(next) => {}
             }
         }

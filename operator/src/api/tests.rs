@@ -140,11 +140,12 @@ async fn what_the_watch_has_not_seen_is_asked_for() {
     assert_eq!(error.code(), Code::Unknown);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn changes_arrive_until_the_operator_stops() {
     let (operator, _) = operator();
     let informer = operator.informer(Kind::Component);
     informer.apply(Event::Apply(component("before", &[], None)));
+    tokio::time::advance(Duration::from_secs(1)).await;
     let cart = caller("shop", "cart");
     let mut changes = pin!(operator.changes(Kind::Component, &cart).unwrap());
     informer.apply(Event::Apply(component("a", &[], Some("s"))));

@@ -4,8 +4,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use kubernetes::Change;
+use tokio::time::Instant;
 
 use super::Entry;
 
@@ -14,6 +16,10 @@ pub const MOST_CHANGES: usize = 1024;
 
 /// Connections that have read a list and opened no stream yet.
 pub const MOST_LISTS: usize = 16_384;
+
+/// A stream that follows no list begins this long before: to the caller it did when it sent the call, and what changes right
+/// behind that may come through the API server before the call does.
+pub const CALLING: Duration = Duration::from_millis(200);
 
 /// A moment between two changes of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +32,7 @@ pub struct Forgotten;
 /// The last changes of a kind, and who has read up to where.
 #[derive(Debug, Default)]
 pub struct History {
-    changes: VecDeque<Change<Entry>>,
+    changes: VecDeque<(Instant, Change<Entry>)>,
     /// The number of changes ever.
     count: u64,
     lists: HashMap<SocketAddr, Cursor>,
@@ -40,11 +46,22 @@ impl History {
         Cursor(self.count)
     }
 
-    pub fn push(&mut self, change: Change<Entry>) {
+    /// The moment at which a call was sent that arrives now.
+    pub fn call(&self, now: Instant) -> Cursor {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < CALLING;
+        let recent = self
+            .changes
+            .iter()
+            .rev()
+            .take_while(|(at, _)| is_recent(*at));
+        Cursor(self.count - recent.count() as u64)
+    }
+
+    pub fn push(&mut self, change: Change<Entry>, now: Instant) {
         if self.changes.len() >= MOST_CHANGES {
             self.changes.pop_front();
         }
-        self.changes.push_back(change);
+        self.changes.push_back((now, change));
         self.count += 1;
     }
 
@@ -55,7 +72,7 @@ impl History {
     ) -> Result<impl Iterator<Item = &Change<Entry>>, Forgotten> {
         let missed = usize::try_from(self.count.saturating_sub(from)).unwrap_or(usize::MAX);
         let known = self.changes.len().checked_sub(missed).ok_or(Forgotten)?;
-        Ok(self.changes.range(known..))
+        Ok(self.changes.range(known..).map(|(_, change)| change))
     }
 
     /// Somebody has read a list of this moment.
@@ -125,16 +142,27 @@ mod tests {
         let mut history = History::default();
         let start = history.now();
         assert_eq!(since(&history, start), Ok(vec![]));
-        history.push(change("a"));
+        history.push(change("a"), Instant::now());
         let behind = history.now();
-        history.push(change("b"));
+        history.push(change("b"), Instant::now());
         assert_eq!(since(&history, start), Ok(vec!["a".into(), "b".into()]));
         assert_eq!(since(&history, behind), Ok(vec!["b".into()]));
         for _ in 2..=MOST_CHANGES {
-            history.push(change("c"));
+            history.push(change("c"), Instant::now());
         }
         assert_eq!(since(&history, start), Err(Forgotten));
         assert_eq!(since(&history, behind).unwrap().len(), MOST_CHANGES);
+    }
+
+    #[test]
+    fn a_call_was_sent_a_little_before_it_came() {
+        let (mut history, start) = (History::default(), Instant::now());
+        history.push(change("old"), start);
+        history.push(change("new"), start + CALLING);
+        let sent = history.call(start + CALLING);
+        assert_eq!(since(&history, sent), Ok(vec!["new".into()]));
+        let sent = history.call(start + CALLING * 2);
+        assert_eq!(since(&history, sent), Ok(vec![]));
     }
 
     #[test]
@@ -142,7 +170,7 @@ mod tests {
         let mut history = History::default();
         let (one, other) = ("10.0.0.1:1".parse().unwrap(), "10.0.0.1:2".parse().unwrap());
         history.listed(one, history.now());
-        history.push(change("a"));
+        history.push(change("a"), Instant::now());
         assert_eq!(history.take_list(other), None);
         assert_eq!(history.take_list(one), Some(Cursor(0)));
         history.opened(one);
@@ -159,7 +187,7 @@ mod tests {
         for port in 0..=MOST_LISTS {
             let port = u16::try_from(port).unwrap();
             history.listed(([10, 0, 0, 1], port).into(), history.now());
-            history.push(change("a"));
+            history.push(change("a"), Instant::now());
         }
         assert_eq!(history.lists.len(), MOST_LISTS);
         assert_eq!(history.take_list(([10, 0, 0, 1], 0).into()), None);

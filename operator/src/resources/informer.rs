@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kubernetes::{Cluster, Key, Reflector, Signal, Store};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::entry::Raw;
@@ -205,7 +206,7 @@ impl Informer {
                     subscriber.push(event);
                 }
             }
-            state.history.push(change);
+            state.history.push(change, Instant::now());
         }
         if state.store.is_known() {
             self.shared
@@ -256,7 +257,7 @@ impl State {
             return Err(Refusal::Full);
         }
         let listed = connection.and_then(|connection| self.history.take_list(connection));
-        Ok(listed.unwrap_or_else(|| self.history.now()))
+        Ok(listed.unwrap_or_else(|| self.history.call(Instant::now())))
     }
 }
 

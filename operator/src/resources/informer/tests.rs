@@ -72,7 +72,7 @@ async fn the_end_comes_after_what_is_waiting() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_changed_between_a_list_and_its_stream_is_not_missed() {
     let informer = Informer::new(Kind::Component);
     listed(&informer, vec![]);
@@ -81,6 +81,7 @@ async fn what_changed_between_a_list_and_its_stream_is_not_missed() {
     informer.list("n", connection).unwrap();
     informer.apply(Watched::Apply(component("new", "n", "x")));
     informer.apply(Watched::Apply(component("other", "m", "x")));
+    tokio::time::advance(super::super::history::CALLING).await;
     let mut stranger = informer.subscribe(&caller("n", None)).unwrap();
     let mut subscription = informer.subscribe(&caller("n", connection)).unwrap();
     assert_eq!(subscription.next().await.unwrap().entry.name, "new");

@@ -41,3 +41,29 @@ impl Spec {
         self.component_type.split('.').next().unwrap_or_default()
     }
 }
+
+/// What sidecars say about a component. The operator writes it, for people to read.
+#[apply(object)]
+pub struct Status {
+    /// How many of the sidecars that load it have opened it, such as `3/4`.
+    pub ready: String,
+    /// How many sidecars have opened it.
+    pub loaded: i64,
+    /// How many sidecars could not open it.
+    pub failed: i64,
+    /// App IDs of sidecars that have opened it; some of them, where they are many.
+    pub apps: Vec<String>,
+    /// Sidecars that could not open it; some of them, where they are many.
+    pub failures: Vec<Failure>,
+}
+
+/// A sidecar that could not open a component.
+#[apply(object)]
+pub struct Failure {
+    /// Its app ID.
+    pub app_id: String,
+    /// Its pod.
+    pub pod: String,
+    /// Why.
+    pub reason: String,
+}

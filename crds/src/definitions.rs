@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::subscription::v1alpha1;
 use crate::{
     Component, Configuration, GROUP, HttpEndpoint, Kind, McpServer, Resiliency, Subscription,
-    WorkflowAccessPolicy, schema,
+    WorkflowAccessPolicy, component, schema,
 };
 
 /// One custom resource definition.
@@ -35,10 +35,7 @@ impl Definition {
 /// All definitions.
 pub fn all() -> Vec<Definition> {
     vec![
-        definition::<Component>(vec![version::<Component>(
-            true,
-            &[("Type", ".spec.type"), ("Version", ".spec.version")],
-        )]),
+        components(),
         definition::<Configuration>(vec![version::<Configuration>(
             true,
             &[("Sampling", ".spec.tracing.samplingRate")],
@@ -55,6 +52,20 @@ pub fn all() -> Vec<Definition> {
         subscriptions(),
         definition::<WorkflowAccessPolicy>(vec![version::<WorkflowAccessPolicy>(true, &[])]),
     ]
+}
+
+/// The one definition with a status (Q-component-status).
+fn components() -> Definition {
+    let columns = [
+        ("Type", ".spec.type"),
+        ("Version", ".spec.version"),
+        ("Ready", ".status.ready"),
+    ];
+    let mut version = version::<Component>(true, &columns);
+    version["schema"]["openAPIV3Schema"]["properties"]["status"] =
+        schema::of::<component::Status>();
+    version["subresources"] = json!({ "status": {} });
+    definition::<Component>(vec![version])
 }
 
 /// The one definition with two versions. The operator patches the webhook's namespace and CA bundle

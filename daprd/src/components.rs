@@ -2,10 +2,11 @@
 //! says the [`plan`]; here it is done.
 
 mod declare;
+mod failures;
 pub mod plan;
 mod types;
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use blocks::{Listed, Owner};
@@ -14,13 +15,17 @@ use crds::{Component, Configuration, Kind};
 use daemon::Daemon;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use telemetry::{Counter, Gauge, Meter};
-use tokio::{sync::Notify, time::Instant};
+use telemetry::{Counter, Meter};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use values::GoDuration;
 
 use crate::tasks::{Ended, Tasks};
 pub use declare::{KUBERNETES_STORE, Resolver};
+use failures::Failures;
 use plan::{Generation, Plan, Step};
 
 /// How long a component may take to open, unless it says otherwise (contract 3.3).
@@ -45,9 +50,7 @@ pub struct Loader {
     loaded_count: Counter,
     init_count: Counter,
     init_fail_count: Counter,
-    failed: Gauge,
-    /// The series of `failed` that there are.
-    shown: Mutex<BTreeSet<[String; 2]>>,
+    failures: Failures,
 }
 
 /// The plan, and a sign that it has changed.
@@ -104,12 +107,7 @@ impl Loader {
                 "The number of component initialization failures.",
                 &["component", "reason", "componentName"],
             ),
-            failed: meter.gauge(
-                "runtime/component/failed",
-                "Components that are wanted and could not be opened.",
-                &["component", "componentName"],
-            ),
-            shown: Mutex::default(),
+            failures: Failures::new(meter),
             options,
         }
     }
@@ -135,14 +133,14 @@ impl Loader {
     /// A component is wanted, new or changed.
     pub fn want(&self, component: Component) {
         self.book.plan.lock().want(component, Instant::now());
-        self.show_failures();
+        self.failures.show(&self.book.plan);
         self.book.changed.notify_one();
     }
 
     /// A component is not wanted any more.
     pub fn unwant(&self, name: &str) {
         self.book.plan.lock().unwant(name, Instant::now());
-        self.show_failures();
+        self.failures.show(&self.book.plan);
         self.book.changed.notify_one();
     }
 
@@ -188,6 +186,19 @@ impl Loader {
         plan.failures().map(|it| describe(&it.component)).collect()
     }
 
+    /// Everything that is open, and what is wanted and could not be opened, with the reason.
+    pub fn states(&self) -> BTreeMap<String, Option<String>> {
+        let open = self.components().into_iter().map(|it| (it.name, None));
+        let mut states: BTreeMap<_, _> = open.collect();
+        states.extend(self.failures.states(&self.book.plan));
+        states
+    }
+
+    /// Tells that [`Loader::states`] may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.failures.changes()
+    }
+
     /// Closes all, in the reverse order of their owners.
     pub async fn close(&self) {
         for owner in self.options.owners.iter().rev() {
@@ -221,6 +232,7 @@ impl Loader {
                 }
                 let now = Instant::now();
                 self.book.plan.lock().closed(component.name(), now);
+                self.failures.show(&self.book.plan);
                 Ok(())
             }
         }
@@ -232,7 +244,7 @@ impl Loader {
         self.init_count.add(&[&component.spec.component_type], 1);
         let now = Instant::now();
         self.book.plan.lock().opened(component, generation, now);
-        self.show_failures();
+        self.failures.show(&self.book.plan);
     }
 
     /// Counts and logs a failure, and plans the next attempt, of which is told where the sidecar `goes_on`.
@@ -247,7 +259,8 @@ impl Loader {
         let pause = plan.failed(component, *again, Instant::now(), fastrand::f64());
         let failed = plan.failures().find(|it| it.component.name() == name);
         drop(plan);
-        self.show_failures();
+        self.failures.note(name, error);
+        self.failures.show(&self.book.plan);
         let Some(failed) = failed else {
             // Something else is wanted under that name by now.
             return;
@@ -269,25 +282,6 @@ impl Loader {
                 "component {text} is not loaded, {meanwhile}; its resource has to be changed first"
             ),
         }
-    }
-
-    /// Brings the metric of failed components in line with the plan.
-    fn show_failures(&self) {
-        let mut shown = self.shown.lock();
-        let now: BTreeSet<[String; 2]> = {
-            let plan = self.book.plan.lock();
-            let failures = plan.failures().map(|it| it.component);
-            failures
-                .map(|it| [it.spec.component_type.clone(), it.name().to_owned()])
-                .collect()
-        };
-        for series in shown.difference(&now) {
-            self.failed.remove(&series.each_ref().map(String::as_str));
-        }
-        for series in &now {
-            self.failed.set(&series.each_ref().map(String::as_str), 1.0);
-        }
-        *shown = now;
     }
 
     /// The contract's rule for the start: it ends the sidecar, unless the component says that its errors are to be ignored.

@@ -4,6 +4,7 @@
 pub mod desired;
 pub mod disk;
 pub mod operator;
+pub mod report;
 
 use std::time::Duration;
 

@@ -142,7 +142,11 @@ impl<'s> Runtime<'s> {
         let invoker = self.invoker(&ground, &app, Arc::clone(&resolver))?;
         self.serve_internal(&mut ground, &invoker);
         self.open_resolver(&ground, &resolver).await;
-        self.load(&ground, &loader, &pubsub, &middleware).await?;
+        let loaded = self.load(&ground, &loader, &pubsub, &middleware).await;
+        if let (Err(_), Some(reporter)) = (&loaded, &ground.reporter) {
+            reporter.report_once(loader.states()).await;
+        }
+        loaded?;
         // Before anybody can see that this sidecar is up: what happens then is not to be missed.
         let restart = self.watch_resources(&ground, &loader, &pubsub);
         let inventory = Arc::new(Inventory {
@@ -173,6 +177,7 @@ impl<'s> Runtime<'s> {
         self.readiness.set_outbound();
         let settled = self.follow_app(&app, probe, &intakes);
         self.keep_components(&loader);
+        self.report_components(&ground, &loader);
         Ok(Running {
             loader,
             intakes,

@@ -1,6 +1,6 @@
 //! The gRPC API that sidecars read their resources from (contract 5.3).
 
-mod access;
+pub mod access;
 mod changes;
 mod service;
 

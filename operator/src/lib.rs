@@ -10,6 +10,7 @@ mod metrics;
 mod pods;
 mod resources;
 mod services;
+mod status;
 mod watchdog;
 mod webhook;
 
@@ -20,10 +21,12 @@ use anyhow::{Context as _, bail};
 use daemon::Daemon;
 use k8s_openapi::api::coordination::v1::Lease;
 use kubernetes::{Cluster, leadership};
+use proto::extensions::v1::component_status_server::ComponentStatusServer;
 use proto::operator::v1::operator_server::OperatorServer;
 use security::{Anchors, KeyKind, Security, TokenSource};
 use telemetry::{Meter, MetricOptions};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use transport::{Listener, ServerOptions};
 
 use crate::definition::Definition;
@@ -32,6 +35,7 @@ use crate::flags::WatchInterval;
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::resources::{Informer, Kind};
+use crate::status::{Reports, Statuses};
 
 /// Name of the Lease (contract 5.2).
 const LEASE: &str = "operator.dapr.io";
@@ -67,10 +71,24 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     daemon.spawn("pods", pods.clone().run(cluster.clone(), shutdown.clone()));
     let known = spawn_cache(&daemon, &informers, &pods);
 
+    let statuses = Statuses::default();
+    let reports = Reports::new(
+        statuses.clone(),
+        informers[Kind::Component as usize].clone(),
+    );
     let api = api::Operator::new(cluster.clone(), informers, pods);
-    spawn_api(&daemon, &flags, security.clone(), known, api);
+    let routes = Routes::new(OperatorServer::new(api));
+    let routes = routes.add_service(ComponentStatusServer::new(reports));
+    spawn_api(&daemon, &flags, security.clone(), known, routes);
     spawn_webhook(&daemon, &flags, &environment, security, &cluster).await?;
-    spawn_leader(&daemon, &flags, &environment, cluster, settings.mtls)?;
+    spawn_leader(
+        &daemon,
+        &flags,
+        &environment,
+        cluster,
+        settings.mtls,
+        statuses,
+    )?;
     daemon.wait().await
 }
 
@@ -173,7 +191,7 @@ fn spawn_api(
     flags: &Flags,
     security: Security,
     known: CancellationToken,
-    api: api::Operator,
+    api: Routes,
 ) {
     let (address, port) = (flags.listen_address.clone(), flags.port);
     let identified = daemon.health().target("operator-security");
@@ -200,7 +218,7 @@ fn spawn_api(
             ..ServerOptions::default()
         };
         serving.ready();
-        transport::serve(listener, options, OperatorServer::new(api), shutdown).await;
+        transport::serve(listener, options, api, shutdown).await;
         Ok(())
     });
 }
@@ -251,13 +269,14 @@ async fn spawn_webhook(
     Ok(())
 }
 
-/// The leader's work: Services and the watchdog.
+/// The leader's work: Services, the watchdog, and the status of components.
 fn spawn_leader(
     daemon: &Daemon,
     flags: &Flags,
     environment: &Environment,
     cluster: Cluster,
     mtls: bool,
+    statuses: Statuses,
 ) -> anyhow::Result<()> {
     let meter = Meter::new(daemon.registry(), MetricOptions::default())?;
     let services = (!flags.disable_service_reconciler).then(|| services::Options {
@@ -275,7 +294,9 @@ fn spawn_leader(
         restarts_per_minute: flags.max_pod_restarts_per_minute,
         may_label: flags.watchdog_can_patch_pod_labels,
     });
+    let watched = cluster.clone();
     let work = move |stop: CancellationToken| {
+        let status = status::run(statuses.clone(), watched.clone(), stop.clone());
         let services = services
             .clone()
             .map(|options| services::run(options, stop.clone()));
@@ -285,7 +306,7 @@ fn spawn_leader(
         async move {
             let services = futures::future::OptionFuture::from(services);
             let watchdog = futures::future::OptionFuture::from(watchdog);
-            futures::future::join3(services, watchdog, stop.cancelled()).await;
+            futures::future::join4(services, watchdog, status, stop.cancelled()).await;
             Ok(())
         }
     };

@@ -13,6 +13,9 @@ pub use schema::dapr::proto::{
     common, components, internals, operator, placement, runtime, scheduler, sentry, workflows,
 };
 
+/// What our programs say to each other beyond what upstream's do; those know no such calls.
+pub use schema::daprrust::operator as extensions;
+
 /// The durable-task protocol (contract 11). Its packages differ from their place here: the service and
 /// its messages have none, so the path on the wire is `/TaskHubSidecarService/<Method>`.
 pub mod durabletask {

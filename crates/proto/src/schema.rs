@@ -38,6 +38,12 @@ pub(crate) mod dapr {
     }
 }
 
+pub(crate) mod daprrust {
+    packages! {
+        operator = "daprrust.operator.v1",
+    }
+}
+
 pub(crate) mod durabletask {
     pub mod protos {
         packages! {

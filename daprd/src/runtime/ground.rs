@@ -18,7 +18,7 @@ use crate::{
     catalog::{catalog, discover},
     configuration::{self, Compiled},
     host, identity, lent,
-    resources::{Desired, Source, disk::Disk, operator::Operator},
+    resources::{Desired, Source, disk::Disk, operator::Operator, report::Reporter},
     servers,
     tasks::Tasks,
 };
@@ -27,6 +27,8 @@ use crate::{
 pub struct Ground {
     pub security: Security,
     pub source: Source,
+    /// In a cluster.
+    pub reporter: Option<Reporter>,
     pub configuration: Configuration,
     pub compiled: Compiled,
     pub catalog: Arc<Catalog>,
@@ -77,10 +79,11 @@ impl Runtime<'_> {
             .and_then(|it| it.spec.access_control.as_ref()?.trust_domain.clone());
         let security = identity::open(settings, trust_domain, self.daemon)?;
         security.ready().await.context("identity")?;
-        let source = if standalone {
-            Source::Disk(disk)
+        let (source, reporter) = if standalone {
+            (Source::Disk(disk), None)
         } else {
-            Source::Operator(self.operator(&security)?)
+            let (operator, reporter) = self.operator(&security)?;
+            (Source::Operator(operator), Some(reporter))
         };
         let configuration = match from_files {
             Some(configuration) => configuration,
@@ -114,6 +117,7 @@ impl Runtime<'_> {
         Ok(Ground {
             security,
             source,
+            reporter,
             configuration,
             compiled,
             catalog: Arc::new(catalog),
@@ -135,21 +139,27 @@ impl Runtime<'_> {
         })
     }
 
-    fn operator(&self, security: &Security) -> Result<Operator> {
+    fn operator(&self, security: &Security) -> Result<(Operator, Reporter)> {
         let settings = self.settings;
         let address = &settings.control_plane_address;
-        let uri = format!("https://{address}")
+        let uri: http::Uri = format!("https://{address}")
             .parse()
             .with_context(|| format!("--control-plane-address {address:?}"))?;
         let expect = identity::control_plane(settings, security::OPERATOR)?;
-        let connector = Connector::maybe_tls(security.client(expect));
-        let channel = transport::channel(uri, connector, ChannelOptions::default());
+        let security = security.clone();
+        let dial = move || {
+            let connector = Connector::maybe_tls(security.client(expect.clone()));
+            transport::channel(uri.clone(), connector, ChannelOptions::default())
+        };
         let configuration = settings.configurations.first().cloned();
-        Ok(Operator::new(
-            channel,
-            identity::namespace(settings),
-            configuration,
-        ))
+        let namespace = identity::namespace(settings);
+        let operator = Operator::new(dial(), namespace.clone(), configuration);
+        let reporter = Reporter {
+            dial: Arc::new(dial),
+            namespace,
+            pod: settings.pod_name.clone().unwrap_or_default(),
+        };
+        Ok((operator, reporter))
     }
 
     /// The port that is asked for, or one that stays the same over restarts, or any.

@@ -71,6 +71,18 @@ impl Runtime<'_> {
         self.spawn("components", async move { loader.run(shutdown).await });
     }
 
+    /// Tells the operator how the components are, in a cluster.
+    pub(super) fn report_components(&self, ground: &Ground, loader: &Arc<Loader>) {
+        let Some(reporter) = ground.reporter.clone() else {
+            return;
+        };
+        let (loader, shutdown) = (Arc::clone(loader), self.daemon.shutdown());
+        let changes = loader.changes();
+        self.spawn("component reports", async move {
+            reporter.run(|| loader.states(), changes, shutdown).await;
+        });
+    }
+
     /// Follows what changes, if that is switched on and there is something to follow.
     pub(super) fn watch_resources(
         &self,

@@ -96,6 +96,8 @@ pub struct Desired {
     /// The last versions of what has gone.
     gone: IndexMap<Key, Version>,
     configuration_version: Version,
+    /// Whether the next list may count from elsewhere than what is known.
+    reconnected: bool,
     /// What has been warned about already.
     warned: BTreeSet<Remark>,
 }
@@ -107,16 +109,27 @@ impl Desired {
             app_id: app_id.to_owned(),
             configuration_version: Version::of(&configuration),
             configuration,
+            reconnected: false,
             written: IndexMap::new(),
             gone: IndexMap::new(),
             warned: BTreeSet::new(),
         }
     }
 
+    /// The source is another one, or has been away: with the next list, versions from before count no more.
+    pub fn reconnect(&mut self) {
+        self.reconnected = true;
+    }
+
     /// Takes a whole list in place of what was known. What an unread origin held stays: nobody has said that it is gone. So does
     /// what had a name that is there twice now.
     pub fn replace(&mut self, listing: Listing) -> Vec<Change> {
         let mut changes = Vec::new();
+        let reconnected = std::mem::take(&mut self.reconnected);
+        if reconnected {
+            self.gone.clear();
+            self.configuration_version = Version::default();
+        }
         if let Some(configuration) = listing.configuration {
             changes.extend(self.configure(configuration));
         }
@@ -140,7 +153,9 @@ impl Desired {
         for key in gone {
             let version = self.version(&key);
             changes.extend(self.remove(&key));
-            self.remember_gone(key, version);
+            if !reconnected {
+                self.remember_gone(key, version);
+            }
         }
         changes.extend(listed.into_values().filter_map(|one| self.put(one)));
         changes

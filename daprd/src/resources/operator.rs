@@ -196,6 +196,7 @@ impl Operator {
         changes: &mpsc::Sender<Change>,
         reconcile: Duration,
     ) -> Result<()> {
+        desired.reconnect();
         let mut news = self.streams();
         let mut opened = 0;
         let mut due = tokio::time::interval_at(Instant::now() + OPENING, reconcile);

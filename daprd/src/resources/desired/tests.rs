@@ -316,6 +316,8 @@ proptest! {
                     }
                     None => {
                         cluster.events = Some(Vec::new());
+                        cluster.told.clear();
+                        desired.reconnect();
                         sidecar.take(desired.replace(cluster.list()));
                     }
                 },
@@ -422,6 +424,27 @@ fn late_events_neither_change_nor_bring_back_what_a_list_knows_better() {
     assert!(desired.take(is("state.one", 21)).is_some());
     assert_eq!(desired.replace(Listing::default()).len(), 1);
     assert_eq!(desired.take(is("state.one", 21)), None);
+}
+
+#[test]
+fn behind_the_list_of_another_source_versions_count_from_there() {
+    let asked = |component_type| Asked {
+        component_type,
+        in_scope: true,
+    };
+    let is = |version| Event::Is(Box::new(written(0, asked("state.one"), version)));
+    let mut desired = Desired::new(APP, Configuration::default());
+    assert!(desired.take(is(20)).is_some());
+    desired.reconnect();
+    assert_eq!(desired.replace(Listing::default()).len(), 1);
+    assert!(desired.take(is(3)).is_some());
+    desired.reconnect();
+    let mut list = Listing::default();
+    list.written.push(written(0, asked("state.one"), 1));
+    assert_eq!(desired.replace(list), []);
+    assert_eq!(desired.take(is(1)), None);
+    let other = Event::Is(Box::new(written(0, asked("state.two"), 2)));
+    assert!(desired.take(other).is_some());
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub enum Fault {
 pub struct On {
     verb: Option<String>,
     plural: Option<String>,
+    everywhere: bool,
     times: Option<usize>,
 }
 
@@ -50,6 +51,13 @@ impl On {
         self
     }
 
+    /// Those that are about no single namespace, which rights in namespaces do not allow.
+    #[must_use]
+    pub const fn everywhere(mut self) -> Self {
+        self.everywhere = true;
+        self
+    }
+
     /// Only so many of them.
     #[must_use]
     pub const fn times(mut self, times: usize) -> Self {
@@ -63,6 +71,7 @@ impl On {
                 .plural
                 .as_deref()
                 .is_none_or(|plural| plural == target.plural)
+            && !(self.everywhere && target.namespace.is_some())
     }
 }
 

@@ -14,6 +14,7 @@ mod storage;
 mod verbs;
 mod watch;
 
+use std::io;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -26,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch as signal;
 use tower::BoxError;
@@ -62,8 +63,23 @@ struct State {
     log: Vec<Seen>,
     script: Option<Script>,
     admission: Option<Admission>,
+    /// What it says its own version is; nothing says that it does not know (404).
+    release: Option<(String, String)>,
     /// Whether a watch from a version that is gone is refused at once, rather than by its first event.
     gone_at_once: bool,
+}
+
+impl State {
+    /// The answer about what is no object.
+    fn without_target(&self, seen: &Seen) -> Answer {
+        match &self.release {
+            Some((major, minor)) if seen.path == "/version" => Answer::object(json!({
+                "major": major, "minor": minor, "gitVersion": format!("v{major}.{minor}.0"), "gitCommit": "",
+                "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+            })),
+            _ => Answer::status(404),
+        }
+    }
 }
 
 impl Default for Fake {
@@ -128,16 +144,22 @@ impl Fake {
     }
 
     async fn connection(&self, socket: TcpStream) {
-        let service = hyper::service::service_fn(|request: Request<Incoming>| async {
-            let (head, body) = request.into_parts();
-            let body = body.collect().await?.to_bytes();
-            self.serve(&head, &body).await
+        let service = hyper::service::service_fn(|request: Request<Incoming>| {
+            let fake = self.clone();
+            // A boxed error keeps the future from being sent to another thread.
+            async move { fake.receive(request).await.map_err(io::Error::other) }
         });
         let connection = hyper::server::conn::http1::Builder::new();
         // A client that goes away is none of a server's business.
         let _ = connection
             .serve_connection(TokioIo::new(socket), service)
             .await;
+    }
+
+    async fn receive(self, request: Request<Incoming>) -> Result<Response<AnswerBody>, BoxError> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        self.serve(&head, &body).await
     }
 
     async fn serve(&self, head: &Parts, body: &[u8]) -> Result<Response<AnswerBody>, BoxError> {
@@ -176,7 +198,7 @@ impl Fake {
             return answer.into_response();
         }
         let Some(target) = target else {
-            return Answer::status(404).into_response();
+            return state.without_target(seen).into_response();
         };
         if seen.verb == "watch" {
             let turns = self.0.turns.subscribe();
@@ -220,6 +242,11 @@ impl Fake {
     /// Forgets old events and lists: who watches or pages on from there is told that it is gone (410).
     pub fn compact(&self) {
         self.change(|state| state.storage.compact());
+    }
+
+    /// Says what version of Kubernetes this is.
+    pub fn set_version(&self, major: &str, minor: &str) {
+        self.change(|state| state.release = Some((major.to_owned(), minor.to_owned())));
     }
 
     /// Lets a watch from a forgotten version fail as a request, rather than by its first event.

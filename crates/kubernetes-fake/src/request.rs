@@ -41,7 +41,8 @@ impl Seen {
             metadata_only: header(http::header::ACCEPT).contains("as=PartialObjectMetadata"),
             body: serde_json::from_slice(body).unwrap_or_default(),
         };
-        let named = Target::of(&seen).is_some_and(|target| target.name.is_some());
+        // What is no object, such as the version, is got.
+        let named = Target::of(&seen).is_none_or(|target| target.name.is_some());
         seen.verb = match (&seen.method, named) {
             (&Method::GET, _) if matches!(seen.parameter("watch"), Some("true" | "1")) => "watch",
             (&Method::GET, true) => "get",

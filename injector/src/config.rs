@@ -43,8 +43,8 @@ pub struct Config {
     pub seccomp_profile_type: Option<String>,
     /// The sidecar learns the pod's address from the downward API.
     pub downward_api: bool,
-    /// Sidecars are init containers that keep running.
-    pub native_sidecar: bool,
+    /// Whether sidecars are init containers that keep running, where the pod does not say.
+    pub native_sidecar: NativeSidecar,
     /// Folder of pluggable components' sockets where the pod names none.
     pub components_sockets_folder: String,
     /// The injector has a service account token, so the cluster can project one for the sidecar.
@@ -68,6 +68,17 @@ pub enum Actors {
     Placement(Service),
     /// A service of another kind, by its name.
     Other(String, Service),
+}
+
+/// Whether sidecars are init containers that keep running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeSidecar {
+    /// They are ordinary containers.
+    No,
+    /// They are, unless the cluster cannot.
+    Yes,
+    /// They are where the cluster is known to be able to (Q-native-sidecar).
+    WhereSupported,
 }
 
 /// A service of the control plane, `name:port`.
@@ -131,7 +142,7 @@ impl Config {
             drop_all_capabilities: on("SIDECAR_DROP_ALL_CAPABILITIES", false),
             seccomp_profile_type: text("SIDECAR_SECCOMP_PROFILE_TYPE"),
             downward_api: on("ENABLE_K8S_DOWNWARD_APIS", false),
-            native_sidecar: on("NATIVE_SIDECAR_ENABLED", false),
+            native_sidecar: native_sidecar(text("NATIVE_SIDECAR_ENABLED").as_deref()),
             components_sockets_folder: text("DAPR_COMPONENT_SOCKETS_FOLDER")
                 .unwrap_or_else(|| "/tmp/dapr-components-sockets".to_owned()),
             token_volume: TokenSource::default()
@@ -214,6 +225,14 @@ fn pull_policy(text: Option<&str>) -> String {
     .to_owned()
 }
 
+fn native_sidecar(text: Option<&str>) -> NativeSidecar {
+    match text {
+        Some(text) if text.eq_ignore_ascii_case("auto") => NativeSidecar::WhereSupported,
+        Some(text) if is_truthy(text) => NativeSidecar::Yes,
+        _ => NativeSidecar::No,
+    }
+}
+
 fn number(name: &'static str, text: Option<String>) -> Result<Option<i64>, Error> {
     let parse = |text: String| {
         text.parse().map_err(|_| Error::Value {
@@ -280,104 +299,4 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 const SCHEDULER_EXISTS: bool = false;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(pairs: &[(&str, &str)]) -> Result<Config, Error> {
-        let base = [
-            ("NAMESPACE", "dapr-system"),
-            ("SIDECAR_IMAGE", "daprd:1"),
-            ("KUBE_CLUSTER_DOMAIN", "c.local"),
-        ];
-        let all: Vec<_> = base
-            .iter()
-            .chain(pairs)
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        Config::from_environment(
-            |name| {
-                all.iter()
-                    .rev()
-                    .find(|(k, _)| k == name)
-                    .map(|(_, v)| v.clone())
-            },
-            true,
-        )
-    }
-
-    #[test]
-    fn defaults() {
-        let config = read(&[]).unwrap();
-        assert_eq!(config.image_pull_policy, "Always");
-        assert_eq!(
-            config.actors,
-            Actors::Placement(Service::new("dapr-placement-server", 50005))
-        );
-        assert!(config.run_as_non_root && config.read_only_root_filesystem);
-        assert!(!config.drop_all_capabilities && !config.scheduler && !config.native_sidecar);
-        assert_eq!(
-            config.sentry_id.to_string(),
-            "spiffe://cluster.local/ns/dapr-system/dapr-sentry"
-        );
-        assert_eq!(
-            config.address(&Service::new("dapr-api", 443)),
-            "dapr-api.dapr-system.svc.c.local:443"
-        );
-    }
-
-    #[test]
-    fn everything_can_be_said() {
-        let config = read(&[
-            ("SIDECAR_IMAGE_PULL_POLICY", "Sometimes"),
-            ("ACTORS_SERVICE_NAME", "other"),
-            ("ACTORS_SERVICE_ADDRESS", "srv:9"),
-            ("REMINDERS_SERVICE_NAME", "r"),
-            ("REMINDERS_SERVICE_ADDRESS", "r:1"),
-            ("SIDECAR_RUN_AS_USER", "1000"),
-            ("SIDECAR_DROP_ALL_CAPABILITIES", "yes"),
-            ("ALLOWED_SERVICE_ACCOUNTS", "a:b, c:d*"),
-            ("ALLOWED_SERVICE_ACCOUNTS_PREFIX_NAMES", "e*:f"),
-            (
-                "IGNORE_ENTRYPOINT_TOLERATIONS",
-                r#"[{"key":"k","effect":"NoSchedule"}]"#,
-            ),
-        ]);
-        let config = config.unwrap();
-        assert_eq!(config.image_pull_policy, "IfNotPresent");
-        assert_eq!(
-            config.actors,
-            Actors::Other("other".into(), Service::new("srv", 9))
-        );
-        assert_eq!(config.reminders, Some(("r".into(), Service::new("r", 1))));
-        assert_eq!(
-            (config.run_as_user, config.drop_all_capabilities),
-            (Some(1000), true)
-        );
-        assert_eq!(config.service_accounts, ["a:b", "c:d*", "e*:f"]);
-        assert_eq!(config.entrypoint_tolerations.len(), 1);
-        assert_eq!(
-            read(&[("ACTORS_ENABLED", "false")]).unwrap().actors,
-            Actors::Off
-        );
-    }
-
-    #[test]
-    fn errors_name_the_variable() {
-        let message = |pairs: &[(&str, &str)]| read(pairs).unwrap_err().to_string();
-        assert_eq!(
-            message(&[("SIDECAR_IMAGE", "")]),
-            "environment variable SIDECAR_IMAGE is required"
-        );
-        assert!(
-            message(&[("SIDECAR_RUN_AS_USER", "x")])
-                .contains("\"x\" for environment variable SIDECAR_RUN_AS_USER")
-        );
-        assert!(
-            message(&[
-                ("ACTORS_SERVICE_NAME", "a"),
-                ("ACTORS_SERVICE_ADDRESS", "b")
-            ])
-            .contains("name:port")
-        );
-    }
-}
+mod tests;

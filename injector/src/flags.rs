@@ -30,6 +30,13 @@ pub struct Flags {
     /// Path of a kubeconfig file, before KUBECONFIG, ~/.kube/config and the pod's service account
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
+    /// PEM file of the authorities that sign the client certificates of API servers; whoever shows none of theirs is not
+    /// answered. Without it, everyone is
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Common names that a client certificate may be for, separated by commas; empty means any
+    #[arg(long, default_value = "")]
+    pub client_names: String,
     #[command(flatten)]
     log: LogFlags,
     #[command(flatten)]
@@ -82,6 +89,7 @@ mod tests {
             (flags.port, flags.scheduler_enabled, flags.kubeconfig),
             (4000, true, None)
         );
+        assert_eq!(flags.client_ca_file, None);
         let flags = parse(&[
             "-port=1",
             "-listen-address=127.0.0.1",

@@ -4,6 +4,7 @@
 //! needs, watched, and the upkeep of its own webhook registration.
 
 mod bundle;
+mod caller;
 mod config;
 mod flags;
 mod listers;
@@ -12,15 +13,16 @@ pub mod patch;
 mod pluggable;
 mod pod;
 mod requester;
-mod review;
+pub mod review;
 mod webhook;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use daemon::Daemon;
 
-pub use config::{Actors, Config, Service};
+pub use config::{Actors, Config, NativeSidecar, Service};
 pub use flags::Flags;
 pub use pod::POD_ANNOTATIONS;
 
@@ -34,7 +36,8 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         .context("bad configuration")?;
     let mut requesters =
         requester::Requesters::new(&config.service_accounts).context("bad configuration")?;
-    let metrics = metrics::Metrics::new(daemon.registry())?;
+    let meter = telemetry::Meter::new(daemon.registry(), telemetry::MetricOptions::default())?;
+    let metrics = metrics::Metrics::new(&meter);
     let client = kubernetes::connect(flags.kubeconfig.as_deref()).await?;
     let served = daemon.health().target("injector-service");
     let registered = daemon.health().target("webhook-configuration");
@@ -48,10 +51,14 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         async move { identity.await.map_err(Into::into) },
     );
     daemon.spawn("listers", listers.clone().run(shutdown.clone()));
+    // Beside each other: where the cluster is silent, the start waits for it once.
     let start = async {
-        requesters.resolve(&client).await;
-        listers.ready(CLUSTER_PATIENCE).await;
-        security.ready().await
+        let ready = tokio::join!(
+            security.ready(),
+            listers.ready(CLUSTER_PATIENCE),
+            requesters.resolve(&client),
+        );
+        ready.0
     };
     let Some(ready) = daemon.unless_shutdown(start).await else {
         return daemon.wait().await;
@@ -62,7 +69,11 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         "webhook registration",
         bundle::run(client, security.anchors(), registered, shutdown.clone()),
     );
-    let tls = security.server_tls().context("no serving certificate")?;
+    let mut tls = security.server_tls().context("no serving certificate")?;
+    if let Some(file) = &flags.client_ca_file {
+        let names = values::list::owned(&flags.client_names);
+        tls = Arc::new(caller::require(&tls, file, &names)?);
+    }
     let webhook = webhook::Webhook::new(config, requesters, listers, security.anchors(), metrics);
     let listener = transport::Listener::listen(&flags.listen_address, flags.port).await?;
     daemon.spawn("webhook", webhook.serve(listener, tls, served, shutdown));

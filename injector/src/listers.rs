@@ -1,16 +1,17 @@
-//! What decisions look at in the cluster: the mTLS switch of the control plane's Configuration, and the Components that
-//! bring a container. They are watched, so that admitting a pod asks the cluster nothing.
+//! What decisions look at in the cluster: the mTLS switch of the control plane's Configuration, the Components that bring a
+//! container, and whether there are native sidecars. They are watched, so that admitting a pod asks the cluster nothing.
 //!
 //! Where the injector may not watch or list across the cluster (the RBAC rules of upstream's chart), they are read plainly
-//! instead, a few seconds late.
+//! instead, a few seconds late, and as far as its rights go.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crds::{Component, Configuration, Kind as _};
 use k8s_openapi::api::core::v1::Container;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectList};
 use kube::{Api, ResourceExt};
+use kubernetes::client::status;
 use kubernetes::{Cluster, Reflector, Signal, State, Store};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -29,12 +30,14 @@ struct Parts {
     /// Whether sidecars use mutual TLS: one object at most.
     mtls: Lister<bool>,
     components: Lister<Pluggable>,
+    /// Whether the cluster runs native sidecars, and whether it was asked.
+    native: watch::Sender<(Option<bool>, bool)>,
 }
 
 /// One kind of object.
 struct Lister<V> {
     store: Mutex<Store<V>>,
-    /// How well the kind is known, and whether it has ever been.
+    /// How well the kind is known, and whether it has ever been as well as it can be.
     state: watch::Sender<(State, bool)>,
 }
 
@@ -51,7 +54,7 @@ impl<V: PartialEq> Lister<V> {
     fn apply<K: ResourceExt>(&self, signal: Signal<K>, project: impl FnOnce(K) -> Option<V>) {
         let mut store = self.store.lock();
         store.apply(signal, project);
-        self.state.send_replace((store.state(), store.is_known()));
+        self.tell(&store);
     }
 
     fn replace<K: ResourceExt>(
@@ -61,12 +64,24 @@ impl<V: PartialEq> Lister<V> {
     ) {
         let mut store = self.store.lock();
         store.replace(objects, project);
-        self.state.send_replace((store.state(), store.is_known()));
+        self.tell(&store);
+    }
+
+    fn tell(&self, store: &Store<V>) {
+        self.state.send_modify(|(state, settled)| {
+            *state = store.state();
+            *settled |= store.is_known();
+        });
+    }
+
+    /// There is no more to be known: the rest is refused.
+    fn settle(&self) {
+        self.state.send_modify(|(_, settled)| *settled = true);
     }
 
     async fn known(&self) {
         let mut state = self.state.subscribe();
-        let _ = state.wait_for(|(_, known)| *known).await;
+        let _ = state.wait_for(|(_, settled)| *settled).await;
     }
 
     /// Reads plainly, for as long as the objects may not be watched.
@@ -88,6 +103,7 @@ impl Listers {
             namespace: namespace.to_owned(),
             mtls: Lister::default(),
             components: Lister::default(),
+            native: watch::Sender::default(),
         }))
     }
 
@@ -104,12 +120,21 @@ impl Listers {
         pluggable::containers(here, app_id)
     }
 
+    /// Whether the cluster runs native sidecars; `None` if it did not say.
+    pub fn native_sidecars(&self) -> Option<bool> {
+        self.0.native.borrow().0
+    }
+
     /// Waits until everything is known, but no longer than `patience`.
     pub async fn ready(&self, patience: Duration) {
-        let both = async { tokio::join!(self.0.mtls.known(), self.0.components.known()) };
-        if tokio::time::timeout(patience, both).await.is_err() {
+        let mut native = self.0.native.subscribe();
+        let all = async {
+            let asked = async { native.wait_for(|(_, asked)| *asked).await.is_ok() };
+            tokio::join!(self.0.mtls.known(), self.0.components.known(), asked);
+        };
+        if tokio::time::timeout(patience, all).await.is_err() {
             tracing::warn!(
-                "the Dapr configuration or components are not known yet, starting with defaults"
+                "the Dapr configuration, components or the version of Kubernetes are not known yet, starting with defaults"
             );
         }
     }
@@ -120,6 +145,7 @@ impl Listers {
             tokio::join!(
                 self.follow_configuration(&shutdown),
                 self.follow_components(&shutdown),
+                self.follow_version(),
                 self.0.mtls.read_while_refused(|| self.read_configuration()),
                 self.0
                     .components
@@ -128,6 +154,30 @@ impl Listers {
         };
         shutdown.run_until_cancelled(all).await;
         Ok(())
+    }
+
+    /// Asks for the version now and then, because clusters are upgraded.
+    async fn follow_version(&self) {
+        loop {
+            let pause = match self.0.cluster.client().apiserver_version().await {
+                Ok(version) => {
+                    let native = has_native_sidecars(&version.major, &version.minor);
+                    tracing::debug!(?native, "kubernetes {}", version.git_version);
+                    self.0.native.send_replace((native, true));
+                    VERSION_PERIOD
+                }
+                Err(error) if status(&error).is_some() => {
+                    tracing::debug!(%error, "kubernetes does not tell its version");
+                    self.0.native.send_modify(|(_, asked)| *asked = true);
+                    VERSION_PERIOD
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot ask kubernetes for its version");
+                    READ_PERIOD
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
     }
 
     async fn follow_configuration(&self, shutdown: &CancellationToken) {
@@ -143,6 +193,9 @@ impl Listers {
         match api.get_opt(CONFIGURATION).await {
             Ok(found) => self.0.mtls.replace(found, |found| Some(mtls(&found))),
             Err(error) => {
+                if status(&error) == Some(403) {
+                    self.0.mtls.settle();
+                }
                 tracing::warn!(%error, "cannot read the configuration {CONFIGURATION}, mTLS stays as it is");
             }
         }
@@ -159,13 +212,28 @@ impl Listers {
     }
 
     async fn read_components(&self) {
-        let api: Api<Component> = self.0.cluster.watched();
-        match api.list(&ListParams::default()).await {
+        match self.list_components().await {
             Ok(list) => self
                 .0
                 .components
                 .replace(list.items, |one| Pluggable::of(&one)),
+            Err(error) if status(&error) == Some(403) => {
+                tracing::debug!(%error, "components are not for the injector to read");
+                self.0.components.settle();
+            }
             Err(error) => tracing::warn!(%error, "cannot list components, keeping those known"),
+        }
+    }
+
+    /// Of all namespaces or, where the rights do not reach so far, of the control plane's own.
+    async fn list_components(&self) -> kube::Result<ObjectList<Component>> {
+        let params = ListParams::default();
+        match self.0.cluster.watched().list(&params).await {
+            Err(error) if status(&error) == Some(403) => {
+                let own: Api<Component> = self.0.cluster.within(&self.0.namespace);
+                own.list(&params).await
+            }
+            listed => listed,
         }
     }
 }
@@ -178,10 +246,20 @@ fn mtls(configuration: &Configuration) -> bool {
         .is_none_or(crds::configuration::Mtls::is_enabled)
 }
 
+/// Whether a version has native sidecars without a feature gate; `None` for one that is no version. Providers write `29+`.
+fn has_native_sidecars(major: &str, minor: &str) -> Option<bool> {
+    let digits = minor.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let version: (u32, u32) = (major.parse().ok()?, digits.parse().ok()?);
+    Some(version >= FIRST_WITH_NATIVE_SIDECARS)
+}
+
+const FIRST_WITH_NATIVE_SIDECARS: (u32, u32) = (1, 29);
 /// The Configuration of the control plane.
 const CONFIGURATION: &str = "daprsystem";
 /// Between two plain reads.
 const READ_PERIOD: Duration = Duration::from_secs(5);
+/// Between two questions for the version.
+const VERSION_PERIOD: Duration = Duration::from_secs(10 * 60);
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::{Value, json};
 use settings::{Settings, app_id};
 
-use crate::config::{Actors, Config, Service};
+use crate::config::{Actors, Config, NativeSidecar, Service};
 use crate::pod::{Annotations, Shape};
 use operations::{add, append};
 
@@ -25,6 +25,8 @@ pub struct Surroundings {
     pub trust_anchors: String,
     /// Containers of pluggable components that this app loads, for pods that ask for them.
     pub components: Vec<Container>,
+    /// Whether the cluster runs native sidecars; `None` if that is not known.
+    pub native_sidecars: Option<bool>,
 }
 
 /// How a pod becomes one with a sidecar.
@@ -110,7 +112,17 @@ pub fn build(pod: &Pod, around: &Surroundings, config: &Config) -> Result<Inject
     let mut settings = Settings::from_annotations(annotations)?;
     let resources = container::resources(&shape.resources);
     let ignored = settings.ignored().iter().chain(&shape.ignored).cloned();
-    let warnings = ignored.chain(resources.err()).collect();
+    let native = shape.native_sidecar.unwrap_or(match config.native_sidecar {
+        NativeSidecar::No => false,
+        NativeSidecar::Yes => true,
+        NativeSidecar::WhereSupported => around.native_sidecars == Some(true),
+    });
+    // Where the API server does not know them, it takes such a container for one that has to end before the app starts.
+    let unsupported = native && around.native_sidecars == Some(false);
+    let warnings = ignored
+        .chain(resources.err())
+        .chain(unsupported.then(|| NOT_NATIVE.to_owned()))
+        .collect();
     complete(&mut settings, &app_id, &shape, around, config);
 
     let sidecar = Sidecar {
@@ -119,6 +131,7 @@ pub fn build(pod: &Pod, around: &Surroundings, config: &Config) -> Result<Inject
         settings: &settings,
         around,
         config,
+        native: native && !unsupported,
     };
     Ok(Injection {
         operations: sidecar.operations(&app_id)?,
@@ -183,6 +196,8 @@ struct Sidecar<'a> {
     settings: &'a Settings,
     around: &'a Surroundings,
     config: &'a Config,
+    /// Whether it is an init container that keeps running.
+    native: bool,
 }
 
 impl Sidecar<'_> {
@@ -202,12 +217,12 @@ impl Sidecar<'_> {
             operations.push(add(&["metadata", "labels"], json!({})));
         }
         operations.extend(self.volume_operations()?);
-        let place = if self.native() {
+        let place = if self.native {
             "initContainers"
         } else {
             "containers"
         };
-        if self.native()
+        if self.native
             && spec
                 .and_then(|spec| spec.init_containers.as_ref())
                 .is_none_or(Vec::is_empty)
@@ -248,14 +263,10 @@ impl Sidecar<'_> {
     fn containers(&self) -> &[Container] {
         self.pod.spec.as_ref().map_or(&[], |spec| &spec.containers)
     }
-
-    fn native(&self) -> bool {
-        self.shape
-            .native_sidecar
-            .unwrap_or(self.config.native_sidecar)
-    }
 }
 
+/// What a pod is told that gets an ordinary container instead.
+const NOT_NATIVE: &str = "this cluster has no native sidecars, which need Kubernetes 1.29: daprd becomes an ordinary container";
 /// Name of the sidecar's container.
 const SIDECAR: &str = "daprd";
 const INJECTED_LABEL: &str = "dapr.io/sidecar-injected";

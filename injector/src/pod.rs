@@ -1,6 +1,6 @@
 //! The annotations that only shape the pod (contract 4.4); those that are settings of daprd stand in `settings`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use settings::ANNOTATION_PREFIX;
 use settings::injection::ENABLED;
@@ -66,7 +66,7 @@ pub struct Shape {
     pub volume_mounts: String,
     pub volume_mounts_rw: String,
     /// Names of the pod's containers that are components.
-    pub pluggable_components: Vec<String>,
+    pub pluggable_components: HashSet<String>,
     pub components_sockets_folder: Option<String>,
     pub inject_components: bool,
     pub native_sidecar: Option<bool>,
@@ -129,9 +129,11 @@ impl Shape {
             unix_domain_socket_path: reader.text("unix-domain-socket-path"),
             volume_mounts: reader.text("volume-mounts").unwrap_or_default(),
             volume_mounts_rw: reader.text("volume-mounts-rw").unwrap_or_default(),
-            pluggable_components: values::list::owned(
+            pluggable_components: values::list::items(
                 &reader.text("pluggable-components").unwrap_or_default(),
-            ),
+            )
+            .map(str::to_owned)
+            .collect(),
             components_sockets_folder: reader.text("pluggable-components-sockets-folder"),
             inject_components: reader.switch("inject-pluggable-components"),
             native_sidecar: reader

@@ -7,8 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use json_patch::PatchOperation;
 use k8s_openapi::api::authentication::v1::UserInfo;
+use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::metrics::shown;
 
 /// A question, as far as the injector reads it.
 #[derive(Debug, Deserialize)]
@@ -32,10 +35,38 @@ pub struct Request<'a> {
     #[serde(default)]
     pub namespace: String,
     #[serde(default)]
+    operation: String,
+    #[serde(default)]
     pub user_info: UserInfo,
     /// The object, not parsed yet.
     #[serde(borrow, default)]
-    pub object: Option<&'a RawValue>,
+    object: Option<&'a RawValue>,
+}
+
+impl Request<'_> {
+    /// The pod; none where none is made.
+    ///
+    /// # Errors
+    /// For what is no pod (Q-injector-reviews).
+    pub fn pod(&self) -> Result<Option<Pod>, Error> {
+        let Some(object) = self.object else {
+            let makes = self.operation.is_empty() || self.operation == "CREATE";
+            return if makes {
+                Err(Error::NoObject)
+            } else {
+                Ok(None)
+            };
+        };
+        let pod: Pod = serde_json::from_str(object.get()).map_err(Error::Pod)?;
+        let annotations = pod.metadata.annotations.iter().flatten();
+        let bytes: usize = annotations
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if bytes > MAX_ANNOTATION_BYTES {
+            return Err(Error::Annotations { bytes });
+        }
+        Ok(Some(pod))
+    }
 }
 
 /// The kind of the object.
@@ -48,15 +79,28 @@ pub struct ObjectKind {
 /// Why a body is no question.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot decode the AdmissionReview: {0}")]
-    Json(serde_json::Error),
+    #[error("cannot decode the AdmissionReview")]
+    Json(#[source] serde_json::Error),
     #[error(
         "expected kind AdmissionReview of group admission.k8s.io, got {kind:?} of {api_version:?}"
     )]
     Kind { kind: String, api_version: String },
     #[error("the AdmissionReview has no request")]
     NoRequest,
+    #[error("the AdmissionReview has no request.uid")]
+    NoUid,
+    #[error("the AdmissionReview has no request.object")]
+    NoObject,
+    #[error("cannot read the pod in request.object")]
+    Pod(#[source] serde_json::Error),
+    #[error(
+        "the annotations of request.object have {bytes} bytes, and at most {MAX_ANNOTATION_BYTES} are allowed"
+    )]
+    Annotations { bytes: usize },
 }
+
+/// Kubernetes' own limit for the annotations of an object. It checks that after the webhooks, too late for what reads them.
+const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 
 /// Group, version and kind to answer with, and the request.
 pub fn parse(body: &[u8]) -> (Types, Result<Request<'_>, Error>) {
@@ -66,8 +110,8 @@ pub fn parse(body: &[u8]) -> (Types, Result<Request<'_>, Error>) {
     };
     if review.kind != KIND || !review.api_version.starts_with(GROUP) {
         let error = Error::Kind {
-            kind: review.kind,
-            api_version: review.api_version,
+            kind: shown(&review.kind).to_owned(),
+            api_version: shown(&review.api_version).to_owned(),
         };
         return (Types::default(), Err(error));
     }
@@ -75,7 +119,12 @@ pub fn parse(body: &[u8]) -> (Types, Result<Request<'_>, Error>) {
         kind: review.kind,
         api_version: review.api_version,
     };
-    (types, review.request.ok_or(Error::NoRequest))
+    let request = review.request.ok_or(Error::NoRequest);
+    let named = request.and_then(|request| match request.uid.is_empty() {
+        true => Err(Error::NoUid),
+        false => Ok(request),
+    });
+    (types, named)
 }
 
 /// Group, version and kind of a review.

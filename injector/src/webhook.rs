@@ -1,15 +1,16 @@
 //! The webhook: HTTPS in, one decision a request, no question to the cluster on the way.
 
+mod body;
+
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use daemon::Target;
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use k8s_openapi::api::core::v1::Pod;
 use security::TrustBundle;
 use settings::injection;
@@ -19,10 +20,11 @@ use transport::{Listener, ServerOptions};
 
 use crate::config::Config;
 use crate::listers::Listers;
-use crate::metrics::{Failure, Metrics};
+use crate::metrics::{Failure, Metrics, shown};
 use crate::patch::{self, Injection, Surroundings};
 use crate::requester::Requesters;
 use crate::review::{self, Answer, Request};
+use body::{MAX_REVIEW_BYTES, Memory};
 
 /// Everything a decision needs; cheap to clone.
 #[derive(Clone)]
@@ -34,6 +36,7 @@ struct Parts {
     listers: Listers,
     anchors: watch::Receiver<Arc<TrustBundle>>,
     metrics: Metrics,
+    memory: Memory,
 }
 
 /// How a review of a pod ends.
@@ -60,6 +63,7 @@ impl Webhook {
             listers,
             anchors,
             metrics,
+            memory: Memory::default(),
         }))
     }
 
@@ -73,6 +77,10 @@ impl Webhook {
     ) -> anyhow::Result<()> {
         let options = ServerOptions {
             tls: Some(tls),
+            // An API server's certificate names no workload.
+            identify: false,
+            max_connections: MAX_CONNECTIONS,
+            max_concurrent_streams: MAX_STREAMS,
             ..ServerOptions::default()
         };
         tracing::info!("sidecar injector is listening, patching Dapr-enabled pods");
@@ -97,16 +105,17 @@ impl Webhook {
         let request = match request {
             Ok(request) => request,
             Err(error) => {
-                tracing::error!("{error}");
+                let message = told(error);
+                tracing::error!("{message}");
                 metrics.failed("", Failure::Patch);
-                return Ok(Answer::refuse(types, "", error.to_string()));
+                return Ok(Answer::refuse(types, "", message));
             }
         };
-        let pod = request.object.map_or_else(
-            || Ok(Pod::default()),
-            |object| serde_json::from_str(object.get()),
-        );
-        let app_id = pod.as_ref().map(patch::app_id_of).unwrap_or_default();
+        let pod = request.pod();
+        let app_id = match &pod {
+            Ok(Some(pod)) => shown(&patch::app_id_of(pod)).to_owned(),
+            _ => String::new(),
+        };
         match self.decide(&request, pod) {
             Decision::Pass => Ok(Answer::allow(types, &request.uid)),
             Decision::Skip => {
@@ -140,34 +149,41 @@ impl Webhook {
         }
     }
 
-    fn decide(&self, request: &Request<'_>, pod: serde_json::Result<Pod>) -> Decision {
+    fn decide(&self, request: &Request<'_>, pod: Result<Option<Pod>, review::Error>) -> Decision {
         let parts = &self.0;
         if request.kind.kind != "Pod" {
-            tracing::error!("invalid kind for review: {:?}", request.kind.kind);
+            tracing::error!("invalid kind for review: {:?}", shown(&request.kind.kind));
             return Decision::Skip;
         }
         // A pod that cannot be read is judged by its requester first, as one that opted in.
-        if pod
-            .as_ref()
-            .is_ok_and(|pod| !injection::is_wanted(pod.metadata.annotations.as_ref()))
-        {
-            return Decision::Pass;
+        match &pod {
+            Ok(None) => return Decision::Pass,
+            Ok(Some(pod)) if !injection::is_wanted(pod.metadata.annotations.as_ref()) => {
+                return Decision::Pass;
+            }
+            _ => {}
         }
         if !parts.requesters.allow(&request.user_info) {
             let name = request.user_info.username.as_deref().unwrap_or_default();
             tracing::error!(
-                "service account {name:?} is not on the list of allowed controller accounts"
+                "service account {:?} is not on the list of allowed controller accounts",
+                shown(name)
             );
             return Decision::Skip;
         }
-        let pod = match pod {
-            Ok(pod) => pod,
-            Err(error) => return Decision::Refuse(format!("cannot read the pod: {error}")),
-        };
-        let components = if patch::wants_components(&pod) {
+        match pod {
+            Ok(None) => Decision::Pass,
+            Ok(Some(pod)) => self.inject(request, &pod),
+            Err(error) => Decision::Refuse(told(error)),
+        }
+    }
+
+    fn inject(&self, request: &Request<'_>, pod: &Pod) -> Decision {
+        let parts = &self.0;
+        let components = if patch::wants_components(pod) {
             parts
                 .listers
-                .components(&request.namespace, &patch::app_id_of(&pod))
+                .components(&request.namespace, &patch::app_id_of(pod))
         } else {
             Vec::new()
         };
@@ -176,47 +192,44 @@ impl Webhook {
             mtls: parts.listers.mtls(),
             trust_anchors: String::from_utf8_lossy(parts.anchors.borrow().pem()).into_owned(),
             components,
+            native_sidecars: parts.listers.native_sidecars(),
         };
-        match patch::build(&pod, &around, &parts.config) {
+        match patch::build(pod, &around, &parts.config) {
             Ok(injection) => Decision::Patch(injection),
-            Err(error) => Decision::Refuse(error.to_string()),
+            Err(error) => Decision::Refuse(told(error)),
         }
     }
 }
 
-async fn mutate(
-    State(webhook): State<Webhook>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    webhook.0.metrics.request();
-    let body = match body {
-        Ok(body) if body.is_empty() => {
-            return (StatusCode::BAD_REQUEST, "empty body\n").into_response();
+/// An error with its causes, as answers and the log show it; it may quote what the review says.
+fn told(error: impl Into<anyhow::Error>) -> String {
+    let mut text = format!("{:#}", error.into());
+    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE) {
+        text.truncate(end);
+    }
+    text
+}
+
+async fn mutate(State(webhook): State<Webhook>, request: http::Request<Body>) -> Response {
+    let parts = &webhook.0;
+    parts.metrics.request();
+    let answer = |body: &axum::body::Bytes| {
+        let answer = webhook.answer(body);
+        match answer.and_then(|answer| serde_json::to_vec(&answer)) {
+            Ok(answer) => ([(header::CONTENT_TYPE, JSON)], answer).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         }
-        Ok(body) => body,
-        Err(rejection) => return rejection.into_response(),
     };
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or_default();
-    if kind.split(';').next().unwrap_or_default().trim() != JSON {
-        let message = "invalid Content-Type, expected `application/json`\n";
-        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
-    }
-    match webhook
-        .answer(&body)
-        .and_then(|answer| serde_json::to_vec(&answer))
-    {
-        Ok(answer) => ([(header::CONTENT_TYPE, JSON)], answer).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    parts.memory.read(request, answer).await
 }
 
+/// Characters of a message.
+const MAX_MESSAGE: usize = 1024;
 const JSON: &str = "application/json";
-/// Largest review: a pod of the largest size that etcd takes, twice, with room around it.
-const MAX_REVIEW_BYTES: usize = 8 << 20;
+/// Connections at a time. An API server makes one or two.
+const MAX_CONNECTIONS: usize = 1024;
+/// Reviews at a time on one connection.
+const MAX_STREAMS: u32 = 250;
 
 #[cfg(test)]
 mod tests;

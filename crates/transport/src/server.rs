@@ -25,6 +25,9 @@ use crate::{KeepAlive, Listener, Peer, PeerIdentity, Serve, Stream};
 pub struct ServerOptions {
     /// Serve TLS; a client certificate, if the configuration asks for one, becomes the request's `Peer::identity`.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Client certificates name workloads, and one that does not name exactly one is refused. Where the TLS configuration
+    /// alone says who may connect, no identity is read.
+    pub identify: bool,
     /// Largest request head in bytes (HTTP/1 buffer, HTTP/2 header list); 4 KiB are added for HTTP/1's own use.
     pub max_header_bytes: usize,
     /// A request head must be complete this long after its first byte; also the limit of a TLS handshake.
@@ -49,6 +52,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             tls: None,
+            identify: true,
             max_header_bytes: 64 << 10,
             header_timeout: Duration::from_secs(10),
             http1: true,
@@ -101,6 +105,7 @@ async fn accept_all(
     let server = Arc::new(Server {
         http: builder(&options, streams.clone()),
         tls: options.tls.clone().map(TlsAcceptor::from),
+        identify: options.identify,
         quiet: Quiet {
             header: options.header_timeout,
             idle: options.keep_alive.and_then(|k| k.idle),
@@ -229,6 +234,7 @@ const LINGER_BUFFER: usize = 16 << 10;
 struct Server {
     http: auto::Builder<Streams>,
     tls: Option<TlsAcceptor>,
+    identify: bool,
     quiet: Quiet,
     shutdown: CancellationToken,
 }
@@ -319,7 +325,8 @@ impl Server {
                 }
             },
         };
-        let identity = match stream.get_ref().1.peer_certificates() {
+        let chain = stream.get_ref().1.peer_certificates();
+        let identity = match chain.filter(|_| self.identify) {
             None | Some([]) => None,
             Some(chain) => match PeerIdentity::from_chain(chain) {
                 Ok(identity) => Some(identity),

@@ -96,6 +96,60 @@ async fn a_cluster_that_may_not_be_watched_is_read_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rights_in_one_namespace_are_enough_and_none_are_no_reason_to_wait() {
+    let fake = Fake::new();
+    fake.put(CONFIGURATIONS, configuration(json!(false)));
+    fake.put(COMPONENTS, component("dapr-system", "own"));
+    fake.put(COMPONENTS, component("a", "foreign"));
+    fake.fault(On::verb("watch"), Fault::Status(403));
+    fake.fault(On::verb("list").everywhere(), Fault::Status(403));
+    beside(&fake, async |listers| {
+        let began = tokio::time::Instant::now();
+        listers.ready(Duration::from_secs(60)).await;
+        assert!(began.elapsed() < Duration::from_secs(1));
+        assert_eq!(images(listers, "dapr-system"), ["own"]);
+        assert!(images(listers, "a").is_empty());
+    })
+    .await;
+    fake.fault(On::all(), Fault::Status(403));
+    beside(&fake, async |listers| {
+        let began = tokio::time::Instant::now();
+        listers.ready(Duration::from_secs(60)).await;
+        assert!(began.elapsed() < Duration::from_secs(1));
+        assert!(listers.mtls() && images(listers, "dapr-system").is_empty());
+    })
+    .await;
+}
+
+#[test]
+fn native_sidecars_come_with_a_version() {
+    for (major, minor, native) in [
+        ("1", "28", Some(false)),
+        ("1", "29", Some(true)),
+        ("1", "29+", Some(true)),
+        ("2", "0", Some(true)),
+        ("1", "", None),
+        ("", "30", None),
+    ] {
+        assert_eq!(has_native_sidecars(major, minor), native, "{major}.{minor}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_of_the_cluster_is_noticed() {
+    let fake = Fake::new();
+    fake.set_version("1", "28");
+    beside(&fake, async |listers| {
+        listers.ready(Duration::from_secs(60)).await;
+        assert_eq!(listers.native_sidecars(), Some(false));
+        fake.set_version("1", "29+");
+        tokio::time::sleep(VERSION_PERIOD + Duration::from_secs(1)).await;
+        assert_eq!(listers.native_sidecars(), Some(true));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_hangs_is_asked_again() {
     let fake = Fake::new();
     fake.put(CONFIGURATIONS, configuration(json!(false)));

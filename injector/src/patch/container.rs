@@ -51,7 +51,7 @@ impl Sidecar<'_> {
             }),
             // What is wrong with them is among the warnings.
             resources: resources(&self.shape.resources).unwrap_or_default(),
-            restart_policy: self.native().then(|| "Always".to_owned()),
+            restart_policy: self.native.then(|| "Always".to_owned()),
             ..Container::default()
         }
     }

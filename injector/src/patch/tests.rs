@@ -22,6 +22,7 @@ fn around() -> Surroundings {
         mtls: false,
         trust_anchors: "pem".into(),
         components: Vec::new(),
+        native_sidecars: None,
     }
 }
 
@@ -108,6 +109,42 @@ fn the_entry_point_of_the_image_is_kept_unless_tolerated() {
     pod.spec.as_mut().unwrap().tolerations = Some(vec![toleration]);
     assert_eq!(container(&pod)["command"], json!(["/daprd"]));
     assert_eq!(container(&pod)["args"][0], "--dapr-http-port");
+}
+
+#[test]
+fn native_sidecars_are_for_clusters_that_have_them() {
+    let is_native = |setting, annotation: Option<&str>, cluster| {
+        let config = Config {
+            native_sidecar: setting,
+            ..config()
+        };
+        let around = Surroundings {
+            native_sidecars: cluster,
+            ..around()
+        };
+        let annotations = annotation.map(|value| ("enable-native-sidecar", value));
+        let pod = pod(annotations.as_slice());
+        let warned = !build(&pod, &around, &config).unwrap().warnings.is_empty();
+        let native = patched(&pod, &around, &config)["spec"]["initContainers"].is_array();
+        (native, warned)
+    };
+    use NativeSidecar::{No, WhereSupported, Yes};
+    for (setting, annotation, cluster, expected) in [
+        (No, None, Some(true), (false, false)),
+        (No, Some("true"), Some(true), (true, false)),
+        (No, Some("true"), None, (true, false)),
+        (No, Some("true"), Some(false), (false, true)),
+        (Yes, None, None, (true, false)),
+        (Yes, None, Some(false), (false, true)),
+        (Yes, Some("false"), Some(true), (false, false)),
+        (WhereSupported, None, Some(true), (true, false)),
+        (WhereSupported, None, None, (false, false)),
+        (WhereSupported, None, Some(false), (false, false)),
+        (WhereSupported, Some("false"), Some(true), (false, false)),
+    ] {
+        let found = is_native(setting, annotation, cluster);
+        assert_eq!(found, expected, "{setting:?} {annotation:?} {cluster:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Volumes that the sidecar brings along, and their mounts in the sidecar, the app and component containers.
 
+use std::collections::HashSet;
+
 use json_patch::PatchOperation;
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume,
@@ -76,9 +78,10 @@ impl Sidecar<'_> {
     pub(super) fn sidecar_mounts(&self) -> Vec<VolumeMount> {
         let read_only = requested(&self.shape.volume_mounts, true);
         let writable = requested(&self.shape.volume_mounts_rw, false);
+        let volumes: HashSet<&str> = self.pod_volumes().iter().map(|one| &*one.name).collect();
         let mut mounts: Vec<VolumeMount> = read_only
             .chain(writable)
-            .filter(|mount| self.has_volume(mount))
+            .filter(|mount| volumes.contains(&*mount.name))
             .collect();
         if self.shape.unix_domain_socket_path.is_some() {
             mounts.push(mount(DAPR_SOCKETS_VOLUME, DAPR_SOCKETS, false));
@@ -140,12 +143,6 @@ impl Sidecar<'_> {
         } else {
             &[]
         }
-    }
-
-    fn has_volume(&self, mount: &VolumeMount) -> bool {
-        self.pod_volumes()
-            .iter()
-            .any(|volume| volume.name == mount.name)
     }
 
     fn pod_volumes(&self) -> &[Volume] {

@@ -25,7 +25,8 @@ fn bench() -> Bench {
     let requesters = Requesters::new(&[]).unwrap();
     let listers = Listers::new(kubernetes_fake::Fake::new().client(), "dapr-system");
     let registry = Registry::new();
-    let metrics = Metrics::new(&registry).unwrap();
+    let meter = telemetry::Meter::new(&registry, telemetry::MetricOptions::default()).unwrap();
+    let metrics = Metrics::new(&meter);
     let (_, anchors) = watch::channel(Arc::new(TrustBundle::default()));
     Bench {
         webhook: Webhook::new(config, requesters, listers, anchors, metrics),
@@ -114,6 +115,103 @@ async fn bad_json_is_refused_with_a_message() {
             .as_str()
             .unwrap()
             .contains("cannot decode")
+    );
+}
+
+/// Reviews that are none, or of which something is missing: the answer says what and where, and quotes little.
+#[tokio::test]
+async fn what_is_wrong_with_a_review_is_named() {
+    let user = json!({"username": "system:serviceaccount:kube-system:job-controller"});
+    let good = json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {"uid": "u-1", "kind": {"kind": "Pod"}, "namespace": "ns", "operation": "CREATE", "userInfo": user,
+                    "object": pod(json!({"dapr.io/enabled": "true"}))},
+    });
+    let with = |path: &str, value: Value| {
+        let mut review = good.clone();
+        match path.rsplit_once('/') {
+            Some((parent, name)) if value == Value::Null => {
+                let parent = review.pointer_mut(parent).unwrap();
+                parent.as_object_mut().unwrap().remove(name);
+            }
+            _ => *review.pointer_mut(path).unwrap() = value,
+        }
+        review.to_string()
+    };
+    let bench = bench();
+    let whole = good.to_string();
+    let long = "x".repeat(1 << 20);
+    let mut many = good.clone();
+    many["request"]["object"]["metadata"]["annotations"]["other"] = json!("x".repeat(300 << 10));
+    for (body, expected) in [
+        (whole[..whole.len() / 2].to_owned(), "EOF while parsing"),
+        ("[".repeat(100_000), "cannot decode the AdmissionReview"),
+        (with("/kind", json!("Pod")), "got \"Pod\" of"),
+        (
+            with("/apiVersion", json!(long.clone())),
+            "got \"AdmissionReview\" of \"xxx",
+        ),
+        (with("/request", Value::Null), "no request"),
+        (with("/request/uid", Value::Null), "no request.uid"),
+        (
+            with("/request/uid", json!(7)),
+            "expected a string at line 1 column",
+        ),
+        (with("/request/object", Value::Null), "no request.object"),
+        (
+            with("/request/object/spec", json!(long)),
+            "cannot read the pod in request.object: invalid type",
+        ),
+        (many.to_string(), "the annotations of request.object have"),
+    ] {
+        let (status, answer) = bench.post(JSON, body).await;
+        assert_eq!(status, StatusCode::OK);
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["response"]["allowed"], false, "{expected}");
+        let message = answer["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.contains(expected), "{expected:?} in {message:.300}");
+        assert!(message.len() <= MAX_MESSAGE, "{}", message.len());
+    }
+    let mut removed = good.clone();
+    removed["request"]["operation"] = json!("DELETE");
+    removed["request"].as_object_mut().unwrap().remove("object");
+    let (_, answer) = bench.post(JSON, removed.to_string()).await;
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["response"], json!({"uid": "u-1", "allowed": true}));
+}
+
+#[tokio::test]
+async fn a_thousand_annotations_of_others_change_nothing() {
+    let mut annotations = json!({"dapr.io/enabled": "true"});
+    for number in 0..1000 {
+        annotations[format!("example.com/note-{number}")] = json!("x".repeat(200));
+        annotations[format!("dapr.io/unknown-{number}")] = json!("7");
+    }
+    let answer = bench()
+        .review("Pod", "system:masters", pod(annotations))
+        .await;
+    assert_eq!(answer["response"]["allowed"], true);
+    assert!(answer["response"]["patch"].is_string());
+}
+
+#[tokio::test]
+async fn many_volumes_and_mounts_take_no_time() {
+    let names: Vec<String> = (0..20_000).map(|number| format!("v{number}")).collect();
+    let mounts: Vec<String> = names.iter().map(|name| format!("{name}:/m")).collect();
+    let annotations = json!({"dapr.io/enabled": "true", "dapr.io/volume-mounts": mounts.join(",")});
+    let mut pod = pod(annotations);
+    pod["spec"]["volumes"] = names
+        .iter()
+        .rev()
+        .map(|name| json!({"name": name}))
+        .collect();
+    let began = std::time::Instant::now();
+    let answer = bench().review("Pod", "system:masters", pod).await;
+    assert!(answer["response"]["patch"].is_string());
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
     );
 }
 

@@ -1,6 +1,8 @@
 //! Whole patches: for every `tests/golden/<case>.json`, the pod after injection is what the file says. With
 //! `UPDATE_GOLDEN` in the environment the files are rewritten; read the difference before believing it.
 
+mod annotations;
+
 use std::path::{Path, PathBuf};
 
 use injector::Config;
@@ -34,6 +36,7 @@ fn whole_patches() {
             mtls: case["mtls"] != json!(false),
             trust_anchors: "-----BEGIN CERTIFICATE-----\n".to_owned(),
             components,
+            native_sidecars: None,
         };
         let injection = build(&pod, &around, &config(&case["environment"])).expect("an injection");
         let patch = serde_json::to_value(&injection.operations).expect("JSON");

@@ -1,8 +1,14 @@
 //! An HTTP client for tests: never fails on a status, keeps the whole answer.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
+
+use crate::mesh::{Identity, install_provider};
 
 /// A complete answer.
 #[derive(Clone, Debug)]
@@ -73,8 +79,30 @@ impl Client {
         Self::build(base, reqwest::Client::builder().http2_prior_knowledge())
     }
 
+    /// A client of the TLS server `name` on a port of this machine, which has to prove its name by a chain to `anchors`, PEM.
+    /// Whoever asks who it is sees `identity`.
+    pub fn tls(name: &str, port: u16, anchors: &str, identity: Option<&Identity>) -> Self {
+        install_provider();
+        let mut roots = rustls::RootCertStore::empty();
+        for anchor in CertificateDer::pem_slice_iter(anchors.as_bytes()) {
+            let anchor = anchor.expect("anchors are PEM");
+            roots.add(anchor).expect("an anchor");
+        }
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+        let config = match identity.cloned() {
+            Some(Identity { chain, key }) => config
+                .with_client_auth_cert(chain, key)
+                .expect("key and leaf match"),
+            None => config.with_no_client_auth(),
+        };
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .resolve(name, SocketAddr::from(([127, 0, 0, 1], port)));
+        Self::build(format!("https://{name}:{port}"), builder)
+    }
+
     fn build(base: impl Into<String>, builder: reqwest::ClientBuilder) -> Self {
-        crate::mesh::install_provider();
+        install_provider();
         let builder = builder
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());

@@ -13,10 +13,13 @@
 
 pub mod app;
 pub mod ca;
+pub mod cluster;
 pub mod daprd;
 pub mod golden;
 pub mod http;
+pub mod injector;
 pub mod mesh;
+pub mod operator;
 pub mod placement;
 pub mod process;
 pub mod redis;
@@ -26,7 +29,10 @@ pub mod wait;
 
 pub use app::App;
 pub use ca::Ca;
+pub use cluster::Cluster;
 pub use component_conformance::ports;
 pub use daprd::Daprd;
+pub use injector::Injector;
+pub use operator::Operator;
 pub use placement::Placement;
 pub use sentry::Sentry;

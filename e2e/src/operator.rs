@@ -1,0 +1,114 @@
+//! The operator as a process, before the fake API server.
+
+use std::collections::BTreeMap;
+
+use tonic::transport::Channel;
+
+use crate::cluster::{Cluster, NAMESPACE};
+use crate::http::Client;
+use crate::mesh::Tls;
+use crate::process::{self, Process};
+use crate::{Sentry, ports};
+
+/// How the operator is started.
+pub struct Builder {
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    anchors: String,
+}
+
+impl Builder {
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// An environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it is ready. The cluster must have the Configuration of the control plane.
+    pub async fn start(self, cluster: &Cluster) -> Operator {
+        let dir = process::folder("operator");
+        let [port, webhook, metrics, health] = ports::several().map(ports::Reserved::release);
+        let anchors = dir.path().join("ca.crt");
+        std::fs::write(&anchors, &self.anchors).expect("the folder is ours");
+        let mut args = vec![
+            "-log-level=debug".to_owned(),
+            format!("-port={port}"),
+            "-listen-address=127.0.0.1".to_owned(),
+            format!("-webhook-server-port={webhook}"),
+            "-webhook-server-listen-address=127.0.0.1".to_owned(),
+            format!("-metrics-port={metrics}"),
+            "-metrics-listen-address=127.0.0.1".to_owned(),
+            format!("-healthz-port={health}"),
+            "-healthz-listen-address=127.0.0.1".to_owned(),
+            format!("-trust-anchors-file={}", anchors.display()),
+            format!("-kubeconfig={}", cluster.kubeconfig(dir.path()).display()),
+        ];
+        args.extend(self.args);
+        let options = process::Options {
+            program: "operator",
+            args,
+            env: self.env,
+        };
+        let process = Process::start_healthy(options, dir, health).await;
+        Operator {
+            process,
+            port,
+            metrics,
+            health,
+        }
+    }
+}
+
+/// A running operator.
+pub struct Operator {
+    process: Process,
+    port: u16,
+    metrics: u16,
+    health: u16,
+}
+
+impl Operator {
+    /// An operator that trusts `sentry`; the cluster's Configuration says where that is.
+    pub fn builder(sentry: &Sentry) -> Builder {
+        let env = [("NAMESPACE".to_owned(), NAMESPACE.to_owned())];
+        Builder {
+            args: Vec::new(),
+            env: env.into(),
+            anchors: sentry.anchors_pem(),
+        }
+    }
+
+    /// A channel to its API with the identity of an app.
+    pub fn channel(&self, sentry: &Sentry, namespace: &str, app_id: &str) -> Channel {
+        let identity = sentry.ca().identity(namespace, app_id);
+        Tls::new(sentry.anchor(), Some(identity)).channel(self.port)
+    }
+
+    /// The health endpoint.
+    pub fn health(&self) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.health))
+    }
+
+    /// The metrics page.
+    pub fn metrics(&self) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.metrics))
+    }
+
+    /// The process behind it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it; the exit code must be 0.
+    pub async fn stop(self) {
+        self.process.stop().await;
+    }
+}

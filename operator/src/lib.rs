@@ -293,6 +293,8 @@ fn spawn_leader(
         interval: flags.watch_interval,
         restarts_per_minute: flags.max_pod_restarts_per_minute,
         may_label: flags.watchdog_can_patch_pod_labels,
+        meter: meter.clone(),
+        instance: environment.host.clone(),
     });
     let watched = cluster.clone();
     let work = move |stop: CancellationToken| {

@@ -2,9 +2,10 @@
 //! were made (contract 5.1, 5.2). It runs on the leader, and only while the injector is there to do better.
 //!
 //! Only what comes back better goes: the injector's own rule says which pods ask for a sidecar, a controller has to make
-//! the pod anew, and where that was of no use the next pods stay (Q-operator-watchdog).
+//! the pod anew, and where that was of no use the next pods stay (Q-operator-watchdog). All of them are reported.
 
 mod owners;
+mod report;
 
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use kubernetes::client::status;
 use kubernetes::{Cluster, owner};
 use serde_json::json;
 use settings::injection;
+use telemetry::Meter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::owners::Owners;
+use self::report::{Outcome, Report};
 use crate::annotations;
 use crate::flags::WatchInterval;
 
@@ -32,6 +35,26 @@ pub struct Options {
     pub restarts_per_minute: i64,
     /// Whether pods that have a sidecar by other means are labelled, so as not to be looked at again.
     pub may_label: bool,
+    /// Where counts go.
+    pub meter: Meter,
+    /// The name of this replica in events.
+    pub instance: String,
+}
+
+/// What is remembered from round to round.
+struct Memory {
+    owners: Owners,
+    report: Report,
+}
+
+impl Memory {
+    fn new(options: &Options) -> Self {
+        let report = Report::new(options.cluster.client(), &options.instance, &options.meter);
+        Self {
+            owners: Owners::default(),
+            report,
+        }
+    }
 }
 
 /// The label of the injector's Deployment.
@@ -55,8 +78,8 @@ pub async fn run(options: Options, stop: CancellationToken) {
 }
 
 async fn check(options: &Options) {
-    let mut owners = Owners::default();
-    while !round(options, &mut owners).await {
+    let mut memory = Memory::new(options);
+    while !round(options, &mut memory).await {
         tokio::time::sleep(RETRY).await;
     }
     let WatchInterval::Every(interval) = options.interval else {
@@ -66,13 +89,13 @@ async fn check(options: &Options) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        round(options, &mut owners).await;
+        round(options, &mut memory).await;
     }
 }
 
-async fn round(options: &Options, owners: &mut Owners) -> bool {
+async fn round(options: &Options, memory: &mut Memory) -> bool {
     tracing::info!("checking pods for missing sidecars");
-    match check_all(options, owners).await {
+    match check_all(options, memory).await {
         Ok(true) => {
             tracing::info!("pods are checked");
             true
@@ -83,24 +106,26 @@ async fn round(options: &Options, owners: &mut Owners) -> bool {
         }
         Err(error) => {
             tracing::error!(%error, "cannot check pods");
+            memory.report.break_round();
             false
         }
     }
 }
 
 /// Whether the injector runs and all pods were looked at.
-async fn check_all(options: &Options, owners: &mut Owners) -> Result<bool, kube::Error> {
+async fn check_all(options: &Options, memory: &mut Memory) -> Result<bool, kube::Error> {
     if !injector_runs(options).await? {
         return Ok(false);
     }
     let suspects = suspects(options).await?;
     let pods = suspects
         .iter()
-        .map(|pod| (pod.owner.as_str(), pod.uid.as_str()));
-    owners.round(pods, Instant::now());
+        .filter_map(|pod| Some((pod.owner.as_deref()?, pod.uid.as_str())));
+    memory.owners.round(pods, Instant::now());
     for suspect in &suspects {
-        examine(options, suspect, owners).await;
+        examine(options, suspect, memory).await;
     }
+    memory.report.end_round();
     Ok(true)
 }
 
@@ -115,14 +140,14 @@ async fn injector_runs(options: &Options) -> Result<bool, kube::Error> {
     }))
 }
 
-/// A pod that asks for a sidecar, has no mark of one, and would be made anew.
+/// A pod that asks for a sidecar and has no mark of one.
 #[derive(Debug, PartialEq, Eq)]
 struct Suspect {
     namespace: String,
     name: String,
     uid: String,
-    /// The UID of the controller that makes it anew.
-    owner: String,
+    /// The UID of the controller that makes it anew, if one does.
+    owner: Option<String>,
 }
 
 /// All suspects of a round, up to [`MOST_SUSPECTS`]. Metadata are enough: in a cluster where all is well, no pod has to
@@ -158,16 +183,11 @@ fn suspect(pod: &PartialObjectMeta<Pod>) -> Option<Suspect> {
         return None;
     }
     let owner = owner::controller(&pod.metadata).filter(|owner| owner::replaces_pods(owner));
-    let Some(owner) = owner else {
-        let (namespace, name) = (pod.namespace(), pod.name_any());
-        tracing::warn!(namespace, %name, "pod may lack its sidecar and stays, since nothing would make it anew");
-        return None;
-    };
     Some(Suspect {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
-        owner: owner.uid.clone(),
+        owner: owner.map(|owner| owner.uid.clone()),
     })
 }
 
@@ -182,7 +202,16 @@ fn has_sidecar(pod: &Pod) -> bool {
         .any(|container| container.name == SIDECAR)
 }
 
-async fn examine(options: &Options, suspect: &Suspect, owners: &mut Owners) {
+/// Whether all containers of a pod have ended, which no sidecar would change.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+async fn examine(options: &Options, suspect: &Suspect, memory: &mut Memory) {
     let Suspect {
         namespace, name, ..
     } = suspect;
@@ -201,21 +230,44 @@ async fn examine(options: &Options, suspect: &Suspect, owners: &mut Owners) {
         }
         return;
     }
-    if !owners.may_evict(&suspect.owner) {
-        tracing::warn!(%namespace, %name, "pod has no sidecar and stays: the pods of its owner come back without one");
+    if has_ended(&pod) {
         return;
     }
+    let outcome = evict(&pods, suspect, &mut memory.owners).await;
+    memory.report.note(&pod, outcome).await;
+    if outcome == Outcome::Evicted {
+        tokio::time::sleep(pause(options.restarts_per_minute)).await;
+    }
+}
+
+/// Evicts a pod if that is of use.
+async fn evict(pods: &Api<Pod>, suspect: &Suspect, owners: &mut Owners) -> Outcome {
+    let Suspect {
+        namespace, name, ..
+    } = suspect;
+    let Some(owner) = &suspect.owner else {
+        tracing::warn!(%namespace, %name, "pod has no sidecar and stays, since nothing would make it anew");
+        return Outcome::NoController;
+    };
+    if !owners.may_evict(owner) {
+        tracing::warn!(%namespace, %name, "pod has no sidecar and stays: the pods of its owner come back without one");
+        return Outcome::ComesBack;
+    }
     tracing::warn!(%namespace, %name, "pod has no sidecar and is evicted, to be made again");
-    match kubernetes::evict(&pods, name, &suspect.uid).await {
+    match kubernetes::evict(pods, name, &suspect.uid).await {
         Ok(()) => {
-            owners.evicted(&suspect.owner);
+            owners.evicted(owner);
             tracing::info!(%namespace, %name, "pod is evicted");
-            tokio::time::sleep(pause(options.restarts_per_minute)).await;
+            Outcome::Evicted
         }
         Err(error) if status(&error) == Some(429) => {
             tracing::info!(%namespace, %name, "the pod's disruption budget allows no eviction now");
+            Outcome::Budget
         }
-        Err(error) => tracing::error!(%namespace, %name, %error, "cannot evict pod"),
+        Err(error) => {
+            tracing::error!(%namespace, %name, %error, "cannot evict pod");
+            Outcome::Failed
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The watchdog on the fake API server.
 
 use kubernetes_fake::{Fake, Fault, On};
+use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::Value;
+use telemetry::MetricOptions;
 
 use super::*;
 
@@ -35,12 +37,38 @@ fn cluster() -> Fake {
 }
 
 fn options(fake: &Fake) -> Options {
+    options_in(fake, &Registry::new())
+}
+
+fn options_in(fake: &Fake, registry: &Registry) -> Options {
     Options {
         cluster: Cluster::new(kubernetes::client::over(fake.service()), ""),
         interval: WatchInterval::Once,
         restarts_per_minute: 20,
         may_label: true,
+        meter: Meter::new(registry, MetricOptions::default()).expect("a meter"),
+        instance: "operator-0".to_owned(),
     }
+}
+
+fn events(fake: &Fake) -> Vec<(String, String)> {
+    let created = fake.seen().into_iter().filter(|seen| {
+        seen.verb == "create" && seen.path == "/apis/events.k8s.io/v1/namespaces/n/events"
+    });
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let told = |body: Value| {
+        assert_eq!(body["reason"], "DaprSidecarMissing");
+        assert_eq!(body["regarding"]["kind"], "Pod");
+        (text(&body["regarding"]["name"]), text(&body["note"]))
+    };
+    created.map(|seen| told(seen.body)).collect()
+}
+
+fn printed(registry: &Registry) -> String {
+    let mut text = Vec::new();
+    let encoded = TextEncoder::new().encode(&registry.gather(), &mut text);
+    encoded.expect("printable");
+    String::from_utf8(text).expect("text")
 }
 
 fn is_there(fake: &Fake, name: &str) -> bool {
@@ -58,8 +86,8 @@ async fn only_pods_that_come_back_with_a_sidecar_are_evicted() {
         pod("owned", "true", Some(("tekton.dev/v1", "TaskRun")), "app"),
     );
     fake.put(PODS, pod("well", "true", REPLICA_SET, "daprd"));
-    let mut owners = Owners::default();
-    assert!(round(&options(&fake), &mut owners).await);
+    let mut memory = Memory::new(&options(&fake));
+    assert!(round(&options(&fake), &mut memory).await);
     let left: Vec<_> = ["lacking", "truthy", "ownerless", "owned", "well"]
         .into_iter()
         .filter(|name| is_there(&fake, name))
@@ -81,31 +109,31 @@ async fn a_disruption_budget_holds_and_so_does_a_pod_of_the_same_name() {
     let fake = cluster();
     fake.put(PODS, pod("a", "true", REPLICA_SET, "app"));
     fake.fault(On::verb("create").of("pods").times(1), Fault::Status(429));
-    let mut owners = Owners::default();
-    assert!(round(&options(&fake), &mut owners).await);
+    let mut memory = Memory::new(&options(&fake));
+    assert!(round(&options(&fake), &mut memory).await);
     assert!(is_there(&fake, "a"));
     let stale = Suspect {
         namespace: "n".to_owned(),
         name: "a".to_owned(),
         uid: "another".to_owned(),
-        owner: "o".to_owned(),
+        owner: Some("o".to_owned()),
     };
-    examine(&options(&fake), &stale, &mut owners).await;
+    examine(&options(&fake), &stale, &mut memory).await;
     assert!(is_there(&fake, "a"));
-    assert!(round(&options(&fake), &mut owners).await);
+    assert!(round(&options(&fake), &mut memory).await);
     assert!(!is_there(&fake, "a"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_back_without_a_sidecar_is_not_evicted_again() {
     let fake = cluster();
-    let mut owners = Owners::default();
+    let mut memory = Memory::new(&options(&fake));
     fake.put(PODS, pod("a-1", "true", REPLICA_SET, "app"));
-    assert!(round(&options(&fake), &mut owners).await);
+    assert!(round(&options(&fake), &mut memory).await);
     assert!(!is_there(&fake, "a-1"));
     // a selector of the webhook leaves it out
     fake.put(PODS, pod("a-2", "true", REPLICA_SET, "app"));
-    assert!(round(&options(&fake), &mut owners).await);
+    assert!(round(&options(&fake), &mut memory).await);
     assert!(is_there(&fake, "a-2"));
 }
 
@@ -114,8 +142,58 @@ async fn nothing_goes_while_no_injector_runs() {
     let fake = cluster();
     fake.remove(DEPLOYMENTS, "dapr-system", "injector");
     fake.put(PODS, pod("a", "true", REPLICA_SET, "app"));
-    assert!(!round(&options(&fake), &mut Owners::default()).await);
+    assert!(!round(&options(&fake), &mut Memory::new(&options(&fake))).await);
     assert!(is_there(&fake, "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_pod_without_a_sidecar_is_named_once_and_counted() {
+    let (fake, registry) = (cluster(), Registry::new());
+    let options = options_in(&fake, &registry);
+    let mut memory = Memory::new(&options);
+    let count = |outcome: &str| {
+        let text = printed(&registry);
+        let start = format!("dapr_operator_pods_without_sidecar{{outcome=\"{outcome}\"}} ");
+        let line = text.lines().find(|line| line.starts_with(&start));
+        line.expect("a line")[start.len()..].to_owned()
+    };
+    assert_eq!(count("evicted"), "0", "shown before there is any");
+    fake.put(PODS, pod("lacking", "true", REPLICA_SET, "app"));
+    fake.put(PODS, pod("ownerless", "true", None, "app"));
+    fake.put(PODS, pod("well", "true", None, "daprd"));
+    let mut ended = pod("ended", "true", Some(("batch/v1", "Job")), "app");
+    ended["status"] = json!({"phase": "Succeeded"});
+    fake.put(PODS, ended);
+    for _ in 0..2 {
+        assert!(round(&options, &mut memory).await);
+    }
+    let told = events(&fake);
+    let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["lacking", "ownerless"], "{told:?}");
+    assert!(told[0].1.contains("is evicted") && told[1].1.contains("no controller"));
+    assert!(is_there(&fake, "ended"), "no sidecar would change it");
+    assert_eq!(
+        (count("evicted").as_str(), count("no_controller").as_str()),
+        ("0", "1")
+    );
+    assert!(printed(&registry).contains("dapr_operator_pods_evicted_total 1\n"));
+    // what becomes of it changes
+    fake.put(PODS, pod("lacking-2", "true", REPLICA_SET, "app"));
+    fake.fault(On::verb("create").of("pods").times(1), Fault::Status(429));
+    assert!(round(&options, &mut memory).await);
+    let told = events(&fake);
+    assert!(told[2].1.contains("disruption budget"), "{told:?}");
+    assert_eq!(count("disruption_budget"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watchdog_that_may_not_create_events_works_all_the_same() {
+    let fake = cluster();
+    fake.put(PODS, pod("a", "true", REPLICA_SET, "app"));
+    fake.fault(On::all().of("events"), Fault::Status(403));
+    let options = options(&fake);
+    assert!(round(&options, &mut Memory::new(&options)).await);
+    assert!(!is_there(&fake, "a"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod access_list;
 mod identities;
+mod injection;
 mod sidecar;
 mod texts;
 mod trace;

@@ -47,6 +47,9 @@ pub enum Error {
         /// Whether the pod has the annotation under its old name, which is not read any more.
         old_id: bool,
     },
+    /// There is nothing to add a container to.
+    #[error("the pod has no spec")]
+    NoSpec,
     /// The app ID cannot name a service.
     #[error(transparent)]
     AppId(#[from] app_id::Error),
@@ -98,6 +101,9 @@ pub fn build(pod: &Pod, around: &Surroundings, config: &Config) -> Result<Inject
             operations: Vec::new(),
             warnings: Vec::new(),
         });
+    }
+    if pod.spec.is_none() {
+        return Err(Error::NoSpec);
     }
     let none = Annotations::new();
     let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);

@@ -291,6 +291,10 @@ async fn what_cannot_work_is_refused_by_name() {
             json!({"metadata": {"annotations": 7}}),
             "cannot read the pod",
         ),
+        (
+            json!({"metadata": {"name": "shop", "annotations": {"dapr.io/enabled": "true"}}}),
+            "the pod has no spec",
+        ),
     ];
     for (pod, expected) in refused {
         let answer = bench.review("Pod", "system:masters", pod).await;
@@ -301,7 +305,7 @@ async fn what_cannot_work_is_refused_by_name() {
         let message = answer["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains(expected), "{message}");
     }
-    assert_eq!(bench.count("failed_total"), 3.0);
+    assert_eq!(bench.count("failed_total"), 4.0);
 }
 
 #[tokio::test]

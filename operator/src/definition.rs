@@ -73,6 +73,7 @@ impl Definition {
         if let Some(patch) = pointing(&definition.data, namespace, anchors) {
             self.patch(patch).await?;
             tracing::info!("the conversion webhook of CRD {NAME} is set");
+            return Ok(Outcome::Corrected);
         }
         Ok(Outcome::Registered)
     }

@@ -71,14 +71,11 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     daemon.spawn("pods", pods.clone().run(cluster.clone(), shutdown.clone()));
     let known = spawn_cache(&daemon, &informers, &pods);
 
-    let statuses = Statuses::default();
-    let reports = Reports::new(
-        statuses.clone(),
-        informers[Kind::Component as usize].clone(),
-    );
+    let statuses = Statuses::new(informers[Kind::Component as usize].clone());
+    let reports = ComponentStatusServer::new(Reports::new(statuses.clone()));
     let api = api::Operator::new(cluster.clone(), informers, pods);
     let routes = Routes::new(OperatorServer::new(api));
-    let routes = routes.add_service(ComponentStatusServer::new(reports));
+    let routes = routes.add_service(reports.max_decoding_message_size(status::LARGEST_REPORT));
     spawn_api(&daemon, &flags, security.clone(), known, routes);
     spawn_webhook(&daemon, &flags, &environment, security, &cluster).await?;
     spawn_leader(
@@ -290,6 +287,7 @@ fn spawn_leader(
     });
     let watchdog = (flags.watch_interval != WatchInterval::Never).then(|| watchdog::Options {
         cluster: cluster.clone(),
+        namespace: environment.namespace.clone(),
         interval: flags.watch_interval,
         restarts_per_minute: flags.max_pod_restarts_per_minute,
         may_label: flags.watchdog_can_patch_pod_labels,

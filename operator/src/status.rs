@@ -13,14 +13,26 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::board::Board;
+use crate::resources::Informer;
 
+pub use board::LARGEST_REPORT;
 pub use service::Reports;
 pub use writer::run;
 
 /// What is known, shared by the API and the writer. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Statuses {
     shared: Arc<Mutex<State>>,
+    components: Informer,
+}
+
+impl Statuses {
+    pub fn new(components: Informer) -> Self {
+        Self {
+            shared: Arc::default(),
+            components,
+        }
+    }
 }
 
 #[derive(Default)]

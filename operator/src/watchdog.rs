@@ -30,6 +30,8 @@ use crate::flags::WatchInterval;
 #[derive(Clone)]
 pub struct Options {
     pub cluster: Cluster,
+    /// Where the control plane is.
+    pub namespace: String,
     pub interval: WatchInterval,
     /// Pods that may be restarted in a minute; zero or less is no limit.
     pub restarts_per_minute: i64,
@@ -130,7 +132,8 @@ async fn check_all(options: &Options, memory: &mut Memory) -> Result<bool, kube:
 }
 
 async fn injector_runs(options: &Options) -> Result<bool, kube::Error> {
-    let deployments: Api<Deployment> = options.cluster.watched();
+    // It runs where the operator does, whatever namespace is watched.
+    let deployments: Api<Deployment> = options.cluster.within(&options.namespace);
     let labelled = ListParams::default().labels(INJECTOR);
     let injectors = deployments.list(&labelled).await?;
     Ok(injectors.iter().any(|deployment| {

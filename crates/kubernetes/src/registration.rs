@@ -11,6 +11,7 @@ use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use values::Pauses;
 
 use crate::client::status;
 use crate::reflector::{Reflector, Signal};
@@ -22,7 +23,8 @@ pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause while the program may not write the object: somebody else has to.
 pub const REFUSED_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// How long an edit by somebody else waits. Who writes it back at once each time is not written against any faster.
+/// How long an edit by somebody else waits at first; it doubles up to [`PERIOD`] while edits go on: replicas that want
+/// different things for a while must not write against each other.
 pub const EDIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How an attempt ended that did not fail.
@@ -30,6 +32,8 @@ pub const EDIT_PAUSE: Duration = Duration::from_secs(1);
 pub enum Outcome {
     /// The object says what it should.
     Registered,
+    /// It did not, and does now.
+    Corrected,
     /// There is no such object; one that comes is registered in.
     Missing,
 }
@@ -83,8 +87,10 @@ pub async fn keep_followed<T, F>(
     F: Future<Output = Result<Outcome, kube::Error>>,
 {
     let keep = async {
-        let mut pause = FIRST_PAUSE;
-        let mut last = None;
+        let mut failures = Pauses::doubling(FIRST_PAUSE, PERIOD);
+        let mut edits = Pauses::doubling(EDIT_PAUSE, PERIOD);
+        let mut edit_pause = edits.pause();
+        let (mut last, mut by_edit) = (None, false);
         loop {
             let value = wanted.borrow_and_update().clone();
             let result = assert(value).await;
@@ -94,8 +100,11 @@ pub async fn keep_followed<T, F>(
                         tracing::info!(?outcome, "{what} is looked at");
                     }
                     last = Some(*outcome);
+                    if by_edit && *outcome == Outcome::Corrected {
+                        edit_pause = edits.pause();
+                    }
                     ready();
-                    pause = FIRST_PAUSE;
+                    failures.reset();
                     PERIOD
                 }
                 Err(error) if status(error) == Some(403) => {
@@ -105,20 +114,24 @@ pub async fn keep_followed<T, F>(
                     REFUSED_PAUSE
                 }
                 Err(error) => {
+                    let pause = failures.pause();
                     tracing::error!(%error, ?pause, "cannot write {what}, trying again");
                     last = None;
-                    let longer = (pause * 2).min(PERIOD);
-                    std::mem::replace(&mut pause, longer)
+                    pause
                 }
             };
             let next = next.mul_f64(1.0 + fastrand::f64() / 2.0);
             tokio::select! {
-                Ok(()) = wanted.changed() => {}
+                Ok(()) = wanted.changed() => by_edit = false,
                 () = async {
                     edited.notified().await;
-                    tokio::time::sleep(EDIT_PAUSE).await;
-                } => {}
-                () = tokio::time::sleep(next) => {}
+                    tokio::time::sleep(edit_pause).await;
+                } => by_edit = true,
+                () = tokio::time::sleep(next) => {
+                    by_edit = false;
+                    edits.reset();
+                    edit_pause = edits.pause();
+                }
             }
         }
     };

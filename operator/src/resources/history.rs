@@ -14,6 +14,9 @@ use super::Entry;
 /// Changes that are remembered of a kind; a list that is older than these has to be read again.
 pub const MOST_CHANGES: usize = 1024;
 
+/// Bytes of resources that are remembered of a kind, beyond which the oldest changes are forgotten.
+const MOST_BYTES: usize = 8 << 20;
+
 /// Connections that have read a list and opened no stream yet.
 pub const MOST_LISTS: usize = 16_384;
 
@@ -33,6 +36,8 @@ pub struct Forgotten;
 #[derive(Debug, Default)]
 pub struct History {
     changes: VecDeque<(Instant, Change<Entry>)>,
+    /// Bytes of what is remembered.
+    bytes: usize,
     /// The number of changes ever.
     count: u64,
     lists: HashMap<SocketAddr, Cursor>,
@@ -58,11 +63,15 @@ impl History {
     }
 
     pub fn push(&mut self, change: Change<Entry>, now: Instant) {
-        if self.changes.len() >= MOST_CHANGES {
-            self.changes.pop_front();
-        }
+        self.bytes += bytes(&change);
         self.changes.push_back((now, change));
         self.count += 1;
+        while self.changes.len() > MOST_CHANGES || self.bytes > MOST_BYTES {
+            let Some((_, oldest)) = self.changes.pop_front() else {
+                break;
+            };
+            self.bytes -= bytes(&oldest);
+        }
     }
 
     /// The changes after a moment.
@@ -118,6 +127,13 @@ impl History {
     }
 }
 
+/// What a change keeps alive; what is known now is alive anyway, but not for long.
+fn bytes(change: &Change<Entry>) -> usize {
+    let versions = [&change.old, &change.new];
+    let entries = versions.into_iter().flatten();
+    entries.map(|entry| entry.json.len()).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::entry::tests::entry;
@@ -152,6 +168,23 @@ mod tests {
         }
         assert_eq!(since(&history, start), Err(Forgotten));
         assert_eq!(since(&history, behind).unwrap().len(), MOST_CHANGES);
+    }
+
+    #[test]
+    fn few_large_changes_are_remembered() {
+        let (mut history, start) = (History::default(), History::default().now());
+        let large = Entry {
+            json: vec![b' '; MOST_BYTES / 3].into(),
+            ..entry("a", "1")
+        };
+        for _ in 0..5 {
+            let new = Some(Arc::new(large.clone()));
+            let change = Change { new, ..change("a") };
+            history.push(change, Instant::now());
+        }
+        assert_eq!(since(&history, start), Err(Forgotten));
+        assert_eq!(history.changes.len(), 3);
+        assert!(history.bytes <= MOST_BYTES);
     }
 
     #[test]

@@ -140,6 +140,12 @@ impl Informer {
         state.store.get(&Key::new(namespace, name)).cloned()
     }
 
+    /// All that are known.
+    pub fn keys(&self) -> Vec<Key> {
+        let state = self.shared.state.lock();
+        state.store.iter().map(|(key, _)| key.clone()).collect()
+    }
+
     /// One resource, if it has changed since a moment.
     pub fn changed_since(&self, at: Cursor, namespace: &str, name: &str) -> Option<Arc<Entry>> {
         let key = Key::new(namespace, name);

@@ -1,6 +1,6 @@
 //! The reports of all sidecars, by component, without I/O. A sidecar that does not report any more is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,14 @@ pub const AGAIN: Duration = Duration::from_secs(5 * 60);
 /// How long a report counts: the sidecar may have missed one.
 pub const LIFE: Duration = Duration::from_secs(2 * 5 * 60 + 60);
 
-/// Sidecars that are known at a time.
-pub const MOST_SIDECARS: usize = 50_000;
+/// Rows of one app, each a sidecar or a component of one: who has an app's certificate may name as many pods as he likes.
+pub const MOST_ROWS_OF_APP: usize = 20_000;
+
+/// Rows in all.
+pub const MOST_ROWS: usize = 500_000;
+
+/// The largest report, in bytes: all components of a sidecar, each with a name and a reason.
+pub const LARGEST_REPORT: usize = 512 << 10;
 
 /// Components of one sidecar.
 pub const MOST_COMPONENTS: usize = 500;
@@ -34,7 +40,7 @@ pub struct Sidecar {
     pub pod: String,
 }
 
-/// There are too many sidecars.
+/// There are too many rows, of the app or in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -45,14 +51,44 @@ pub type Reason = Option<String>;
 pub struct Board {
     sidecars: HashMap<Arc<Sidecar>, Known>,
     components: HashMap<Key, BTreeMap<Arc<Sidecar>, Reason>>,
+    /// Rows by namespace and app.
+    rows: HashMap<(String, String), usize>,
+    all_rows: usize,
     /// Components whose status may be another one now.
-    changed: BTreeSet<Key>,
+    changed: Changed,
+}
+
+/// What is to be looked at, first come first served: what is put back waits behind all others.
+#[derive(Debug, Default)]
+struct Changed {
+    order: VecDeque<Key>,
+    there: HashSet<Key>,
+}
+
+impl Changed {
+    fn insert(&mut self, key: Key) {
+        if self.there.insert(key.clone()) {
+            self.order.push_back(key);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Key> {
+        let key = self.order.pop_front()?;
+        self.there.remove(&key);
+        Some(key)
+    }
 }
 
 #[derive(Debug)]
 struct Known {
     at: Instant,
     names: BTreeSet<String>,
+}
+
+impl Known {
+    fn rows(&self) -> usize {
+        self.names.len() + 1
+    }
 }
 
 impl Board {
@@ -63,12 +99,11 @@ impl Board {
         components: BTreeMap<String, Reason>,
         now: Instant,
     ) -> Result<(), Full> {
-        if self.sidecars.len() >= MOST_SIDECARS && !self.sidecars.contains_key(&sidecar) {
-            return Err(Full);
-        }
-        let sidecar = Arc::new(sidecar);
         let names = components.keys().cloned().collect();
         let known = Known { at: now, names };
+        let freed = self.sidecars.get(&sidecar).map_or(0, Known::rows);
+        self.count(&sidecar, freed, known.rows())?;
+        let sidecar = Arc::new(sidecar);
         let before = self.sidecars.insert(Arc::clone(&sidecar), known);
         for name in before.iter().flat_map(|before| &before.names) {
             if !components.contains_key(name) {
@@ -86,17 +121,36 @@ impl Board {
         Ok(())
     }
 
+    /// Counts rows that go and come, if there is room for them.
+    fn count(&mut self, sidecar: &Sidecar, freed: usize, taken: usize) -> Result<(), Full> {
+        let app = (sidecar.namespace.clone(), sidecar.app_id.clone());
+        let of_app = self.rows.get(&app).copied().unwrap_or_default();
+        let (of_app, all) = (of_app - freed + taken, self.all_rows - freed + taken);
+        if taken > freed && (of_app > MOST_ROWS_OF_APP || all > MOST_ROWS) {
+            return Err(Full);
+        }
+        self.all_rows = all;
+        match of_app {
+            0 => self.rows.remove(&app),
+            _ => self.rows.insert(app, of_app),
+        };
+        Ok(())
+    }
+
     /// Forgets those that have not reported for long.
     pub fn expire(&mut self, now: Instant) {
         let mut gone = Vec::new();
         self.sidecars.retain(|sidecar, known| {
             let stays = now.saturating_duration_since(known.at) < LIFE;
             if !stays {
-                gone.push((Arc::clone(sidecar), std::mem::take(&mut known.names)));
+                let rows = known.rows();
+                gone.push((Arc::clone(sidecar), std::mem::take(&mut known.names), rows));
             }
             stays
         });
-        for (sidecar, names) in gone {
+        for (sidecar, names, rows) in gone {
+            // Less is never too much.
+            let _ = self.count(&sidecar, rows, 0);
             for name in names {
                 self.take_out(&sidecar, &name);
             }
@@ -116,7 +170,7 @@ impl Board {
 
     /// Components whose status may be another one since the last time, at most so many.
     pub fn take_changed(&mut self, most: usize) -> Vec<Key> {
-        std::iter::from_fn(|| self.changed.pop_first())
+        std::iter::from_fn(|| self.changed.pop())
             .take(most)
             .collect()
     }
@@ -182,7 +236,8 @@ mod tests {
                 .report(sidecar(app, pod), said(components), now)
                 .unwrap();
             let changed = board.take_changed(10);
-            let changed: Vec<_> = changed.into_iter().map(|key| key.name).collect();
+            let changed: BTreeSet<_> = changed.into_iter().map(|key| key.name).collect();
+            let changed: Vec<_> = changed.into_iter().collect();
             (changed.join(" "), ready(&board, "a"), ready(&board, "b"))
         };
         let is = |changed: &str, a: &str, b: &str| (changed.to_owned(), a.to_owned(), b.to_owned());
@@ -226,6 +281,7 @@ mod tests {
         assert_eq!(board.take_changed(10), [Key::new("n", "a")]);
         board.expire(now + LIFE * 3);
         assert!(board.sidecars.is_empty() && board.components.is_empty());
+        assert!(board.rows.is_empty() && board.all_rows == 0);
     }
 
     #[test]
@@ -246,17 +302,31 @@ mod tests {
     }
 
     #[test]
-    fn sidecars_are_limited() {
+    fn an_app_has_room_of_its_own_and_no_more() {
         let (mut board, now) = (Board::default(), Instant::now());
-        for count in 0..MOST_SIDECARS {
-            board
-                .report(sidecar("x", &count.to_string()), said(&[]), now)
-                .unwrap();
+        for count in 0..MOST_ROWS_OF_APP / 2 {
+            let one = sidecar("x", &count.to_string());
+            board.report(one, said(&[("a", None)]), now).unwrap();
         }
-        assert_eq!(
-            board.report(sidecar("x", "more"), said(&[]), now),
-            Err(Full)
-        );
-        assert_eq!(board.report(sidecar("x", "7"), said(&[]), now), Ok(()));
+        let mut report = |app, pod, components: &[_]| {
+            let report = board.report(sidecar(app, pod), said(components), now);
+            report.is_ok()
+        };
+        assert!(!report("x", "more", &[]));
+        assert!(!report("x", "7", &[("a", None), ("b", None)]));
+        assert!(report("x", "7", &[("b", None)]) && report("x", "7", &[]));
+        assert!(report("x", "more", &[]), "there is room again");
+        assert!(report("y", "more", &[("a", None)]));
+    }
+
+    #[test]
+    fn what_is_put_back_waits_behind_the_others() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        let components = said(&[("a", None), ("b", None)]);
+        board.report(sidecar("x", "1"), components, now).unwrap();
+        let first = board.take_changed(1).remove(0);
+        board.again(first.clone());
+        board.again(first.clone());
+        assert_eq!(board.take_changed(5), [Key::new("n", "b"), first]);
     }
 }

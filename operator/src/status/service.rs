@@ -10,7 +10,6 @@ use tonic::{Request, Response, Status};
 use super::Statuses;
 use super::board::{AGAIN, Full, LONGEST_REASON, MOST_COMPONENTS, Reason, Sidecar};
 use crate::api::access::authorize;
-use crate::resources::Informer;
 
 /// The longest name of a pod.
 const LONGEST_POD: usize = 253;
@@ -18,15 +17,11 @@ const LONGEST_POD: usize = 253;
 /// Takes reports.
 pub struct Reports {
     statuses: Statuses,
-    components: Informer,
 }
 
 impl Reports {
-    pub fn new(statuses: Statuses, components: Informer) -> Self {
-        Self {
-            statuses,
-            components,
-        }
+    pub fn new(statuses: Statuses) -> Self {
+        Self { statuses }
     }
 }
 
@@ -44,9 +39,12 @@ impl ComponentStatus for Reports {
         let mut components: BTreeMap<String, Reason> = BTreeMap::new();
         for one in report.components {
             // What an app does not load is not its to speak of; what is built in is not in the cluster.
-            let there = self.components.find(&caller.namespace, &one.name, None);
+            let there = self
+                .statuses
+                .components
+                .find(&caller.namespace, &one.name, None);
             if there.is_some_and(|entry| entry.in_scope(&caller.app_id)) {
-                let reason = (!one.error.is_empty()).then(|| shortened(one.error));
+                let reason = (!one.error.is_empty()).then(|| shortened(&one.error));
                 components.insert(one.name, reason);
             }
         }
@@ -60,16 +58,19 @@ impl ComponentStatus for Reports {
             return Err(Status::failed_precondition("this replica does not lead"));
         }
         let taken = state.board.report(sidecar, components, Instant::now());
-        taken.map_err(|Full| Status::resource_exhausted("there are too many sidecars"))?;
+        taken.map_err(|Full| {
+            Status::resource_exhausted("there are too many sidecars, or too many of this app")
+        })?;
         let again_seconds = u32::try_from(AGAIN.as_secs()).unwrap_or(u32::MAX);
         Ok(Response::new(ReportResponse { again_seconds }))
     }
 }
 
-fn shortened(mut reason: String) -> String {
-    if reason.len() > LONGEST_REASON {
-        reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
-        reason.push('…');
+/// In room of its own: what is cut off would stay with what is left.
+fn shortened(reason: &str) -> String {
+    if reason.len() <= LONGEST_REASON {
+        return reason.to_owned();
     }
-    reason
+    let kept = &reason[..reason.floor_char_boundary(LONGEST_REASON)];
+    format!("{kept}…")
 }

@@ -43,6 +43,7 @@ pub async fn run(statuses: Statuses, cluster: Cluster, stop: CancellationToken) 
     let mut writer = Writer {
         cluster,
         began: lead.began,
+        looked_at_all: false,
         later: Vec::new(),
         told: HashMap::new(),
     };
@@ -98,6 +99,8 @@ enum Outcome {
 struct Writer {
     cluster: Cluster,
     began: Instant,
+    /// Whether all Components have been looked at once, also those of which nobody says anything any more.
+    looked_at_all: bool,
     later: Vec<Key>,
     /// When there was an Event about a component.
     told: HashMap<Key, Instant>,
@@ -114,6 +117,10 @@ impl Writer {
             board.expire(now);
             if is_warm {
                 self.later.drain(..).for_each(|key| board.again(key));
+                if !std::mem::replace(&mut self.looked_at_all, true) {
+                    let all = statuses.components.keys().into_iter();
+                    all.for_each(|key| board.again(key));
+                }
             }
             let changed = board.take_changed(MOST_WRITES).into_iter();
             changed
@@ -130,7 +137,9 @@ impl Writer {
             .buffer_unordered(MOST_AT_ONCE)
             .collect()
             .await;
-        let mut refused = false;
+        // One may be refused by a rule about what is in it; all are where the operator may not write.
+        let refused = |(_, outcome, _): &(Key, Outcome, bool)| matches!(outcome, Outcome::Refused);
+        let all_refused = !written.is_empty() && written.iter().all(refused);
         for (key, outcome, told) in written {
             if told {
                 self.told.insert(key.clone(), now);
@@ -138,14 +147,10 @@ impl Writer {
             match outcome {
                 Outcome::Done => {}
                 Outcome::Later => self.later.push(key),
-                Outcome::Again => statuses.shared.lock().board.again(key),
-                Outcome::Refused => {
-                    refused = true;
-                    statuses.shared.lock().board.again(key);
-                }
+                Outcome::Again | Outcome::Refused => statuses.shared.lock().board.again(key),
             }
         }
-        if refused { Err(Refused) } else { Ok(()) }
+        if all_refused { Err(Refused) } else { Ok(()) }
     }
 
     /// Writes one status, and an Event where that is news; says whether it did.
@@ -160,7 +165,9 @@ impl Writer {
         };
         let before = there.data.get("status").cloned().unwrap_or_default();
         let before: Status = serde_json::from_value(before).unwrap_or_default();
-        if before == *now {
+        // Of what nobody has opened yet nothing is shown.
+        let is_empty = before == Status::default() && now.loaded + now.failed == 0;
+        if before == *now || is_empty {
             return (Outcome::Done, false);
         }
         if !is_warm && before.loaded + before.failed > now.loaded + now.failed {

@@ -43,6 +43,7 @@ fn options(fake: &Fake) -> Options {
 fn options_in(fake: &Fake, registry: &Registry) -> Options {
     Options {
         cluster: Cluster::new(kubernetes::client::over(fake.service()), ""),
+        namespace: "dapr-system".to_owned(),
         interval: WatchInterval::Once,
         restarts_per_minute: 20,
         may_label: true,

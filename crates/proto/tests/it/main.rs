@@ -25,6 +25,8 @@ fn every_service_has_its_methods() {
         ("dapr.proto.components.v1.OutputBinding", 4),
         ("dapr.proto.components.v1.SecretStore", 5),
         ("TaskHubSidecarService", 17),
+        // Of our own.
+        ("daprrust.operator.v1.ComponentStatus", 1),
     ];
     for (name, methods) in expected {
         let service = descriptors()

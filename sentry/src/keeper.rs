@@ -115,12 +115,18 @@ impl Keeper {
                 options.authorities(&wanted)?;
             }
             match options.save(&stored, &wanted).await {
-                Ok(()) if stepped => steps += 1,
-                Ok(()) => break wanted,
-                Err(store::Error::Conflict) if tries < TRIES => tries += 1,
+                Ok(()) => made |= generated,
+                // Somebody else has taken the step.
+                Err(store::Error::Conflict) if tries < TRIES => {
+                    tries += 1;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             }
-            made |= generated;
+            if !stepped {
+                break wanted;
+            }
+            steps += 1;
             if let Some(step) = step {
                 options.tell(step, &wanted).await;
             }
@@ -337,8 +343,18 @@ fn same(one: &Credentials, other: &Credentials) -> bool {
     bare(one) == bare(other) && record(one) == record(other)
 }
 
-/// Completes a set of sentry's own that was written in part.
+/// Completes a set of sentry's own that was written in part. One that was taken away whole is not wanted any more: its key
+/// may be known to others, so nothing of it comes back.
 fn restore(credentials: &mut Credentials) {
+    let Credentials {
+        root, chain, key, ..
+    } = &*credentials;
+    if root.is_none() && chain.is_none() && key.is_none() {
+        if credentials.record.take().is_some() {
+            tracing::warn!("the credentials have been removed: a new authority is made");
+        }
+        return;
+    }
     if let Some(record) = Record::of(credentials) {
         let written = credentials.record.clone();
         record.put_into(credentials);

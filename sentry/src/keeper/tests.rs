@@ -50,6 +50,26 @@ async fn in_files(folder: &Path, jwt: bool) -> Result<Keeper, Error> {
 }
 
 #[tokio::test]
+async fn credentials_that_were_removed_do_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    in_files(folder.path(), false).await.unwrap();
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let [root, key] = ["ca.crt", "issuer.key"].map(read);
+    for name in ["ca.crt", "issuer.crt", "issuer.key"] {
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    in_files(folder.path(), false).await.unwrap();
+    assert_ne!(read("issuer.key"), key);
+    assert_ne!(read("ca.crt"), root);
+
+    // One that is missing was not written.
+    let [root, key] = ["ca.crt", "issuer.key"].map(read);
+    std::fs::remove_file(folder.path().join("ca.crt")).unwrap();
+    in_files(folder.path(), false).await.unwrap();
+    assert_eq!([read("ca.crt"), read("issuer.key")], [root, key]);
+}
+
+#[tokio::test]
 async fn missing_files_are_made_and_found_again() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use crate::ca::{Subject, verifies};
 use crate::rotation::Plan;
 
 /// Schedules; a failure names the one.
-const SEEDS: u64 = 2;
+const SEEDS: u64 = 5;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const TTL: Duration = Duration::from_secs(8 * 3600);

@@ -14,7 +14,7 @@ use crate::Api;
 
 pub use internal::{ActorCalls, Internal, NoActors};
 pub use server::{Options, Server};
-pub use service::{Incoming, Outgoing, Serving, bidirectional, server_stream, unary};
+pub use service::{Began, Incoming, Outgoing, Serving, bidirectional, server_stream, unary};
 
 /// The response of a gRPC call, trailers included.
 pub type Response = http::Response<tonic::body::Body>;

@@ -208,7 +208,7 @@ impl Desired {
     }
 
     fn remember_gone(&mut self, key: Key, version: Version) {
-        if self.gone.len() >= MOST_GONE {
+        if self.gone.len() >= MOST_GONE && !self.gone.contains_key(&key) {
             self.gone.shift_remove_index(0);
         }
         self.gone.insert(key, version);

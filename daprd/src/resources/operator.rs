@@ -42,6 +42,9 @@ const CALL_ATTEMPTS: u32 = 100;
 /// Pause between two attempts, and before broken streams are opened again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// The pause before lists that could not be read are read again.
+const LIST_RETRY: Duration = Duration::from_secs(5);
+
 /// An event that comes this soon after the answer has come with it.
 const WITH_ANSWER: Duration = Duration::from_millis(100);
 
@@ -221,9 +224,21 @@ impl Operator {
                 _ = due.tick() => {
                     // Whatever opens from now on has to be listed behind.
                     opened = STREAMS;
-                    let listing = self.whole_list().await?;
-                    desired.warn_of(&listing);
-                    desired.replace(listing)
+                    match tokio::time::timeout(CALL_TIMEOUT, self.whole_list()).await {
+                        Ok(Ok(listing)) => {
+                            desired.warn_of(&listing);
+                            desired.replace(listing)
+                        }
+                        // A list that fails, for a Secret that is not there perhaps, holds up nothing that the streams tell.
+                        failed => {
+                            let problem = failed.map_or_else(|_| "no answer in time".to_owned(), |list| {
+                                list.map_or_else(|error| format!("{error:#}"), |_| String::new())
+                            });
+                            tracing::warn!("the operator's lists are not read: {problem}. They are tried again");
+                            due.reset_after(LIST_RETRY);
+                            Vec::new()
+                        }
+                    }
                 }
             };
             for change in found {

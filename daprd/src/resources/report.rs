@@ -1,5 +1,5 @@
 //! What this sidecar tells the operator about its components, so that it shows in their status. An operator that knows no such
-//! call is not told anything.
+//! call is asked again once an hour.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -45,8 +45,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Reports now, after changes, and as often as the operator asks for, until shutdown, or until it is clear that the
-    /// operator takes none.
+    /// Reports now, after changes, and as often as the operator asks for, until shutdown.
     pub async fn run(
         self,
         states: impl Fn() -> States,
@@ -55,21 +54,17 @@ impl Reporter {
     ) {
         let work = async {
             loop {
-                changed.mark_unchanged();
-                let pause = match self.report(&states()).await {
-                    Ok(again) => again.clamp(SHORTEST, LONGEST),
-                    Err(status) if status.code() == Code::Unimplemented => {
-                        tracing::debug!("the operator takes no reports about components");
-                        return;
-                    }
-                    Err(status) => {
-                        tracing::debug!("a report about components is not taken: {status}");
-                        RETRY
-                    }
-                };
-                let pause = pause.mul_f64(1.0 - fastrand::f64() / 4.0);
+                let told = states();
+                let result = self.report(&told).await;
+                if let Err(status) = &result {
+                    tracing::debug!("a report about components is not taken: {status}");
+                }
+                let pause = pause(&result).mul_f64(1.0 - fastrand::f64() / 4.0);
                 tokio::select! {
-                    Ok(()) = changed.changed() => tokio::time::sleep(SETTLE).await,
+                    // What was not taken is not offered any sooner because it is another thing now.
+                    () = other(&mut changed, &states, &told), if result.is_ok() => {
+                        tokio::time::sleep(SETTLE).await;
+                    }
                     () = tokio::time::sleep(pause) => {}
                 }
             }
@@ -112,6 +107,25 @@ impl Reporter {
             tokio::time::sleep(ATTEMPT_PAUSE).await;
         }
         Err(last)
+    }
+}
+
+/// Until there is something else to tell: attempts that fail as before are none.
+async fn other(changed: &mut watch::Receiver<u64>, states: &impl Fn() -> States, told: &States) {
+    while changed.changed().await.is_ok() {
+        if states() != *told {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// How long to wait after a report. An operator that knows no such call may be replaced by one that does.
+fn pause(result: &Result<Duration, Status>) -> Duration {
+    match result {
+        Ok(again) => (*again).clamp(SHORTEST, LONGEST),
+        Err(status) if status.code() == Code::Unimplemented => LONGEST,
+        Err(_) => RETRY,
     }
 }
 
@@ -171,10 +185,13 @@ mod tests {
             pod: "cart-1".to_owned(),
         };
         let (change, changed) = watch::channel(0);
+        // Another one each time.
+        let count = std::sync::atomic::AtomicU64::new(0);
         let states = || {
+            let count = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             States::from([
                 ("a".to_owned(), None),
-                ("b".to_owned(), Some("no".to_owned())),
+                ("b".to_owned(), Some(format!("no {count}"))),
             ])
         };
         let run = async {
@@ -206,12 +223,33 @@ mod tests {
             .iter()
             .map(|it| it.error.as_str())
             .collect();
-        assert_eq!((&*taken[0].pod, errors), ("cart-1", vec!["", "no"]));
+        assert_eq!(taken[0].pod, "cart-1");
+        assert!(
+            errors[0].is_empty() && errors[1].starts_with("no "),
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn an_operator_that_knows_no_reports_is_asked_again_late() {
+        let no = |code| Err(Status::new(code, "no"));
+        assert_eq!(pause(&no(Code::Unimplemented)), LONGEST);
+        assert_eq!(pause(&no(Code::Unavailable)), RETRY);
+        assert_eq!(pause(&Ok(Duration::ZERO)), SHORTEST);
+        assert_eq!(pause(&Ok(Duration::from_secs(300))).as_secs(), 300);
     }
 
     #[tokio::test]
-    async fn an_operator_that_knows_no_reports_is_asked_once() {
-        let taken = reported(vec![Code::Unimplemented], 1).await;
-        assert!(taken.is_empty(), "{taken:?}");
+    async fn what_is_as_before_is_no_change() {
+        let (change, mut changed) = watch::channel(0);
+        let reasons = Mutex::new("no".to_owned());
+        let states = || States::from([("a".to_owned(), Some(reasons.lock().clone()))]);
+        let told = states();
+        let mut other = std::pin::pin!(other(&mut changed, &states, &told));
+        change.send_modify(|count| *count += 1);
+        assert!(futures::poll!(other.as_mut()).is_pending());
+        *reasons.lock() = "still no".to_owned();
+        change.send_modify(|count| *count += 1);
+        assert!(futures::poll!(other.as_mut()).is_ready());
     }
 }

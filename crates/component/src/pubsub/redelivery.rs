@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Who delivers a message again. A property of the subscription, which its broker states when it opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redelivery {
-    /// Nobody: the broker keeps no message. It has forgotten it when it hands it over.
+    /// Nobody: the broker has forgotten the message when it hands it over, or keeps it where nobody gets at it.
     Never,
     /// Nobody, once the broker is told: it keeps the message until then, and with any outcome but [`super::Outcome::Ok`] it
     /// rejects it for good, or dead-letters it. Released, it comes again.

@@ -7,7 +7,7 @@ use invoke::Invoker;
 use telemetry::trace::{Kind, TraceContext};
 use tonic::{Code, Status};
 
-use super::{Codec, Response};
+use super::{Began, Codec, Response};
 use crate::{
     Api, Transport,
     layers::{Access, ApiLog, ApiToken, log::Line},
@@ -87,10 +87,17 @@ impl Server {
         response
     }
 
-    async fn route(&self, path: &str, request: http::Request<Body>) -> Response {
+    async fn route(&self, path: &str, mut request: http::Request<Body>) -> Response {
         let options = &self.0.options;
         if let Some(codec) = self.0.rpcs.get(path) {
-            return refused_for_size(codec(Arc::clone(&options.api), request).await);
+            let began = Began::default();
+            request.extensions_mut().insert(began.clone());
+            let response = codec(Arc::clone(&options.api), request).await;
+            return if began.is_set() {
+                response
+            } else {
+                refused_for_size(response)
+            };
         }
         if let Some(rpc) = path.strip_prefix(DAPR_SERVICE) {
             return Status::unimplemented(format!("unknown method {rpc}")).into_http();
@@ -103,7 +110,8 @@ impl Server {
     }
 }
 
-/// A message over the limit is RESOURCE_EXHAUSTED, as everywhere in gRPC; the library says OUT_OF_RANGE.
+/// A message over the limit is RESOURCE_EXHAUSTED, as everywhere in gRPC; the library says OUT_OF_RANGE. What an operation
+/// says, which may be an app's status, stays.
 fn refused_for_size(response: Response) -> Response {
     let status = Status::from_header_map(response.headers());
     if let Some(status) = status

@@ -1,6 +1,13 @@
 //! The three shapes of RPCs that operations serve, between tonic's codec and the operation.
 
-use std::{future::Future, marker::PhantomData};
+use std::{
+    future::Future,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use component::Body;
 use futures::{
@@ -28,6 +35,20 @@ const METADATA_PREFIX: &str = "metadata.";
 pub type Incoming<Q> = BoxStream<'static, Result<Q, ApiError>>;
 /// Messages to the caller; an error is the last one.
 pub type Outgoing<R> = BoxStream<'static, Result<R, ApiError>>;
+
+/// In the extensions of a request: whether its operation has been called.
+#[derive(Clone, Default)]
+pub struct Began(Arc<AtomicBool>);
+
+impl Began {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// What serving needs besides the operation.
 #[derive(Clone)]
@@ -154,6 +175,9 @@ impl<F: Clone, Q> Operation<F, Q> {
         Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
     {
         let (metadata, extensions, message) = request.into_parts();
+        if let Some(began) = extensions.get::<Began>() {
+            began.set();
+        }
         let call = CallContext::new(Transport::Grpc, metadata.into_headers(), &extensions);
         let deadline = call.deadline;
         // Boxed here, so that what is put around it moves a pointer.

@@ -112,11 +112,11 @@ impl Options {
         })
     }
 
-    /// What stays pending comes again once it is claimed; where nothing is claimed, only an operator gets at it.
+    /// What stays pending comes again once it is claimed. Where nothing is claimed it never does, released or not.
     fn redelivers(&self) -> Redelivery {
         match self.redelivery {
             Some(_) => Redelivery::Broker(Backoff::NONE),
-            None => Redelivery::Reject,
+            None => Redelivery::Never,
         }
     }
 }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(read(&[]).unwrap().redelivers(), by_broker);
         for field in ["redeliverInterval", "processingTimeout"] {
             let options = read(&[(field, "0")]).unwrap();
-            assert_eq!(options.redelivers(), Redelivery::Reject, "{field}");
+            assert_eq!(options.redelivers(), Redelivery::Never, "{field}");
         }
     }
 

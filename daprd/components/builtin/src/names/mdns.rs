@@ -30,7 +30,11 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long an instance that could not be reached has to say that it is still there before it is forgotten (RFC 6762
 /// section 10.4). Others of the app are preferred meanwhile.
-const DOUBT: Duration = Duration::from_secs(3);
+const DOUBT: Duration = Duration::from_secs(10);
+
+/// How long the address of one that did not say so is still the last resort: the network may have lost the question, and
+/// this long its record would have counted without it.
+const LAST_RESORT: Duration = Duration::from_secs(120);
 
 /// Most instances that are remembered; a network with more is no laptop.
 const MAX_INSTANCES: usize = 4096;
@@ -53,14 +57,27 @@ struct Known {
 struct Instance {
     app_id: String,
     address: String,
-    /// It could not be reached, and is not believed in until then.
-    doubted_until: Option<Instant>,
+    trust: Trust,
+}
+
+/// How far an address is believed in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    Known,
+    /// It could not be reached, and has until then to say that it is there.
+    Doubted(Instant),
+    /// It has not said so, and is forgotten then.
+    Lost(Instant),
 }
 
 impl Instance {
-    fn is_doubted(&self) -> bool {
-        self.doubted_until
-            .is_some_and(|until| Instant::now() < until)
+    /// Which addresses are tried first.
+    fn rank(&self, now: Instant) -> u8 {
+        match self.trust {
+            Trust::Known => 0,
+            Trust::Doubted(until) => u8::from(now < until),
+            Trust::Lost(_) => 2,
+        }
     }
 }
 
@@ -131,13 +148,13 @@ async fn listen(events: Receiver<ServiceEvent>, known: Arc<Known>) {
                     let instance = Instance {
                         app_id: app_id.to_owned(),
                         address: std::net::SocketAddr::new(address, service.port).to_string(),
-                        doubted_until: None,
+                        trust: Trust::Known,
                     };
                     known.put(service.fullname.clone(), instance);
                 }
             }
             ServiceEvent::ServiceRemoved(_, name) => {
-                known.instances.lock().remove(&name);
+                known.remove(&name);
             }
             _ => {}
         }
@@ -153,14 +170,25 @@ impl Known {
         }
     }
 
-    /// One of the app's addresses, of those that are not in doubt if there are any; `turn` goes around them.
+    /// One that has said goodbye, or has not answered, is gone; in the second case not at once.
+    fn remove(&self, name: &str) {
+        let mut instances = self.instances.lock();
+        match instances.get_mut(name) {
+            Some(instance) if instance.trust != Trust::Known => {
+                instance.trust = Trust::Lost(Instant::now() + LAST_RESORT);
+            }
+            _ => drop(instances.remove(name)),
+        }
+    }
+
+    /// One of the app's addresses, of those that are believed in most; `turn` goes around them.
     fn find(&self, app_id: &str, turn: &AtomicUsize) -> Option<String> {
-        let instances = self.instances.lock();
-        let of_app = instances
-            .values()
-            .filter(|instance| instance.app_id == app_id);
-        let (doubted, trusted): (Vec<_>, Vec<_>) = of_app.partition(|it| it.is_doubted());
-        let candidates = if trusted.is_empty() { doubted } else { trusted };
+        let now = Instant::now();
+        let mut instances = self.instances.lock();
+        instances.retain(|_, it| !matches!(it.trust, Trust::Lost(until) if until <= now));
+        let of_app = || instances.values().filter(|it| it.app_id == app_id);
+        let best = of_app().map(|it| it.rank(now)).min()?;
+        let candidates: Vec<_> = of_app().filter(|it| it.rank(now) == best).collect();
         let at = turn.fetch_add(1, Ordering::Relaxed);
         let chosen = candidates.get(at.checked_rem(candidates.len())?)?;
         Some(chosen.address.clone())
@@ -168,12 +196,13 @@ impl Known {
 
     /// Doubts the instances at an address, and names those that were not in doubt.
     fn doubt(&self, address: &str) -> Vec<String> {
+        let now = Instant::now();
         let mut instances = self.instances.lock();
         let here = instances
             .iter_mut()
-            .filter(|(_, it)| it.address == address && !it.is_doubted());
+            .filter(|(_, it)| it.address == address && it.rank(now) == 0);
         let doubted = here.map(|(name, instance)| {
-            instance.doubted_until = Some(Instant::now() + DOUBT);
+            instance.trust = Trust::Doubted(now + DOUBT);
             name.clone()
         });
         doubted.collect()
@@ -234,7 +263,7 @@ mod tests {
             let instance = Instance {
                 app_id: "app".to_owned(),
                 address: (*address).to_owned(),
-                doubted_until: None,
+                trust: Trust::Known,
             };
             known.put((*name).to_owned(), instance);
         }
@@ -264,5 +293,23 @@ mod tests {
         tokio::time::advance(DOUBT).await;
         assert_ne!(next(), next());
         assert_eq!(known.doubt("127.0.0.1:1"), ["a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_answer_is_the_last_resort_and_then_forgotten() {
+        let known = known(&[("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")]);
+        let turn = AtomicUsize::new(0);
+        let next = || known.find("app", &turn);
+        known.doubt("127.0.0.1:1");
+        known.remove("a");
+        tokio::time::advance(DOUBT).await;
+        assert_eq!(
+            [next(), next()],
+            ["127.0.0.1:2", "127.0.0.1:2"].map(|it| Some(it.to_owned()))
+        );
+        known.remove("b");
+        assert_eq!(next().unwrap(), "127.0.0.1:1", "the other has said goodbye");
+        tokio::time::advance(LAST_RESORT).await;
+        assert_eq!(next(), None);
     }
 }

@@ -107,7 +107,6 @@ fn common_names(leaf: &CertificateDer<'_>) -> Vec<String> {
 struct Verifier {
     callers: Callers,
     provider: Arc<rustls::crypto::CryptoProvider>,
-    schemes: Vec<SignatureScheme>,
 }
 
 impl Verifier {
@@ -120,11 +119,10 @@ impl Verifier {
             file: file.to_owned(),
             names: names.to_vec(),
         };
-        let schemes = callers.verifier(provider)?.supported_verify_schemes();
+        callers.verifier(provider)?;
         Ok(Self {
             callers,
             provider: Arc::clone(provider),
-            schemes,
         })
     }
 
@@ -178,7 +176,8 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 

@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Response;
 use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt as _;
-use transport::{KeepAlive, RequestBody, Serve, ServerOptions};
+use transport::{KeepAlive, Serve, ServerOptions};
 
 /// Connections at a time. A caller needs one for a moment, twice a day; more of them wait in the kernel.
 const MAX_CONNECTIONS: usize = 2048;
@@ -46,18 +46,7 @@ pub fn options(tls: Option<Arc<rustls::ServerConfig>>) -> ServerOptions {
 }
 
 /// Ends calls that take too long, also those whose message never comes.
-pub fn bounded<S>(service: S) -> impl Serve
-where
-    S: tower::Service<
-            Request<RequestBody>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future: Send + 'static,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
-{
+pub fn bounded(service: impl Serve<Body = Body>) -> impl Serve {
     tower::service_fn(move |request| within(service.clone().oneshot(request)))
 }
 

@@ -224,17 +224,15 @@ impl Operator {
                 _ = due.tick() => {
                     // Whatever opens from now on has to be listed behind.
                     opened = STREAMS;
-                    match tokio::time::timeout(CALL_TIMEOUT, self.whole_list()).await {
-                        Ok(Ok(listing)) => {
+                    let listed = tokio::time::timeout(CALL_TIMEOUT, self.whole_list()).await;
+                    match listed.unwrap_or_else(|_| bail!("no answer in time")) {
+                        Ok(listing) => {
                             desired.warn_of(&listing);
                             desired.replace(listing)
                         }
                         // A list that fails, for a Secret that is not there perhaps, holds up nothing that the streams tell.
-                        failed => {
-                            let problem = failed.map_or_else(|_| "no answer in time".to_owned(), |list| {
-                                list.map_or_else(|error| format!("{error:#}"), |_| String::new())
-                            });
-                            tracing::warn!("the operator's lists are not read: {problem}. They are tried again");
+                        Err(problem) => {
+                            tracing::warn!("the operator's lists are not read: {problem:#}. They are tried again");
                             due.reset_after(LIST_RETRY);
                             Vec::new()
                         }

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use kubernetes_fake::Fake;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::{Sentry, ports, wait};
+use crate::{Sentry, ports, serve, wait};
 
 /// The namespace of the control plane: that of the identities which the test's sentry signs by itself.
 pub const NAMESPACE: &str = "default";
@@ -63,9 +62,7 @@ impl Cluster {
 
     /// Listens, on the port it had before.
     pub async fn come_back(&mut self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port))
-            .await
-            .expect("the port was reserved");
+        let listener = serve::listen(self.port).await;
         let (fake, stop, tasks) = (
             self.fake.clone(),
             CancellationToken::new(),

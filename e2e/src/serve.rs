@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::ports;
+use crate::{ports, wait};
 
 /// A running server; dropping it closes the port and every connection.
 pub struct Served {
@@ -30,11 +30,18 @@ pub async fn serve(router: Router) -> Served {
     serve_at(ports::reserve().release(), router).await
 }
 
+/// Listens on a port that was reserved and released. A program that another test starts at that moment has the reservation,
+/// too, until it has begun: the port is free soon, not at once.
+pub(crate) async fn listen(port: u16) -> TcpListener {
+    wait::until("a port that was reserved", wait::DEADLINE, || async {
+        TcpListener::bind(("127.0.0.1", port)).await.ok()
+    })
+    .await
+}
+
 /// Serves `router` on a given port of the loopback address.
 pub async fn serve_at(port: u16, router: Router) -> Served {
-    let listener = TcpListener::bind(("127.0.0.1", port))
-        .await
-        .expect("the port was reserved");
+    let listener = listen(port).await;
     let stop = CancellationToken::new();
     TaskTracker::new().spawn(accept(listener, router, stop.clone()));
     Served {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, NAMESPACE};
 use crate::http::{Client, Reply};
 use crate::mesh::Identity;
-use crate::process::{self, Process};
+use crate::process;
+use crate::service::{Service, is_service};
 use crate::{Sentry, ports};
 
 /// The collection of its registration.
@@ -45,33 +46,19 @@ impl Builder {
         let [port, metrics, health] = ports::several().map(ports::Reserved::release);
         let anchors = dir.path().join("ca.crt");
         std::fs::write(&anchors, &self.anchors).expect("the folder is ours");
-        let mut args = vec![
-            "-log-level=debug".to_owned(),
-            format!("-port={port}"),
-            "-listen-address=127.0.0.1".to_owned(),
-            format!("-metrics-port={metrics}"),
-            "-metrics-listen-address=127.0.0.1".to_owned(),
-            format!("-healthz-port={health}"),
-            "-healthz-listen-address=127.0.0.1".to_owned(),
-            format!("-kubeconfig={}", cluster.kubeconfig(dir.path()).display()),
-        ];
+        let mut args = vec![format!(
+            "-kubeconfig={}",
+            cluster.kubeconfig(dir.path()).display()
+        )];
         args.extend(self.args);
         let mut env = self.env;
         env.insert(
             "DAPR_TRUST_ANCHORS_FILE".to_owned(),
             anchors.display().to_string(),
         );
-        let options = process::Options {
-            program: "injector",
-            args,
-            env,
-        };
-        let process = Process::start_healthy(options, dir, health).await;
+        let ports = [port, metrics, health];
         Injector {
-            process,
-            port,
-            metrics,
-            health,
+            service: Service::start("injector", dir, ports, args, env).await,
             anchors: self.anchors,
         }
     }
@@ -79,12 +66,11 @@ impl Builder {
 
 /// A running injector.
 pub struct Injector {
-    process: Process,
-    port: u16,
-    metrics: u16,
-    health: u16,
+    service: Service,
     anchors: String,
 }
+
+is_service!(Injector);
 
 impl Injector {
     /// An injector whose certificate comes from `sentry`.
@@ -109,7 +95,7 @@ impl Injector {
     /// it is asked who it is.
     pub fn webhook(&self, identity: Option<&Identity>) -> Client {
         let name = format!("{NAME}.{NAMESPACE}.svc");
-        Client::tls(&name, self.port, &self.anchors, identity)
+        Client::tls(&name, self.port(), &self.anchors, identity)
     }
 
     /// The answer to the review of a pod that a controller makes.
@@ -117,31 +103,6 @@ impl Injector {
         self.webhook(None)
             .post("/mutate", &review(namespace, pod))
             .await
-    }
-
-    /// The port of the webhook.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The health endpoint.
-    pub fn health(&self) -> Client {
-        Client::new(format!("http://127.0.0.1:{}", self.health))
-    }
-
-    /// The metrics page.
-    pub fn metrics(&self) -> Client {
-        Client::new(format!("http://127.0.0.1:{}", self.metrics))
-    }
-
-    /// The process behind it.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// Stops it; the exit code must be 0.
-    pub async fn stop(self) {
-        self.process.stop().await;
     }
 }
 

@@ -25,6 +25,7 @@ pub mod process;
 pub mod redis;
 pub mod sentry;
 pub mod serve;
+pub mod service;
 pub mod wait;
 
 pub use app::App;

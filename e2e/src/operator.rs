@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tonic::transport::Channel;
 
 use crate::cluster::{Cluster, NAMESPACE};
-use crate::http::Client;
 use crate::mesh::Tls;
-use crate::process::{self, Process};
+use crate::process;
+use crate::service::{Service, is_service};
 use crate::{Sentry, ports};
 
 /// How the operator is started.
@@ -35,45 +35,28 @@ impl Builder {
     /// Starts it and waits until it is ready. The cluster must have the Configuration of the control plane.
     pub async fn start(self, cluster: &Cluster) -> Operator {
         let dir = process::folder("operator");
-        let [port, webhook, metrics, health] = ports::several().map(ports::Reserved::release);
+        let [port, metrics, health, webhook] = ports::several().map(ports::Reserved::release);
         let anchors = dir.path().join("ca.crt");
         std::fs::write(&anchors, &self.anchors).expect("the folder is ours");
         let mut args = vec![
-            "-log-level=debug".to_owned(),
-            format!("-port={port}"),
-            "-listen-address=127.0.0.1".to_owned(),
             format!("-webhook-server-port={webhook}"),
             "-webhook-server-listen-address=127.0.0.1".to_owned(),
-            format!("-metrics-port={metrics}"),
-            "-metrics-listen-address=127.0.0.1".to_owned(),
-            format!("-healthz-port={health}"),
-            "-healthz-listen-address=127.0.0.1".to_owned(),
             format!("-trust-anchors-file={}", anchors.display()),
             format!("-kubeconfig={}", cluster.kubeconfig(dir.path()).display()),
         ];
         args.extend(self.args);
-        let options = process::Options {
-            program: "operator",
-            args,
-            env: self.env,
-        };
-        let process = Process::start_healthy(options, dir, health).await;
-        Operator {
-            process,
-            port,
-            metrics,
-            health,
-        }
+        let ports = [port, metrics, health];
+        let service = Service::start("operator", dir, ports, args, self.env).await;
+        Operator { service }
     }
 }
 
 /// A running operator.
 pub struct Operator {
-    process: Process,
-    port: u16,
-    metrics: u16,
-    health: u16,
+    service: Service,
 }
+
+is_service!(Operator);
 
 impl Operator {
     /// An operator that trusts `sentry`; the cluster's Configuration says where that is.
@@ -89,26 +72,6 @@ impl Operator {
     /// A channel to its API with the identity of an app.
     pub fn channel(&self, sentry: &Sentry, namespace: &str, app_id: &str) -> Channel {
         let identity = sentry.ca().identity(namespace, app_id);
-        Tls::new(sentry.anchor(), Some(identity)).channel(self.port)
-    }
-
-    /// The health endpoint.
-    pub fn health(&self) -> Client {
-        Client::new(format!("http://127.0.0.1:{}", self.health))
-    }
-
-    /// The metrics page.
-    pub fn metrics(&self) -> Client {
-        Client::new(format!("http://127.0.0.1:{}", self.metrics))
-    }
-
-    /// The process behind it.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// Stops it; the exit code must be 0.
-    pub async fn stop(self) {
-        self.process.stop().await;
+        Tls::new(sentry.anchor(), Some(identity)).channel(self.port())
     }
 }

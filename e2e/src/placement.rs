@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::http::Client;
-use crate::process::{self, Process};
+use crate::process;
+use crate::service::{Service, is_service};
 use crate::{Sentry, ports};
 
 /// How placement is started: one member, alone.
@@ -48,14 +48,7 @@ impl Builder {
         let dir = process::folder("placement");
         let [grpc, metrics, health, raft] = ports::several().map(ports::Reserved::release);
         let mut args = vec![
-            "--log-level=debug".to_owned(),
             "--id=one".to_owned(),
-            format!("--port={grpc}"),
-            "--listen-address=127.0.0.1".to_owned(),
-            format!("--healthz-port={health}"),
-            "--healthz-listen-address=127.0.0.1".to_owned(),
-            format!("--metrics-port={metrics}"),
-            "--metrics-listen-address=127.0.0.1".to_owned(),
             format!("--initial-cluster=one=127.0.0.1:{raft}"),
             "--metadata-enabled=true".to_owned(),
         ];
@@ -68,29 +61,19 @@ impl Builder {
         self.env
             .entry("NAMESPACE".to_owned())
             .or_insert_with(|| "default".to_owned());
-        let options = process::Options {
-            program: "placement",
-            args,
-            env: self.env,
-        };
-        let process = Process::start_healthy(options, dir, health).await;
-        let health = Client::new(format!("http://127.0.0.1:{health}"));
+        let ports = [grpc, metrics, health];
         Placement {
-            process,
-            port: grpc,
-            health,
-            metrics,
+            service: Service::start("placement", dir, ports, args, self.env).await,
         }
     }
 }
 
 /// A running placement.
 pub struct Placement {
-    process: Process,
-    port: u16,
-    health: Client,
-    metrics: u16,
+    service: Service,
 }
+
+is_service!(Placement);
 
 impl Placement {
     /// A placement to configure.
@@ -98,37 +81,12 @@ impl Placement {
         Builder::default()
     }
 
-    /// `host:port` for clients.
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// The gRPC port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The tables as `/placement/state` shows them.
     pub async fn state(&self) -> Value {
-        self.health
+        self.health()
             .get("/placement/state")
             .await
             .expect_status(200)
             .json()
-    }
-
-    /// The metrics page.
-    pub fn metrics(&self) -> Client {
-        Client::new(format!("http://127.0.0.1:{}", self.metrics))
-    }
-
-    /// The process behind it.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// Stops it; the exit code must be 0.
-    pub async fn stop(self) {
-        self.process.stop().await;
     }
 }

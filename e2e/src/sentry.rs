@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::http::Client;
-use crate::process::{self, Process};
+use crate::process;
+use crate::service::{Service, is_service};
 use crate::{Ca, ports};
 
 /// How sentry is started.
@@ -75,15 +75,7 @@ impl Builder {
         std::fs::write(&config, &self.config).expect("the folder is ours");
         let [grpc, metrics, health] = ports::several().map(ports::Reserved::release);
         let grpc = self.port.unwrap_or(grpc);
-        // Single dashes on purpose: contract 9.1 accepts both.
         let mut args = vec![
-            "-log-level=debug".to_owned(),
-            format!("-port={grpc}"),
-            "-listen-address=127.0.0.1".to_owned(),
-            format!("-metrics-port={metrics}"),
-            "-metrics-listen-address=127.0.0.1".to_owned(),
-            format!("-healthz-port={health}"),
-            "-healthz-listen-address=127.0.0.1".to_owned(),
             "-issuer-ca-filename=ca.crt".to_owned(),
             "-issuer-certificate-filename=issuer.crt".to_owned(),
             "-issuer-key-filename=issuer.key".to_owned(),
@@ -92,30 +84,23 @@ impl Builder {
             format!("-config={}", config.display()),
         ];
         args.extend(self.args);
-        let options = process::Options {
-            program: "sentry",
-            args,
-            env: self.env,
-        };
-        let process = Process::start_healthy(options, dir, health).await;
+        let ports = [grpc, metrics, health];
         Sentry {
-            process,
+            service: Service::start("sentry", dir, ports, args, self.env).await,
             ca: self.ca,
             trust_domain: self.trust_domain,
-            port: grpc,
-            metrics,
         }
     }
 }
 
 /// A running sentry.
 pub struct Sentry {
-    process: Process,
+    service: Service,
     ca: Option<Ca>,
     trust_domain: String,
-    port: u16,
-    metrics: u16,
 }
+
+is_service!(Sentry);
 
 impl Sentry {
     /// A sentry with new credentials in the trust domain `localhost`.
@@ -136,21 +121,6 @@ impl Sentry {
         Self::builder().start().await
     }
 
-    /// `host:port` for clients.
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// The gRPC port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The metrics page.
-    pub fn metrics(&self) -> Client {
-        Client::new(format!("http://127.0.0.1:{}", self.metrics))
-    }
-
     /// The trust domain of the control plane.
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain
@@ -158,7 +128,7 @@ impl Sentry {
 
     /// The trust anchors as PEM, from the credentials folder.
     pub fn anchors_pem(&self) -> String {
-        let path = self.process.dir().join("credentials/ca.crt");
+        let path = self.dir().join("credentials/ca.crt");
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
@@ -172,15 +142,5 @@ impl Sentry {
         self.ca
             .as_ref()
             .expect("started with credentials of the test")
-    }
-
-    /// The process behind it.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    /// Stops it; the exit code must be 0.
-    pub async fn stop(self) {
-        self.process.stop().await;
     }
 }

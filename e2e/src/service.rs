@@ -1,0 +1,113 @@
+//! What the programs of the control plane have in common as processes: a port, metrics and health on the loopback.
+
+use std::collections::BTreeMap;
+
+use tempfile::TempDir;
+
+use crate::http::Client;
+use crate::process::{self, Process};
+
+/// A running program of the control plane.
+pub struct Service {
+    process: Process,
+    port: u16,
+    metrics: u16,
+    health: u16,
+}
+
+impl Service {
+    /// Starts `program` with the arguments that say its ports, and waits until it is ready.
+    pub(crate) async fn start(
+        program: &'static str,
+        dir: TempDir,
+        [port, metrics, health]: [u16; 3],
+        args: Vec<String>,
+        env: BTreeMap<String, String>,
+    ) -> Self {
+        // Single dashes on purpose: contract 9.1 accepts both.
+        let mut all = vec![
+            "-log-level=debug".to_owned(),
+            format!("-port={port}"),
+            "-listen-address=127.0.0.1".to_owned(),
+            format!("-metrics-port={metrics}"),
+            "-metrics-listen-address=127.0.0.1".to_owned(),
+            format!("-healthz-port={health}"),
+            "-healthz-listen-address=127.0.0.1".to_owned(),
+        ];
+        all.extend(args);
+        let options = process::Options {
+            program,
+            args: all,
+            env,
+        };
+        Self {
+            process: Process::start_healthy(options, dir, health).await,
+            port,
+            metrics,
+            health,
+        }
+    }
+
+    /// The port that it is there for.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `host:port` for clients.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The health endpoint.
+    pub fn health(&self) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.health))
+    }
+
+    /// The metrics page.
+    pub fn metrics(&self) -> Client {
+        Client::new(format!("http://127.0.0.1:{}", self.metrics))
+    }
+
+    /// The folder of its files.
+    pub fn dir(&self) -> &std::path::Path {
+        self.process.dir()
+    }
+
+    /// The process behind it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it; the exit code must be 0.
+    pub async fn stop(self) {
+        self.process.stop().await;
+    }
+}
+
+/// Lets a program that is more than a [`Service`] be used as one.
+macro_rules! is_service {
+    ($program:ty) => {
+        impl std::ops::Deref for $program {
+            type Target = $crate::service::Service;
+
+            fn deref(&self) -> &Self::Target {
+                &self.service
+            }
+        }
+
+        impl std::ops::DerefMut for $program {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                &mut self.service
+            }
+        }
+
+        impl $program {
+            /// Stops it; the exit code must be 0.
+            pub async fn stop(self) {
+                self.service.stop().await;
+            }
+        }
+    };
+}
+
+pub(crate) use is_service;

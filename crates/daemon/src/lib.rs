@@ -18,6 +18,7 @@ mod flags;
 mod health;
 mod log;
 mod panics;
+mod pulse;
 mod signals;
 mod start;
 mod tasks;

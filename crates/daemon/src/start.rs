@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Program;
 use crate::exit::Exit;
 use crate::tasks::{Daemon, Registries};
-use crate::{arguments, descriptors, endpoints, log, panics, signals};
+use crate::{arguments, descriptors, endpoints, log, panics, pulse, signals};
 
 /// The whole life of a program: parses flags, installs the crypto provider, logger and panic hook,
 /// serves metrics and health, runs `run` to its end, stops what is left, and says how it went.
@@ -78,6 +78,7 @@ where
     let end = CancellationToken::new();
     let chassis = tokio_util::task::TaskTracker::new();
     chassis.spawn(signals::watch(daemon.shutdown())?);
+    chassis.spawn(pulse::beat(end.clone()));
     let metrics = program.metrics();
     if metrics.enabled {
         let server = endpoints::metrics(&metrics, registries, end.clone())?;

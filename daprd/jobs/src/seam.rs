@@ -16,19 +16,31 @@ pub trait Scheduling: Send + Sync {
     async fn schedule(&self, request: wire::ScheduleJobRequest) -> Result<(), tonic::Status>;
 
     /// The job of a name.
-    async fn get(&self, request: wire::GetJobRequest) -> Result<wire::GetJobResponse, tonic::Status>;
+    async fn get(
+        &self,
+        request: wire::GetJobRequest,
+    ) -> Result<wire::GetJobResponse, tonic::Status>;
 
     /// Takes a job away; one that is not there is fine.
     async fn delete(&self, request: wire::DeleteJobRequest) -> Result<(), tonic::Status>;
 
     /// Takes all jobs of a target away.
-    async fn delete_by_metadata(&self, request: wire::DeleteByMetadataRequest) -> Result<(), tonic::Status>;
+    async fn delete_by_metadata(
+        &self,
+        request: wire::DeleteByMetadataRequest,
+    ) -> Result<(), tonic::Status>;
 
     /// Takes those jobs of a target away whose names begin as given.
-    async fn delete_by_name_prefix(&self, request: wire::DeleteByNamePrefixRequest) -> Result<(), tonic::Status>;
+    async fn delete_by_name_prefix(
+        &self,
+        request: wire::DeleteByNamePrefixRequest,
+    ) -> Result<(), tonic::Status>;
 
     /// All jobs of a target.
-    async fn list(&self, request: wire::ListJobsRequest) -> Result<wire::ListJobsResponse, tonic::Status>;
+    async fn list(
+        &self,
+        request: wire::ListJobsRequest,
+    ) -> Result<wire::ListJobsResponse, tonic::Status>;
 }
 
 /// Takes the reminders that come due.

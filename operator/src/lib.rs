@@ -21,7 +21,7 @@ use anyhow::{Context as _, bail};
 use daemon::Daemon;
 use k8s_openapi::api::coordination::v1::Lease;
 use kubernetes::{Cluster, leadership};
-use proto::extensions::v1::component_status_server::ComponentStatusServer;
+use proto::extensions::operator::v1::component_status_server::ComponentStatusServer;
 use proto::operator::v1::operator_server::OperatorServer;
 use security::{Anchors, KeyKind, Security, TokenSource};
 use telemetry::{Meter, MetricOptions};

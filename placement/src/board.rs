@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use proto::placement::v1::Host;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -42,6 +42,7 @@ pub struct BoardTask {
     options: Options,
     metrics: Metrics,
     events: mpsc::Receiver<Event>,
+    leads: watch::Receiver<bool>,
     namespaces: BTreeMap<String, Dissemination>,
     streams: HashMap<StreamId, Connection>,
     ends: FuturesUnordered<BoxFuture<'static, StreamId>>,
@@ -106,15 +107,20 @@ fn is_zero(port: &i64) -> bool {
 }
 
 impl Board {
-    /// A board without hosts, and its task.
+    /// A board without hosts, and its task. It takes hosts while this member leads, and sends them on when it does not.
     #[must_use]
-    pub fn new(options: Options, metrics: Metrics) -> (Self, BoardTask) {
+    pub fn new(
+        options: Options,
+        leads: watch::Receiver<bool>,
+        metrics: Metrics,
+    ) -> (Self, BoardTask) {
         let (sender, events) = mpsc::channel(EVENTS);
         let refusals = Refusals::new(metrics.clone());
         let task = BoardTask {
             options,
             metrics,
             events,
+            leads,
             namespaces: BTreeMap::new(),
             streams: HashMap::new(),
             ends: FuturesUnordered::new(),
@@ -174,6 +180,11 @@ impl Board {
     }
 }
 
+/// What hosts hear of a member that does not lead; they try the next one.
+fn follower() -> Status {
+    Status::failed_precondition("this placement member is not the leader")
+}
+
 /// What streams hear when the board has gone.
 pub(crate) fn closing() -> Status {
     Status::unavailable("placement server is shutting down")
@@ -195,6 +206,7 @@ impl BoardTask {
                     Some(event) => self.event(event),
                     None => return,
                 },
+                Ok(()) = self.leads.changed() => self.led(),
                 () = until(wake) => self.tick(),
             }
         }
@@ -225,9 +237,27 @@ impl BoardTask {
         }
     }
 
+    /// Another member leads: it hears from the hosts now, and what is known here is of the past.
+    fn led(&mut self) {
+        if *self.leads.borrow_and_update() {
+            return;
+        }
+        for (_, connection) in self.streams.drain() {
+            // The stream may be ending by itself.
+            let _ = connection.expel.send(follower());
+        }
+        for namespace in std::mem::take(&mut self.namespaces).into_keys() {
+            self.metrics.hosts(&namespace, 0, 0);
+        }
+    }
+
     fn join(&mut self, host: Host, reply: oneshot::Sender<Result<Joined, Status>>) {
-        if self.streams.len() >= MAX_STREAMS {
+        if !*self.leads.borrow() {
             // Whoever asked may have given up, here and below.
+            let _ = reply.send(Err(follower()));
+            return;
+        }
+        if self.streams.len() >= MAX_STREAMS {
             let _ = reply.send(Err(Status::resource_exhausted(format!(
                 "there are {MAX_STREAMS} hosts already"
             ))));

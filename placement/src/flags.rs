@@ -11,7 +11,7 @@ use security::{Anchors, KeyKind, TokenSource};
 use values::GoDuration;
 
 use crate::board::Options;
-use crate::cluster;
+use crate::members::Members;
 
 /// Command line of placement.
 #[derive(Parser, Debug)]
@@ -23,11 +23,11 @@ pub struct Flags {
     /// raft cluster peers, as id=host:port
     #[arg(long, default_value = "dapr-placement-0=127.0.0.1:8201")]
     initial_cluster: String,
-    /// Accepted for older charts; storage is always in memory
-    #[arg(long, hide = true, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
+    /// Keep this member's vote in memory only; without it, in the folder of raft-logstore-path
+    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
     inmem_store_enabled: bool,
-    /// Accepted for older charts; storage is always in memory
-    #[arg(long, hide = true, default_value = "")]
+    /// Folder for the vote of a member of several
+    #[arg(long, default_value = "")]
     raft_logstore_path: String,
     /// The gRPC port for the placement service
     #[arg(long, default_value_t = 50005)]
@@ -110,11 +110,11 @@ impl daemon::Program for Flags {
 
 /// Checked settings.
 pub(crate) struct Settings {
-    pub id: String,
     pub host: String,
     pub port: u16,
-    /// Where other members would be heard.
-    pub members: cluster::Address,
+    pub members: Members,
+    /// Where the vote is kept.
+    pub vote_folder: Option<PathBuf>,
     pub metadata: bool,
     pub keep_alive_time: Duration,
     pub keep_alive_timeout: Duration,
@@ -130,7 +130,8 @@ pub(crate) struct Settings {
 impl Flags {
     /// Checks what clap cannot, and reads the environment.
     pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
-        let members = cluster::own_address(&self.initial_cluster, &self.id)?;
+        let members = Members::parse(&self.initial_cluster, &self.id)?;
+        let on_disk = !self.inmem_store_enabled && !self.raft_logstore_path.is_empty();
         if self.mode == Mode::Kubernetes {
             daemon::refuse_root()?;
         }
@@ -150,10 +151,10 @@ impl Flags {
             .to_std()
             .filter(|timeout| !timeout.is_zero());
         Ok(Settings {
-            id: self.id.clone(),
             host: self.listen_address.clone(),
             port: self.port,
             members,
+            vote_folder: on_disk.then(|| PathBuf::from(&self.raft_logstore_path)),
             metadata,
             keep_alive_time: keep_alive("keepalive-time", self.keepalive_time)?,
             keep_alive_timeout: keep_alive("keepalive-timeout", self.keepalive_timeout)?,

@@ -1,24 +1,31 @@
 //! placement: tells every sidecar of a namespace which hosts serve which actor types, and moves all of
 //! them from one table to the next together (contract 7).
 //!
-//! Nothing is stored: sidecars report again when they connect.
+//! Nothing is stored: sidecars report again when they connect. Of several members one leads, and the others send sidecars on.
 
 use anyhow::Context as _;
 use daemon::Daemon;
+use security::Security;
 use telemetry::{Meter, MetricOptions};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use transport::{KeepAlive, Listener, ServerOptions};
 
 mod authorize;
 mod board;
-mod cluster;
 pub mod dissemination;
+mod election;
 mod flags;
 mod mailbox;
+mod members;
 mod metrics;
 mod refusals;
 mod server;
 mod service;
 mod table;
+
+use election::Election;
+use flags::Settings;
 
 pub use board::{Board, BoardTask, Options, StateTable, StateTables};
 pub use flags::Flags;
@@ -46,7 +53,8 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     }
     secured.ready();
 
-    let (board, task) = Board::new(settings.board, metrics.clone());
+    let leads = elect(&settings, &security, &daemon).await?;
+    let (board, task) = Board::new(settings.board, leads.clone(), metrics.clone());
     if settings.metadata {
         let board = board.clone();
         daemon.health().page("/placement/state", move || {
@@ -57,7 +65,6 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let listener = Listener::listen(&settings.host, settings.port)
         .await
         .context("placement server cannot listen")?;
-    let members = cluster::Port::open(&settings.members).await?;
     tracing::info!("Placement service started on port {}", settings.port);
     let options = ServerOptions {
         tls: security.server(),
@@ -80,16 +87,67 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         transport::serve(listener, options, service, token).await;
         Ok(())
     });
+    serving.ready();
+    // A member that follows is as healthy as the one that leads.
+    leadership.ready();
+    let id = settings.members.id;
+    daemon.spawn("leadership", follow(leads, id, metrics, daemon.shutdown()));
+    daemon.wait().await
+}
+
+/// Takes part in the election of the leader; one member alone leads from the start.
+async fn elect(
+    settings: &Settings,
+    security: &Security,
+    daemon: &Daemon,
+) -> anyhow::Result<watch::Receiver<bool>> {
     let token = daemon.shutdown();
-    daemon.spawn("port for members", async move {
-        members.run(token).await;
+    if settings.members.alone() {
+        let port = members::Port::open(&settings.members.own).await?;
+        daemon.spawn("port for members", async move {
+            port.run(token).await;
+            Ok(())
+        });
+        return Ok(watch::channel(true).1);
+    }
+    let options = election::Options {
+        members: settings.members.clone(),
+        security: security.clone(),
+        folder: settings.vote_folder.clone(),
+    };
+    let (leads, election) = Election::open(options).await?;
+    daemon.spawn("election", async move {
+        election.run(token).await;
         Ok(())
     });
-    serving.ready();
+    Ok(leads)
+}
 
-    // One member is its own quorum.
-    metrics.leader(true);
-    leadership.ready();
-    tracing::info!("Node id={} has acquired leadership", settings.id);
-    daemon.wait().await
+/// Says who leads, until shutdown.
+async fn follow(
+    mut leads: watch::Receiver<bool>,
+    id: String,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut led = false;
+    loop {
+        let now = *leads.borrow_and_update();
+        metrics.leader(now);
+        match (led, now) {
+            (false, true) => tracing::info!("Node id={id} has acquired leadership"),
+            (true, false) => tracing::warn!("Node id={id} has lost leadership"),
+            _ => {}
+        }
+        led = now;
+        // What it hears nothing of any more stays as it is.
+        let changed = async {
+            if leads.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        if shutdown.run_until_cancelled(changed).await.is_none() {
+            return Ok(());
+        }
+    }
 }

@@ -14,7 +14,9 @@ pub use schema::dapr::proto::{
 };
 
 /// What our programs say to each other beyond what upstream's do; those know no such calls.
-pub use schema::daprrust::operator as extensions;
+pub mod extensions {
+    pub use crate::schema::daprrust::{operator, placement};
+}
 
 /// The durable-task protocol (contract 11). Its packages differ from their place here: the service and
 /// its messages have none, so the path on the wire is `/TaskHubSidecarService/<Method>`.

@@ -41,6 +41,7 @@ pub(crate) mod dapr {
 pub(crate) mod daprrust {
     packages! {
         operator = "daprrust.operator.v1",
+        placement = "daprrust.placement.v1",
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use proto::extensions::v1::{
+use proto::extensions::operator::v1::{
     ComponentReport, ReportRequest, component_status_client::ComponentStatusClient,
 };
 use tokio::sync::watch;
@@ -133,7 +133,7 @@ fn pause(result: &Result<Duration, Status>) -> Duration {
 mod tests {
     use super::*;
     use parking_lot::Mutex;
-    use proto::extensions::v1::{
+    use proto::extensions::operator::v1::{
         ReportResponse,
         component_status_server::{ComponentStatus, ComponentStatusServer},
     };

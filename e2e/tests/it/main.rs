@@ -15,6 +15,7 @@ mod metrics;
 mod mtls;
 mod operator;
 mod outbox;
+mod placement;
 mod pubsub;
 mod redis;
 mod reload;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use proto::extensions::v1::component_status_server::ComponentStatus;
-use proto::extensions::v1::{ReportRequest, ReportResponse};
+use proto::extensions::operator::v1::component_status_server::ComponentStatus;
+use proto::extensions::operator::v1::{ReportRequest, ReportResponse};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 

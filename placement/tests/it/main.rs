@@ -35,7 +35,7 @@ fn server(limit: Duration) -> Server {
         timeout: limit,
         coalesce: Duration::ZERO,
     };
-    let (board, task) = Board::new(options, metrics);
+    let (board, task) = Board::new(options, tokio::sync::watch::channel(true).1, metrics);
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let uri: http::Uri = format!("http://{}", listener.local_addr().unwrap())
         .parse()

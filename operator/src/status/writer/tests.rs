@@ -1,8 +1,8 @@
 //! Reports on their way into a cluster.
 
 use kubernetes_fake::{Fake, Fault, On};
-use proto::extensions::v1::component_status_server::ComponentStatus as _;
-use proto::extensions::v1::{ComponentReport, ReportRequest};
+use proto::extensions::operator::v1::component_status_server::ComponentStatus as _;
+use proto::extensions::operator::v1::{ComponentReport, ReportRequest};
 use tonic::{Code, Request};
 
 use super::super::board::{Board, Sidecar};

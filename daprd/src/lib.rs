@@ -4,7 +4,6 @@ mod catalog;
 mod components;
 mod configuration;
 mod flags;
-mod host;
 mod identity;
 mod inventory;
 mod lent;

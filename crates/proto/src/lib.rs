@@ -18,6 +18,14 @@ pub mod extensions {
     pub use crate::schema::daprrust::{operator, placement};
 }
 
+/// What the scheduler stores, by upstream's field numbers.
+pub use schema::daprrust::cron::v1 as cron;
+
+/// The part of etcd's API that the scheduler serves for its store (contract 8.2).
+pub mod etcd {
+    pub use crate::schema::etcd::{etcdserverpb as rpc, mvccpb::KeyValue};
+}
+
 /// The durable-task protocol (contract 11). Its packages differ from their place here: the service and
 /// its messages have none, so the path on the wire is `/TaskHubSidecarService/<Method>`.
 pub mod durabletask {

@@ -40,6 +40,7 @@ pub(crate) mod dapr {
 
 pub(crate) mod daprrust {
     packages! {
+        cron = "daprrust.cron.v1",
         operator = "daprrust.operator.v1",
         placement = "daprrust.placement.v1",
     }
@@ -50,5 +51,15 @@ pub(crate) mod durabletask {
         packages! {
             backend = "durabletask.protos.backend.v1",
         }
+    }
+}
+
+pub(crate) mod etcd {
+    pub mod mvccpb {
+        include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
+    }
+
+    pub mod etcdserverpb {
+        include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
     }
 }

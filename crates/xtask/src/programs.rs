@@ -6,7 +6,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 /// The programs of the chart, and the sidecar that the injector adds.
-pub const PROGRAMS: [&str; 5] = ["daprd", "injector", "operator", "placement", "sentry"];
+pub const PROGRAMS: [&str; 6] = [
+    "daprd",
+    "injector",
+    "operator",
+    "placement",
+    "scheduler",
+    "sentry",
+];
 
 /// The app of the demo and of the cluster suite, and its package.
 pub const SAMPLE: &str = "sample";

@@ -17,7 +17,7 @@ use super::Runtime;
 use crate::{
     catalog::{catalog, discover},
     configuration::{self, Compiled},
-    host, identity, lent,
+    identity, lent,
     resources::{Desired, Source, disk::Disk, operator::Operator, report::Reporter},
     servers,
     tasks::Tasks,
@@ -101,7 +101,7 @@ impl Runtime<'_> {
         for problem in problems {
             tracing::error!("Could not read {}", component::error::chain(&problem));
         }
-        let address = host::address(
+        let address = daemon::host_address(
             settings.host_ip.as_deref(),
             &settings.internal_grpc_listen_address,
         )?;

@@ -25,6 +25,10 @@ fn every_service_has_its_methods() {
         ("dapr.proto.components.v1.OutputBinding", 4),
         ("dapr.proto.components.v1.SecretStore", 5),
         ("TaskHubSidecarService", 17),
+        // Of etcd.
+        ("etcdserverpb.KV", 4),
+        ("etcdserverpb.Lease", 2),
+        ("etcdserverpb.Maintenance", 3),
         // Of our own.
         ("daprrust.operator.v1.ComponentStatus", 1),
     ];

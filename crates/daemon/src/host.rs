@@ -1,4 +1,4 @@
-//! The address by which other sidecars reach this one.
+//! The address by which other programs reach this one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -11,13 +11,16 @@ const PROBES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 5
 /// The address that is registered with name resolution and placement (contract 9.2).
 ///
 /// A loopback listen address is used as it is: nobody else could reach anything more.
-pub fn address(host_ip: Option<&str>, internal_listen_address: &str) -> Result<IpAddr> {
+///
+/// # Errors
+/// For a text that is no address, and on a host that has none.
+pub fn address(host_ip: Option<&str>, listen_address: &str) -> Result<IpAddr> {
     if let Some(text) = host_ip.filter(|text| !text.is_empty()) {
         return text
             .parse()
             .with_context(|| format!("DAPR_HOST_IP: {text:?} is no IP address"));
     }
-    if let Some(loopback) = loopback(internal_listen_address) {
+    if let Some(loopback) = loopback(listen_address) {
         return Ok(loopback);
     }
     for probe in PROBES {

@@ -1,0 +1,226 @@
+//! Ordered keys and values with revisions, as etcd has them: ranges, transactions that compare and swap, and a watch.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+pub(crate) mod embedded;
+mod record;
+
+/// A store.
+#[async_trait]
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Reads one key or several, in their order, all of one moment.
+    async fn range(&self, range: Range) -> Result<Page, Error>;
+
+    /// Compares and writes, all or nothing. Back when it is durable.
+    async fn commit(&self, txn: Txn) -> Result<Committed, Error>;
+
+    /// Every later change of keys that begin so, in the order in which they happened.
+    fn watch(&self, prefix: &str) -> Watch;
+
+    /// How much there is.
+    async fn size(&self) -> Result<Size, Error>;
+}
+
+/// A shared store.
+pub(crate) type Shared = Arc<dyn Store>;
+
+/// What a watch says, a batch at a time. It ends with the store.
+pub(crate) type Watch = mpsc::Receiver<Vec<Change>>;
+
+/// Why a store did not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Error {
+    /// The quota is used up; deletions go on.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    Full,
+    /// The store cannot be read or written any more.
+    #[error("the store is broken")]
+    Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Keys from `start`.
+#[derive(Clone, Debug)]
+pub(crate) struct Range {
+    pub start: Bytes,
+    pub end: End,
+    /// Keys at most; `None` is all.
+    pub limit: Option<usize>,
+    /// Leave the values out.
+    pub keys_only: bool,
+}
+
+/// Where a range ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Behind its first key.
+    Single,
+    /// Before this key.
+    Before(Bytes),
+    /// With the last key there is.
+    Open,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Page {
+    pub entries: Vec<Entry>,
+    /// There are further keys behind the limit.
+    pub more: bool,
+    /// Of the last write before.
+    pub revision: u64,
+}
+
+/// A key with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub key: Bytes,
+    pub value: Bytes,
+    /// When the key was written first, and last.
+    pub created: u64,
+    pub modified: u64,
+    /// How often it was written since it is there.
+    pub version: u64,
+    pub lease: i64,
+}
+
+/// Comparisons, and what is written if they hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Txn {
+    pub compare: Vec<Compare>,
+    pub then: Vec<Op>,
+}
+
+/// A comparison.
+#[derive(Clone, Debug)]
+pub(crate) enum Compare {
+    /// There is no such key.
+    Absent(Bytes),
+    /// The key was written last at this revision.
+    Modified(Bytes, u64),
+}
+
+/// A write.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: i64,
+    },
+    Delete {
+        start: Bytes,
+        end: End,
+    },
+}
+
+/// What came of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// The comparisons held.
+    pub held: bool,
+    pub revision: u64,
+    /// Keys that were deleted.
+    pub deleted: usize,
+}
+
+/// A change that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub key: Bytes,
+    pub revision: u64,
+    /// `None`: deleted.
+    pub value: Option<Bytes>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Size {
+    /// On disk.
+    pub allocated: u64,
+    /// Keys and values.
+    pub used: u64,
+    /// The quota is used up.
+    pub full: bool,
+    pub revision: u64,
+}
+
+impl Range {
+    /// One key.
+    pub fn one(key: impl Into<Bytes>) -> Self {
+        Self {
+            start: key.into(),
+            end: End::Single,
+            limit: None,
+            keys_only: false,
+        }
+    }
+
+    /// All keys that begin so.
+    pub fn prefix(prefix: &str) -> Self {
+        Self {
+            start: Bytes::copy_from_slice(prefix.as_bytes()),
+            end: End::of_prefix(prefix.as_bytes()),
+            limit: None,
+            keys_only: false,
+        }
+    }
+}
+
+impl End {
+    /// Where the keys end that begin so.
+    pub fn of_prefix(prefix: &[u8]) -> Self {
+        let mut end = prefix.to_vec();
+        while let Some(last) = end.pop() {
+            if last < u8::MAX {
+                end.push(last + 1);
+                return Self::Before(end.into());
+            }
+        }
+        Self::Open
+    }
+}
+
+impl Op {
+    /// Deletes one key.
+    pub fn delete(key: impl Into<Bytes>) -> Self {
+        Self::Delete {
+            start: key.into(),
+            end: End::Single,
+        }
+    }
+
+    /// Deletes all keys that begin so.
+    pub fn delete_prefix(prefix: &str) -> Self {
+        let Range { start, end, .. } = Range::prefix(prefix);
+        Self::Delete { start, end }
+    }
+
+    /// Writes a key.
+    pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self::Put {
+            key: key.into(),
+            value: value.into(),
+            lease: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_prefixes_end() {
+        assert_eq!(End::of_prefix(b"ab"), End::Before(Bytes::from_static(b"ac")));
+        assert_eq!(End::of_prefix(b"a\xff\xff"), End::Before(Bytes::from_static(b"b")));
+        assert_eq!(End::of_prefix(b"\xff"), End::Open);
+        assert_eq!(End::of_prefix(b""), End::Open);
+    }
+}

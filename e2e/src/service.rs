@@ -82,6 +82,11 @@ impl Service {
     pub async fn stop(self) {
         self.process.stop().await;
     }
+
+    /// Kills it without warning.
+    pub async fn kill(self) {
+        self.process.kill().await;
+    }
 }
 
 /// Lets a program that is more than a [`Service`] be used as one.

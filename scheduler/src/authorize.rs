@@ -30,13 +30,17 @@ impl Authorizer {
 
     fn judge(&self, caller: &Caller, namespace: &str, app_id: &str) -> Result<(), Status> {
         if namespace.is_empty() || app_id.is_empty() {
-            return Err(Status::invalid_argument("missing namespace or appID in request"));
+            return Err(Status::invalid_argument(
+                "missing namespace or appID in request",
+            ));
         }
         if !self.mtls {
             return Ok(());
         }
         let Some(caller) = &caller.0 else {
-            return Err(Status::unauthenticated("failed to get identity from context"));
+            return Err(Status::unauthenticated(
+                "failed to get identity from context",
+            ));
         };
         if caller.namespace() != namespace || caller.app_id() != app_id {
             return Err(Status::permission_denied("identity does not match request"));

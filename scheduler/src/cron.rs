@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use futures::StreamExt as _;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -41,7 +41,11 @@ struct Ended {
 }
 
 enum Event {
-    Began(StreamId, Box<WatchJobsRequestInitial>, mpsc::Sender<WatchJobsResponse>),
+    Began(
+        StreamId,
+        Box<WatchJobsRequestInitial>,
+        mpsc::Sender<WatchJobsResponse>,
+    ),
     Taken(StreamId, usize, usize),
     Result(StreamId, u64, WatchJobsRequestResultStatus),
 }
@@ -267,7 +271,9 @@ impl Cron {
             }
             Err(store::Error::Full) => {
                 if self.unsaved.is_empty() {
-                    tracing::error!("the store is full: jobs that ran cannot be counted, and go no further");
+                    tracing::error!(
+                        "the store is full: jobs that ran cannot be counted, and go no further"
+                    );
                 }
                 self.storing.not_ready();
                 self.unsaved.push_back(save);

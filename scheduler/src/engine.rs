@@ -107,7 +107,9 @@ impl Engine {
 
     /// A stream begins.
     pub fn connect(&mut self, now: Timestamp, stream: StreamId, initial: &WatchJobsRequestInitial) {
-        let gates = self.gates.ask(&initial.namespace, &initial.concurrency_limits);
+        let gates = self
+            .gates
+            .ask(&initial.namespace, &initial.concurrency_limits);
         let routes = self.routes.add(stream, initial, gates);
         self.metrics.sidecars(self.routes.len());
         for route in routes {
@@ -157,7 +159,10 @@ impl Engine {
             return;
         };
         let worked = status == WatchJobsRequestResultStatus::Success;
-        let took = now.duration_since(flight.sent).try_into().unwrap_or_default();
+        let took = now
+            .duration_since(flight.sent)
+            .try_into()
+            .unwrap_or_default();
         self.metrics.delivered(flight.kind, worked, took);
         if self.slots.is(flight.slot, flight.revision) {
             self.settle(flight.slot, worked);
@@ -217,7 +222,11 @@ impl Engine {
                 Entry::Inside(gates) => self.send(now, slot, job, stream, gates),
                 Entry::Waits => self.slots.get_mut(slot).place = Place::Gate,
                 Entry::Full => {
-                    self.metrics.delivered(metrics::kind(Some(&job.metadata)), false, std::time::Duration::ZERO);
+                    self.metrics.delivered(
+                        metrics::kind(Some(&job.metadata)),
+                        false,
+                        std::time::Duration::ZERO,
+                    );
                     self.settle(slot, false);
                 }
             },
@@ -245,14 +254,7 @@ impl Engine {
         self.routes.wait(route, job.due, slot);
     }
 
-    fn send(
-        &mut self,
-        now: Timestamp,
-        slot: u32,
-        job: Read,
-        stream: StreamId,
-        gates: Vec<String>,
-    ) {
+    fn send(&mut self, now: Timestamp, slot: u32, job: Read, stream: StreamId, gates: Vec<String>) {
         let entry = self.slots.get_mut(slot);
         entry.place = Place::Out;
         let flight = Flight {
@@ -414,7 +416,11 @@ fn read(value: &[u8]) -> Option<Read> {
 
 /// Due times are compared often: nanoseconds since 1970, until 2262 and as if it were then.
 fn nanoseconds(at: Timestamp) -> i64 {
-    let most = if at.as_second() < 0 { i64::MIN } else { i64::MAX };
+    let most = if at.as_second() < 0 {
+        i64::MIN
+    } else {
+        i64::MAX
+    };
     i64::try_from(at.as_nanosecond()).unwrap_or(most)
 }
 

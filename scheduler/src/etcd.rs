@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use crate::leadership::Leadership;
 use crate::store::{self, End, Entry, Op, Range, Txn};
 
-/// The three services. Cheap to clone.
+/// The three services. Cheap to clone. Compat: Q-scheduler-etcd
 #[derive(Clone)]
 pub(crate) struct Etcd {
     pub store: store::Shared,
@@ -84,10 +84,7 @@ impl Kv for Etcd {
         }))
     }
 
-    async fn compact(
-        &self,
-        _: Request<rpc::CompactionRequest>,
-    ) -> Answer<rpc::CompactionResponse> {
+    async fn compact(&self, _: Request<rpc::CompactionRequest>) -> Answer<rpc::CompactionResponse> {
         // Only the last revision is kept.
         let header = self.header().await?;
         Ok(Response::new(rpc::CompactionResponse { header }))

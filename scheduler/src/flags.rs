@@ -178,23 +178,42 @@ impl Unused {
         } = self;
         let given = [
             ("etcd-compaction-mode", etcd_compaction_mode != "revision"),
-            ("etcd-compaction-retention", etcd_compaction_retention != "1000000"),
+            (
+                "etcd-compaction-retention",
+                etcd_compaction_retention != "1000000",
+            ),
             ("etcd-snapshot-count", *etcd_snapshot_count != 100_000),
             ("etcd-max-snapshots", *etcd_max_snapshots != 10),
             ("etcd-max-wals", *etcd_max_wals != 10),
-            ("etcd-backend-batch-limit", *etcd_backend_batch_limit != 10_000),
-            ("etcd-backend-batch-interval", etcd_backend_batch_interval.to_string() != "100ms"),
+            (
+                "etcd-backend-batch-limit",
+                *etcd_backend_batch_limit != 10_000,
+            ),
+            (
+                "etcd-backend-batch-interval",
+                etcd_backend_batch_interval.to_string() != "100ms",
+            ),
             ("etcd-max-txn-ops", *etcd_max_txn_ops != 10_000),
             (
                 "etcd-experimental-bootstrap-defrag-threshold-megabytes",
                 *etcd_experimental_bootstrap_defrag_threshold_megabytes != 100,
             ),
-            ("etcd-initial-election-tick-advance", *etcd_initial_election_tick_advance),
+            (
+                "etcd-initial-election-tick-advance",
+                *etcd_initial_election_tick_advance,
+            ),
             ("etcd-metrics", etcd_metrics != "basic"),
             ("workers", *workers != 2048),
-            ("identity-directory-write", identity_directory_write.is_some()),
+            (
+                "identity-directory-write",
+                identity_directory_write.is_some(),
+            ),
         ];
-        given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+        given
+            .into_iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| name)
+            .collect()
     }
 }
 

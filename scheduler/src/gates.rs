@@ -148,7 +148,10 @@ impl Gates {
 
     /// The gates at which somebody waits.
     pub fn crowded(&self) -> Vec<String> {
-        let crowded = self.gates.iter().filter(|(_, gate)| !gate.waiting.is_empty());
+        let crowded = self
+            .gates
+            .iter()
+            .filter(|(_, gate)| !gate.waiting.is_empty());
         crowded.map(|(key, _)| key.clone()).collect()
     }
 
@@ -236,9 +239,18 @@ mod tests {
     fn another_namespace_has_its_own_room_and_limits_that_are_none_do_not_count() {
         let mut gates = Gates::new(Metrics::detached());
         gates.ask("a", &[limit("t", None, 1), limit("u", None, 0)]);
-        assert!(matches!(gates.enter("a", "t", None, (1, 1)), Entry::Inside(_)));
+        assert!(matches!(
+            gates.enter("a", "t", None, (1, 1)),
+            Entry::Inside(_)
+        ));
         assert_eq!(gates.enter("a", "t", None, (2, 2)), Entry::Waits);
-        assert_eq!(gates.enter("b", "t", None, (3, 3)), Entry::Inside(Vec::new()));
-        assert_eq!(gates.enter("a", "u", None, (4, 4)), Entry::Inside(Vec::new()));
+        assert_eq!(
+            gates.enter("b", "t", None, (3, 3)),
+            Entry::Inside(Vec::new())
+        );
+        assert_eq!(
+            gates.enter("a", "u", None, (4, 4)),
+            Entry::Inside(Vec::new())
+        );
     }
 }

@@ -26,7 +26,11 @@ pub(crate) struct Leadership {
 
 impl Leadership {
     /// Says that the replica `id`, which is reached as `host`, lives. Records of others are of those before it.
-    pub async fn acquire(store: store::Shared, id: &str, host: &Host) -> Result<Self, store::Error> {
+    pub async fn acquire(
+        store: store::Shared,
+        id: &str,
+        host: &Host,
+    ) -> Result<Self, store::Error> {
         let record = cron::Leadership {
             total: 1,
             uid: fastrand::u64(..),

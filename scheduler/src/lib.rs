@@ -61,7 +61,11 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
             Some(Err(error)) => {
                 let pause = pauses.pause();
                 tracing::error!("Scheduler server failed, recreating in {pause:?}: {error:#}");
-                if daemon.unless_shutdown(tokio::time::sleep(pause)).await.is_none() {
+                if daemon
+                    .unless_shutdown(tokio::time::sleep(pause))
+                    .await
+                    .is_none()
+                {
                     return daemon.wait().await;
                 }
             }

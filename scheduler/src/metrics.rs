@@ -45,26 +45,78 @@ impl Metrics {
             meter.gauge(&format!("scheduler/{name}"), help, labels)
         };
         Metrics {
-            sidecars: gauge("sidecars_connected", "The number of streams of sidecars that take jobs.", &[]),
-            created: counter("jobs_created_total", "The total number of jobs scheduled.", "type"),
-            created_failed: counter("jobs_created_failed_total", "The total number of jobs that could not be scheduled.", "type"),
-            triggered: counter("jobs_triggered_total", "The total number of deliveries that worked.", "type"),
-            failed: counter("jobs_failed_total", "The total number of deliveries that failed.", "type"),
-            undelivered: counter("jobs_undelivered_total", "The total number of times nobody was there for a job.", "type"),
-            deleted: counter("jobs_deleted_total", "The total number of jobs deleted one by one.", "type"),
-            bulk_deleted: meter.counter("scheduler/jobs_bulk_deleted_total", "The total number of calls that deleted jobs of a target.", &[]),
+            sidecars: gauge(
+                "sidecars_connected",
+                "The number of streams of sidecars that take jobs.",
+                &[],
+            ),
+            created: counter(
+                "jobs_created_total",
+                "The total number of jobs scheduled.",
+                "type",
+            ),
+            created_failed: counter(
+                "jobs_created_failed_total",
+                "The total number of jobs that could not be scheduled.",
+                "type",
+            ),
+            triggered: counter(
+                "jobs_triggered_total",
+                "The total number of deliveries that worked.",
+                "type",
+            ),
+            failed: counter(
+                "jobs_failed_total",
+                "The total number of deliveries that failed.",
+                "type",
+            ),
+            undelivered: counter(
+                "jobs_undelivered_total",
+                "The total number of times nobody was there for a job.",
+                "type",
+            ),
+            deleted: counter(
+                "jobs_deleted_total",
+                "The total number of jobs deleted one by one.",
+                "type",
+            ),
+            bulk_deleted: meter.counter(
+                "scheduler/jobs_bulk_deleted_total",
+                "The total number of calls that deleted jobs of a target.",
+                &[],
+            ),
             latency: meter.histogram(
                 "scheduler/trigger_latency",
                 "The time in milliseconds from sending a job to its result.",
                 &["type"],
                 &[0.0, 100.0, 500.0, 1000.0, 5000.0, 10000.0],
             ),
-            inflight: gauge("concurrency_inflight", "Reminders under way, by limit.", &["concurrency_key"]),
-            pending: gauge("concurrency_pending", "Reminders that wait for room, by limit.", &["concurrency_key"]),
-            throttled: counter("concurrency_throttled_total", "The total number of reminders that found no room.", "concurrency_key"),
-            sidecar_errors: counter("sidecar_errors_total", "The total number of errors with sidecars.", "reason"),
+            inflight: gauge(
+                "concurrency_inflight",
+                "Reminders under way, by limit.",
+                &["concurrency_key"],
+            ),
+            pending: gauge(
+                "concurrency_pending",
+                "Reminders that wait for room, by limit.",
+                &["concurrency_key"],
+            ),
+            throttled: counter(
+                "concurrency_throttled_total",
+                "The total number of reminders that found no room.",
+                "concurrency_key",
+            ),
+            sidecar_errors: counter(
+                "sidecar_errors_total",
+                "The total number of errors with sidecars.",
+                "reason",
+            ),
             // Q-scheduler-overdue
-            overdue: gauge("oldest_due_seconds", "The age of the oldest job that is due, could be taken by a sidecar, and is not handed out.", &[]),
+            overdue: gauge(
+                "oldest_due_seconds",
+                "The age of the oldest job that is due, could be taken by a sidecar, and is not handed out.",
+                &[],
+            ),
         }
     }
 
@@ -81,7 +133,11 @@ impl Metrics {
     }
 
     pub(crate) fn created(&self, metadata: Option<&JobMetadata>, worked: bool) {
-        let counter = if worked { &self.created } else { &self.created_failed };
+        let counter = if worked {
+            &self.created
+        } else {
+            &self.created_failed
+        };
         counter.add(&[kind(metadata)], 1);
     }
 
@@ -94,7 +150,11 @@ impl Metrics {
     }
 
     pub(crate) fn delivered(&self, kind: &str, worked: bool, took: Duration) {
-        let counter = if worked { &self.triggered } else { &self.failed };
+        let counter = if worked {
+            &self.triggered
+        } else {
+            &self.failed
+        };
         counter.add(&[kind], 1);
         self.latency.observe(&[kind], took.as_secs_f64() * 1000.0);
     }

@@ -158,10 +158,7 @@ mod tests {
             range(&reminder(""), false).unwrap(),
             "actorreminder||ns||type||"
         );
-        assert_eq!(
-            route(&reminder("1")).unwrap(),
-            "actorreminder||ns||type||"
-        );
+        assert_eq!(route(&reminder("1")).unwrap(), "actorreminder||ns||type||");
         assert_eq!(prefix(&JobMetadata::default()), Err(Error::Target));
     }
 

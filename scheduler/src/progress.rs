@@ -80,10 +80,13 @@ impl Progress {
                 .max_retries
                 .is_none_or(|retries| retries >= self.attempts)
             {
-                let pause = constant.interval.as_ref().map_or(SignedDuration::ZERO, |pause| {
-                    SignedDuration::from_secs(pause.seconds)
-                        .saturating_add(SignedDuration::from_nanos(pause.nanos.into()))
-                });
+                let pause = constant
+                    .interval
+                    .as_ref()
+                    .map_or(SignedDuration::ZERO, |pause| {
+                        SignedDuration::from_secs(pause.seconds)
+                            .saturating_add(SignedDuration::from_nanos(pause.nanos.into()))
+                    });
                 return Step::Due(self, due.saturating_add(pause).unwrap_or(Timestamp::MAX));
             }
             // Retries do not move the schedule.

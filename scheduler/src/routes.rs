@@ -141,7 +141,11 @@ impl Routes {
 
     /// Whether some stream takes a job.
     pub fn has_room(&self, route: &str) -> bool {
-        let mut streams = self.routes.get(route).into_iter().flat_map(|route| &route.streams);
+        let mut streams = self
+            .routes
+            .get(route)
+            .into_iter()
+            .flat_map(|route| &route.streams);
         streams.any(|id| self.streams.get(id).is_some_and(Stream::has_room))
     }
 
@@ -200,7 +204,10 @@ impl Routes {
     pub fn oldest_due(&self) -> Option<i64> {
         let routes = self.routes.values();
         let taken = routes.filter(|route| !route.streams.is_empty());
-        taken.filter_map(|route| route.waiting.first()).map(|(due, _)| *due).min()
+        taken
+            .filter_map(|route| route.waiting.first())
+            .map(|(due, _)| *due)
+            .min()
     }
 
     fn forget_if_idle(&mut self, name: &str) {
@@ -211,7 +218,7 @@ impl Routes {
     }
 }
 
-/// Messages that lie ready for a stream and are not sent yet,
+/// Messages that lie ready for a stream and are not sent yet (Q-scheduler-streams),
 pub(crate) const MESSAGES: usize = 1024;
 
 /// and their bytes, which one message may exceed.
@@ -260,7 +267,10 @@ mod tests {
         assert_eq!(routes.pick(&route), Pick::Busy);
         assert_eq!(routes.taken(1, 1, 1), [route.clone()]);
         assert_eq!(routes.pick(&route), Pick::Stream(1));
-        assert_eq!(routes.remove(1).map(|(flights, _)| flights.len()), Some(MESSAGES));
+        assert_eq!(
+            routes.remove(1).map(|(flights, _)| flights.len()),
+            Some(MESSAGES)
+        );
         routes.remove(2);
         assert_eq!(routes.pick(&route), Pick::Nobody);
         assert!(routes.routes.is_empty() && routes.streams.is_empty());

@@ -95,7 +95,8 @@ impl<'a> Server<'a> {
         let clients = Listener::listen(&settings.client_host, settings.client_port).await;
         let clients = clients.context("port for clients of the store")?;
         let listener = Listener::listen(&settings.host, settings.port).await;
-        let listener = listener.with_context(|| format!("could not listen on port {}", settings.port))?;
+        let listener =
+            listener.with_context(|| format!("could not listen on port {}", settings.port))?;
         let (store, writer) = open(&settings.folder, settings.quota)?;
         let store: store::Shared = Arc::new(store);
         let (cron, streams) = Cron::load(
@@ -168,9 +169,10 @@ impl<'a> Server<'a> {
             store: self.store.clone(),
             leadership: self.leadership.clone(),
         };
-        let routes = Routes::new(KvServer::new(etcd.clone()).max_decoding_message_size(MAX_MESSAGE))
-            .add_service(LeaseServer::new(etcd.clone()))
-            .add_service(MaintenanceServer::new(etcd));
+        let routes =
+            Routes::new(KvServer::new(etcd.clone()).max_decoding_message_size(MAX_MESSAGE))
+                .add_service(LeaseServer::new(etcd.clone()))
+                .add_service(MaintenanceServer::new(etcd));
         let options = ServerOptions {
             http1: false,
             max_connections: MAX_CLIENTS,
@@ -190,7 +192,10 @@ impl<'a> Server<'a> {
         if let Some(ready) = self.surroundings.namespaces.clone() {
             let kubeconfig = self.settings.kubeconfig.clone();
             let (token, store) = (daemon.shutdown(), self.store.clone());
-            daemon.spawn("namespaces", namespaces::run(kubeconfig, store, ready, token));
+            daemon.spawn(
+                "namespaces",
+                namespaces::run(kubeconfig, store, ready, token),
+            );
         }
         let watched = measure(self.store, bytes.clone(), daemon.shutdown());
         daemon.spawn("size of the store", watched);
@@ -202,7 +207,11 @@ impl<'a> Server<'a> {
 }
 
 /// Says how large the file is, until shutdown.
-async fn measure(store: store::Shared, bytes: IntGauge, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn measure(
+    store: store::Shared,
+    bytes: IntGauge,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let measuring = async {
         loop {
             let size = store.size().await?;
@@ -210,7 +219,10 @@ async fn measure(store: store::Shared, bytes: IntGauge, shutdown: CancellationTo
             tokio::time::sleep(MEASURE).await;
         }
     };
-    shutdown.run_until_cancelled(measuring).await.unwrap_or(Ok(()))
+    shutdown
+        .run_until_cancelled(measuring)
+        .await
+        .unwrap_or(Ok(()))
 }
 
 /// Opens the store in its folder, which is for nobody else.
@@ -228,7 +240,8 @@ fn open(folder: &Path, quota: u64) -> anyhow::Result<(embedded::Embedded, embedd
         .create(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = folder.join(FILE);
-    embedded::Embedded::open(&file, quota).with_context(|| format!("cannot open the store {}", file.display()))
+    embedded::Embedded::open(&file, quota)
+        .with_context(|| format!("cannot open the store {}", file.display()))
 }
 
 /// The store, in its folder.

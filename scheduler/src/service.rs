@@ -49,10 +49,16 @@ impl Service {
         metadata.ok_or_else(|| Status::invalid_argument("metadata are required"))
     }
 
-    async fn schedule(&self, caller: Caller, request: wire::ScheduleJobRequest) -> Result<(), Status> {
+    async fn schedule(
+        &self,
+        caller: Caller,
+        request: wire::ScheduleJobRequest,
+    ) -> Result<(), Status> {
         let metadata = self.checked(&caller, request.metadata.as_ref())?;
         let name = names::job(metadata, &request.name).map_err(invalid)?;
-        let written = self.write(&name, request.job, metadata, request.overwrite).await;
+        let written = self
+            .write(&name, request.job, metadata, request.overwrite)
+            .await;
         self.metrics.created(Some(metadata), written.is_ok());
         written.inspect_err(|status| {
             tracing::error!("error scheduling job {name}: {}", status.message());
@@ -75,13 +81,19 @@ impl Service {
         })?;
         let key = Bytes::from(format!("{JOBS}{name}"));
         let txn = Txn {
-            compare: if overwrite { Vec::new() } else { vec![Compare::Absent(key.clone())] },
+            compare: if overwrite {
+                Vec::new()
+            } else {
+                vec![Compare::Absent(key.clone())]
+            },
             then: vec![Op::put(key, stored.encode_to_vec())],
         };
         if self.store.commit(txn).await.map_err(unavailable)?.held {
             return Ok(());
         }
-        Err(Status::already_exists(format!("job already exists: '{name}'")))
+        Err(Status::already_exists(format!(
+            "job already exists: '{name}'"
+        )))
     }
 
     async fn delete_range(&self, prefix: &str) -> Result<(), Status> {
@@ -227,7 +239,9 @@ fn named(entry: &store::Entry) -> Result<wire::NamedJob, Status> {
     let full = names::of_key(&entry.key, JOBS).unwrap_or_default();
     let prefix = names::prefix(&metadata).map_err(invalid)?;
     let name = full.strip_prefix(&prefix).ok_or_else(|| {
-        Status::internal(format!("job {full:?} does not begin as its metadata say: {prefix:?}"))
+        Status::internal(format!(
+            "job {full:?} does not begin as its metadata say: {prefix:?}"
+        ))
     })?;
     Ok(wire::NamedJob {
         name: name.to_owned(),
@@ -236,6 +250,7 @@ fn named(entry: &store::Entry) -> Result<wire::NamedJob, Status> {
     })
 }
 
+/// Q-scheduler-codes
 fn invalid(error: names::Error) -> Status {
     Status::invalid_argument(error.to_string())
 }
@@ -253,5 +268,8 @@ pub(crate) fn unavailable(error: store::Error) -> Status {
 
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

@@ -81,7 +81,9 @@ impl Slots {
     }
 
     pub fn remove(&mut self, number: u32) -> Slot {
-        let slot = self.slots[number as usize].take().expect("slots in use are asked for");
+        let slot = self.slots[number as usize]
+            .take()
+            .expect("slots in use are asked for");
         self.names.remove(&slot.name);
         self.free.push(number);
         slot

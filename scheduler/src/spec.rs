@@ -21,7 +21,9 @@ pub(crate) enum Error {
     TtlOnce,
     #[error("ttl must be greater than due time")]
     TtlBeforeDue,
-    #[error("schedule {0:?} has not the six fields of second, minute, hour, day, month and weekday")]
+    #[error(
+        "schedule {0:?} has not the six fields of second, minute, hour, day, month and weekday"
+    )]
     Fields(String),
     #[error("schedule {0:?}")]
     Schedule(String, #[source] values::cron::Error),
@@ -131,10 +133,7 @@ impl Plan {
             expiration: expiration
                 .map(|at| from_wire(at).ok_or(Error::Incomplete))
                 .transpose()?,
-            policy: job
-                .failure_policy
-                .as_ref()
-                .and_then(|policy| policy.policy),
+            policy: job.failure_policy.as_ref().and_then(|policy| policy.policy),
         })
     }
 
@@ -150,9 +149,9 @@ impl Plan {
             None if self.at_begin => Some(self.begin),
             // Schedules are read in UTC unless they name a zone.
             None => schedule.next(self.begin, &TimeZone::UTC),
-            Some(last) => schedule.next(last, &TimeZone::UTC).filter(|next| {
-                self.expiration.is_none_or(|expiration| *next <= expiration)
-            }),
+            Some(last) => schedule
+                .next(last, &TimeZone::UTC)
+                .filter(|next| self.expiration.is_none_or(|expiration| *next <= expiration)),
         }
     }
 }

@@ -218,8 +218,14 @@ mod tests {
 
     #[test]
     fn where_prefixes_end() {
-        assert_eq!(End::of_prefix(b"ab"), End::Before(Bytes::from_static(b"ac")));
-        assert_eq!(End::of_prefix(b"a\xff\xff"), End::Before(Bytes::from_static(b"b")));
+        assert_eq!(
+            End::of_prefix(b"ab"),
+            End::Before(Bytes::from_static(b"ac"))
+        );
+        assert_eq!(
+            End::of_prefix(b"a\xff\xff"),
+            End::Before(Bytes::from_static(b"b"))
+        );
         assert_eq!(End::of_prefix(b"\xff"), End::Open);
         assert_eq!(End::of_prefix(b""), End::Open);
     }

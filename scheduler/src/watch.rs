@@ -51,14 +51,21 @@ pub(crate) async fn jobs(
     } = &initial;
     service.authorizer.check(&caller, namespace, app_id)?;
     let mut types = HashSet::new();
-    if let Some(twice) = initial.accept_job_types.iter().find(|kind| !types.insert(**kind)) {
+    if let Some(twice) = initial
+        .accept_job_types
+        .iter()
+        .find(|kind| !types.insert(**kind))
+    {
         let kind = wire::JobTargetType::try_from(*twice);
         let kind = kind.map_or_else(|_| twice.to_string(), |kind| kind.as_str_name().to_owned());
         let text = format!("duplicate target type specified: {kind}");
         return Err(Status::invalid_argument(text));
     }
     let sidecar = format!("{namespace}/{app_id}");
-    tracing::info!("Sidecar connected: {sidecar} (actorTypes={:?})", initial.actor_types);
+    tracing::info!(
+        "Sidecar connected: {sidecar} (actorTypes={:?})",
+        initial.actor_types
+    );
     let joined = service.streams.join(initial).await.ok_or_else(closing)?;
     let session = Session {
         joined,
@@ -116,11 +123,16 @@ impl Session {
 
     async fn result(&self, request: wire::WatchJobsRequest) -> Result<(), Status> {
         let Some(Kind::Result(result)) = request.watch_job_request_type else {
-            return Err(Status::invalid_argument("a result is expected behind the initial request"));
+            return Err(Status::invalid_argument(
+                "a result is expected behind the initial request",
+            ));
         };
         let status = wire::WatchJobsRequestResultStatus::try_from(result.status);
         let status = status.map_err(|_| {
-            Status::invalid_argument(format!("unknown trigger response status: {}", result.status))
+            Status::invalid_argument(format!(
+                "unknown trigger response status: {}",
+                result.status
+            ))
         })?;
         self.joined.result(result.id, status).await;
         Ok(())

@@ -21,6 +21,7 @@ mod redis;
 mod reload;
 mod replicas;
 mod resources;
+mod scheduler;
 mod sdk;
 mod shutdown;
 mod state_grpc;

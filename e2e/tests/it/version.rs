@@ -21,7 +21,14 @@ async fn programs_print_their_version_alone() {
     let version = printed("daprd", "--version").await;
     let text = version.strip_suffix('\n').expect("a line");
     assert!(text == "edge" || text.split('.').count() >= 3, "{text:?}");
-    for program in ["daprd", "sentry", "operator", "injector", "placement", "scheduler"] {
+    for program in [
+        "daprd",
+        "sentry",
+        "operator",
+        "injector",
+        "placement",
+        "scheduler",
+    ] {
         for argument in ["--version", "-version"] {
             assert_eq!(printed(program, argument).await, version, "{program}");
         }

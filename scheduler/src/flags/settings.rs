@@ -38,7 +38,10 @@ impl Flags {
         }
         let given = self.unused.given();
         if !given.is_empty() {
-            tracing::info!("flags without effect on the embedded store: {}", given.join(", "));
+            tracing::info!(
+                "flags without effect on the embedded store: {}",
+                given.join(", ")
+            );
         }
         let namespace = environment("NAMESPACE").unwrap_or_else(|| "default".to_owned());
         let folder = if kubernetes {
@@ -51,7 +54,10 @@ impl Flags {
             Some(address) => address.clone(),
             None => self.own_address()?,
         };
-        let quota = self.etcd_space_quota.value().and_then(|quota| u64::try_from(quota).ok());
+        let quota = self
+            .etcd_space_quota
+            .value()
+            .and_then(|quota| u64::try_from(quota).ok());
         Ok(Settings {
             id: self.id.clone(),
             host: self.listen_address.clone(),
@@ -81,7 +87,10 @@ impl Flags {
             ("username", !self.etcd_client_username.is_empty()),
             ("password", !self.etcd_client_password.is_empty()),
         ];
-        for (flag, _) in external.iter().filter(|(_, given)| self.etcd_embed && *given) {
+        for (flag, _) in external
+            .iter()
+            .filter(|(_, given)| self.etcd_embed && *given)
+        {
             bail!("cannot use --etcd-client-{flag} with --etcd-embed");
         }
         ensure!(
@@ -99,10 +108,14 @@ impl Flags {
     /// Several members would each have their own jobs, and fire them alone.
     fn members(&self) -> anyhow::Result<()> {
         let members = &self.etcd_initial_cluster;
-        let own = members.iter().any(|member| {
-            member.split_once('=').is_some_and(|(id, _)| id == self.id)
-        });
-        ensure!(own, "scheduler ID: {} is not found in initial cluster", self.id);
+        let own = members
+            .iter()
+            .any(|member| member.split_once('=').is_some_and(|(id, _)| id == self.id));
+        ensure!(
+            own,
+            "scheduler ID: {} is not found in initial cluster",
+            self.id
+        );
         ensure!(
             members.len() == 1,
             "flag --etcd-initial-cluster lists {} members: several members are not supported yet, run one, and name only it",
@@ -118,7 +131,8 @@ impl Flags {
     }
 
     fn own_address(&self) -> anyhow::Result<String> {
-        let address = daemon::host_address(environment("DAPR_HOST_IP").as_deref(), &self.listen_address)?;
+        let address =
+            daemon::host_address(environment("DAPR_HOST_IP").as_deref(), &self.listen_address)?;
         Ok(std::net::SocketAddr::from((address, self.port)).to_string())
     }
 }

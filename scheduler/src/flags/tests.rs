@@ -14,9 +14,16 @@ fn defaults() {
     assert_eq!(flags.unused.given(), Vec::<&str>::new());
     let settings = flags.settings().unwrap();
     assert_eq!((settings.port, &*settings.host), (50006, ""));
-    assert_eq!((settings.client_port, &*settings.client_host), (2379, "localhost"));
+    assert_eq!(
+        (settings.client_port, &*settings.client_host),
+        (2379, "localhost")
+    );
     assert_eq!(settings.quota, 9_200_000_000_000_000_000);
-    assert!(settings.folder.ends_with("default-dapr-scheduler-server-0/dapr-0.1"));
+    assert!(
+        settings
+            .folder
+            .ends_with("default-dapr-scheduler-server-0/dapr-0.1")
+    );
     assert!(settings.broadcast.ends_with(":50006"));
 }
 
@@ -40,30 +47,61 @@ fn what_tests_and_charts_pass() {
         "--etcd-embed",
         "--etcd-metrics=extensive",
     ]);
-    let given = ["etcd-backend-batch-interval", "etcd-metrics", "workers", "identity-directory-write"];
+    let given = [
+        "etcd-backend-batch-interval",
+        "etcd-metrics",
+        "workers",
+        "identity-directory-write",
+    ];
     assert_eq!(flags.unused.given(), given);
     let settings = flags.settings().unwrap();
     assert_eq!(settings.broadcast, "127.0.0.1:1");
     assert_eq!(settings.quota, 16 << 20);
-    let told = parse(&["--override-broadcast-host-port=h:9"]).settings().unwrap();
+    let told = parse(&["--override-broadcast-host-port=h:9"])
+        .settings()
+        .unwrap();
     assert_eq!(told.broadcast, "h:9");
 }
 
 #[test]
 fn what_does_not_go_together() {
     for (args, text) in [
-        (&["--etcd-client-endpoints=h:1"][..], "cannot use --etcd-client-endpoints with --etcd-embed"),
-        (&["--etcd-client-username=u"], "cannot use --etcd-client-username with --etcd-embed"),
-        (&["--etcd-client-password=p"], "cannot use --etcd-client-password with --etcd-embed"),
+        (
+            &["--etcd-client-endpoints=h:1"][..],
+            "cannot use --etcd-client-endpoints with --etcd-embed",
+        ),
+        (
+            &["--etcd-client-username=u"],
+            "cannot use --etcd-client-username with --etcd-embed",
+        ),
+        (
+            &["--etcd-client-password=p"],
+            "cannot use --etcd-client-password with --etcd-embed",
+        ),
         (
             &["--etcd-embed=false"],
             "must specify --etcd-client-endpoints when not using embedded etcd",
         ),
-        (&["--etcd-embed=false", "--etcd-client-endpoints=h:1"], "not supported yet"),
-        (&["--id=other"], "scheduler ID: other is not found in initial cluster"),
-        (&["--id=a", "--etcd-initial-cluster=a=http://h:1,b=http://h:2"], "lists 2 members"),
-        (&["--id=a", "--etcd-initial-cluster=a=h:1"], "not of the form"),
-        (&["--kubeconfig=/k"], "kubeconfig flag is only valid in --mode=kubernetes"),
+        (
+            &["--etcd-embed=false", "--etcd-client-endpoints=h:1"],
+            "not supported yet",
+        ),
+        (
+            &["--id=other"],
+            "scheduler ID: other is not found in initial cluster",
+        ),
+        (
+            &["--id=a", "--etcd-initial-cluster=a=http://h:1,b=http://h:2"],
+            "lists 2 members",
+        ),
+        (
+            &["--id=a", "--etcd-initial-cluster=a=h:1"],
+            "not of the form",
+        ),
+        (
+            &["--kubeconfig=/k"],
+            "kubeconfig flag is only valid in --mode=kubernetes",
+        ),
     ] {
         let error = error(args);
         assert!(error.contains(text), "{error}");

@@ -11,9 +11,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use tokio::sync::{mpsc, oneshot};
 
 use super::record::{self, Head};
-use super::{
-    Change, Committed, Compare, End, Error, Op, Page, Range, Size, Store, Txn, Watch,
-};
+use super::{Change, Committed, Compare, End, Error, Op, Page, Range, Size, Store, Txn, Watch};
 
 /// Where the keys are.
 const KEYS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("keys");
@@ -133,7 +131,10 @@ fn read(database: &Database, range: &Range) -> Result<Page, Error> {
         revision: revision.map_or(0, |revision| revision.value()),
         ..Page::default()
     };
-    let mut take = |key: &[u8], record: &[u8]| page.entries.extend(record::entry(key, record, range.keys_only));
+    let mut take = |key: &[u8], record: &[u8]| {
+        page.entries
+            .extend(record::entry(key, record, range.keys_only))
+    };
     let rows = match &range.end {
         End::Single => {
             if let Some(record) = keys.get(&range.start[..]).map_err(broken)? {
@@ -151,7 +152,8 @@ fn read(database: &Database, range: &Range) -> Result<Page, Error> {
             page.more = true;
             break;
         }
-        page.entries.extend(record::entry(key.value(), record.value(), range.keys_only));
+        page.entries
+            .extend(record::entry(key.value(), record.value(), range.keys_only));
     }
     Ok(page)
 }
@@ -160,8 +162,10 @@ fn read(database: &Database, range: &Range) -> Result<Page, Error> {
 fn write(shared: &Shared, mut waiting: mpsc::Receiver<Request>) -> Result<(), Error> {
     let mut batch = Vec::new();
     while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let (txns, replies): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|request| (request.txn, request.reply)).unzip();
+        let (txns, replies): (Vec<_>, Vec<_>) = batch
+            .drain(..)
+            .map(|request| (request.txn, request.reply))
+            .unzip();
         let mut changes = Vec::new();
         match apply(shared, &txns, &mut changes) {
             Ok(outcomes) => {
@@ -245,7 +249,9 @@ impl Batch<'_> {
         for op in &txn.then {
             match op {
                 Op::Put { key, value, lease } => self.put(revision, key, value, *lease)?,
-                Op::Delete { start, end } => outcome.deleted += self.delete(revision, start, end)?,
+                Op::Delete { start, end } => {
+                    outcome.deleted += self.delete(revision, start, end)?
+                }
             }
         }
         if self.changes.len() > before {
@@ -276,9 +282,18 @@ impl Batch<'_> {
         more == 0 || self.used.saturating_add(more) <= self.quota
     }
 
-    fn put(&mut self, revision: u64, key: &bytes::Bytes, value: &bytes::Bytes, lease: i64) -> Result<(), redb::Error> {
+    fn put(
+        &mut self,
+        revision: u64,
+        key: &bytes::Bytes,
+        value: &bytes::Bytes,
+        lease: i64,
+    ) -> Result<(), redb::Error> {
         let known = self.keys.get(&key[..])?.map(|record| {
-            (Head::read(record.value()), record::weight(key, record.value()))
+            (
+                Head::read(record.value()),
+                record::weight(key, record.value()),
+            )
         });
         let (head, weight) = known.unwrap_or_default();
         let record = Head {
@@ -298,7 +313,12 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn delete(&mut self, revision: u64, start: &bytes::Bytes, end: &End) -> Result<usize, redb::Error> {
+    fn delete(
+        &mut self,
+        revision: u64,
+        start: &bytes::Bytes,
+        end: &End,
+    ) -> Result<usize, redb::Error> {
         let keys = match end {
             End::Single => vec![start.clone()],
             End::Before(end) if end <= start => Vec::new(),
@@ -307,7 +327,10 @@ impl Batch<'_> {
         };
         let mut deleted = 0;
         for key in keys {
-            let weight = self.keys.remove(&key[..])?.map(|record| record::weight(&key, record.value()));
+            let weight = self
+                .keys
+                .remove(&key[..])?
+                .map(|record| record::weight(&key, record.value()));
             if let Some(weight) = weight {
                 deleted += 1;
                 self.used = self.used.saturating_sub(weight);
@@ -321,7 +344,10 @@ impl Batch<'_> {
         Ok(deleted)
     }
 
-    fn listed(&self, rows: redb::Range<'_, &'static [u8], &'static [u8]>) -> Result<Vec<bytes::Bytes>, redb::Error> {
+    fn listed(
+        &self,
+        rows: redb::Range<'_, &'static [u8], &'static [u8]>,
+    ) -> Result<Vec<bytes::Bytes>, redb::Error> {
         rows.map(|row| Ok(bytes::Bytes::copy_from_slice(row?.0.value())))
             .collect()
     }
@@ -334,7 +360,10 @@ fn tell(shared: &Shared, changes: &[Change]) {
         let wanted = |change: &&Change| change.key.starts_with(prefix.as_bytes());
         let wanted: Vec<_> = changes.iter().filter(wanted).cloned().collect();
         if !wanted.is_empty() && watcher.blocking_send(wanted).is_err() {
-            shared.watchers.lock().retain(|(_, watcher)| !watcher.is_closed());
+            shared
+                .watchers
+                .lock()
+                .retain(|(_, watcher)| !watcher.is_closed());
         }
     }
 }

@@ -1,0 +1,213 @@
+//! The scheduler as a process, with a client that watches.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use proto::common::v1::JobFailurePolicy;
+use proto::scheduler::v1 as wire;
+use proto::scheduler::v1::scheduler_client::SchedulerClient;
+use proto::scheduler::v1::watch_jobs_request::WatchJobRequestType;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::service::{Service, is_service};
+use crate::{Sentry, mesh, ports, process, wait};
+
+/// How the scheduler is started: one replica with its own store.
+#[derive(Default)]
+pub struct Builder {
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    anchors: Option<String>,
+    data: Option<PathBuf>,
+}
+
+impl Builder {
+    /// Takes its identity from sentry, and demands one of every sidecar.
+    #[must_use]
+    pub fn sentry(mut self, sentry: &Sentry) -> Self {
+        self.args.push("--tls-enabled=true".to_owned());
+        self.args
+            .push(format!("--sentry-address={}", sentry.address()));
+        self.args
+            .push(format!("--trust-domain={}", sentry.trust_domain()));
+        self.anchors = Some(sentry.anchors_pem());
+        self
+    }
+
+    /// Keeps its jobs in this folder, which outlives it.
+    #[must_use]
+    pub fn data(mut self, folder: &TempDir) -> Self {
+        self.data = Some(folder.path().to_owned());
+        self
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(mut self) -> Scheduler {
+        let dir = process::folder("scheduler");
+        let [grpc, metrics, health, clients] = ports::several().map(ports::Reserved::release);
+        let data = self.data.unwrap_or_else(|| dir.path().join("data"));
+        let mut args = vec![
+            "--id=one".to_owned(),
+            "--etcd-initial-cluster=one=http://127.0.0.1:1".to_owned(),
+            format!("--etcd-data-dir={}", data.display()),
+            format!("--etcd-client-port={clients}"),
+            "--etcd-client-listen-address=127.0.0.1".to_owned(),
+        ];
+        if let Some(anchors) = &self.anchors {
+            let path = dir.path().join("ca.crt");
+            std::fs::write(&path, anchors).expect("the folder is ours");
+            args.push(format!("--trust-anchors-file={}", path.display()));
+        }
+        args.extend(self.args);
+        self.env
+            .insert("NAMESPACE".to_owned(), "default".to_owned());
+        let ports = [grpc, metrics, health];
+        Scheduler {
+            service: Service::start("scheduler", dir, ports, args, self.env).await,
+            clients,
+        }
+    }
+}
+
+/// A running scheduler.
+pub struct Scheduler {
+    service: Service,
+    clients: u16,
+}
+
+is_service!(Scheduler);
+
+impl Scheduler {
+    /// A scheduler to configure.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A client without an identity.
+    pub fn client(&self) -> SchedulerClient<Channel> {
+        SchedulerClient::new(mesh::plain(self.port()))
+    }
+
+    /// A channel to the port for clients of the store.
+    pub fn store(&self) -> Channel {
+        mesh::plain(self.clients)
+    }
+
+    /// Kills it without warning.
+    pub async fn kill(self) {
+        self.service.kill().await;
+    }
+}
+
+/// Jobs of `default/<app id>`.
+pub fn app(app_id: &str) -> wire::JobMetadata {
+    wire::JobMetadata {
+        app_id: app_id.to_owned(),
+        namespace: "default".to_owned(),
+        target: Some(wire::JobTargetMetadata {
+            r#type: Some(wire::job_target_metadata::Type::Job(wire::TargetJob {})),
+        }),
+        concurrency_key: None,
+    }
+}
+
+/// A request for a job that comes due at `due`, counted from now.
+pub fn once(app_id: &str, name: &str, due: &str) -> wire::ScheduleJobRequest {
+    wire::ScheduleJobRequest {
+        name: name.to_owned(),
+        job: Some(wire::Job {
+            due_time: Some(due.to_owned()),
+            ..wire::Job::default()
+        }),
+        metadata: Some(app(app_id)),
+        overwrite: false,
+    }
+}
+
+/// A policy of so many retries without a pause.
+pub fn retries(most: u32) -> JobFailurePolicy {
+    use proto::common::v1::{JobFailurePolicyConstant, job_failure_policy::Policy};
+    JobFailurePolicy {
+        policy: Some(Policy::Constant(JobFailurePolicyConstant {
+            interval: None,
+            max_retries: Some(most),
+        })),
+    }
+}
+
+/// A sidecar's stream of jobs.
+pub struct Watcher {
+    jobs: Streaming<wire::WatchJobsResponse>,
+    requests: mpsc::Sender<wire::WatchJobsRequest>,
+}
+
+impl Watcher {
+    /// Takes the jobs of `default/<app id>`.
+    ///
+    /// # Errors
+    /// The scheduler's status.
+    pub async fn open(
+        client: &mut SchedulerClient<Channel>,
+        app_id: &str,
+    ) -> Result<Self, tonic::Status> {
+        let initial = wire::WatchJobsRequestInitial {
+            app_id: app_id.to_owned(),
+            namespace: "default".to_owned(),
+            ..wire::WatchJobsRequestInitial::default()
+        };
+        let (requests, waiting) = mpsc::channel(16);
+        let watcher = wire::WatchJobsRequest {
+            watch_job_request_type: Some(WatchJobRequestType::Initial(initial)),
+        };
+        requests.send(watcher).await.expect("there is room");
+        let jobs = client.watch_jobs(ReceiverStream::new(waiting)).await?;
+        Ok(Self {
+            jobs: jobs.into_inner(),
+            requests,
+        })
+    }
+
+    /// The next job.
+    pub async fn next(&mut self) -> wire::WatchJobsResponse {
+        let next = wait::within("the next job", wait::DEADLINE, self.jobs.message()).await;
+        next.expect("the stream holds").expect("the stream is open")
+    }
+
+    /// Says that a job worked, or did not.
+    pub async fn answer(&self, job: &wire::WatchJobsResponse, worked: bool) {
+        let status = if worked {
+            wire::WatchJobsRequestResultStatus::Success
+        } else {
+            wire::WatchJobsRequestResultStatus::Failed
+        };
+        let result = wire::WatchJobsRequestResult {
+            id: job.id,
+            status: status.into(),
+        };
+        let request = wire::WatchJobsRequest {
+            watch_job_request_type: Some(WatchJobRequestType::Result(result)),
+        };
+        self.requests
+            .send(request)
+            .await
+            .expect("the stream is open");
+    }
+
+    /// The next job, which works; its name.
+    pub async fn take(&mut self) -> String {
+        let job = self.next().await;
+        self.answer(&job, true).await;
+        job.name
+    }
+}

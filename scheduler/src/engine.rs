@@ -7,19 +7,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use prost::Message as _;
-use proto::cron::{Counter, StoredJob};
+use proto::cron::Counter;
 use proto::scheduler::v1::{
-    JobMetadata, WatchJobsRequestInitial, WatchJobsRequestResultStatus, WatchJobsResponse,
-    job_target_metadata::Type,
+    WatchJobsRequestInitial, WatchJobsRequestResultStatus, WatchJobsResponse,
 };
 
 use crate::gates::{Entry, Gates};
 use crate::metrics::{self, Metrics};
-use crate::names;
 use crate::progress::{Progress, Step};
 use crate::routes::{Flight, Pick, Routes, StreamId};
 use crate::slots::{Place, Slot, Slots};
 use crate::spec::Plan;
+use moment::{nanoseconds, timestamp};
+use read::{Read, read};
+
+mod moment;
+mod read;
 
 /// What has to happen outside.
 #[derive(Debug, PartialEq)]
@@ -382,50 +385,6 @@ impl Engine {
             Place::Gate | Place::Out | Place::Saving | Place::Ending | Place::Parked => {}
         }
     }
-}
-
-/// A stored job with what says where it goes.
-struct Read {
-    stored: StoredJob,
-    metadata: JobMetadata,
-    route: String,
-    /// What the full name has before the app's name of the job; [`Engine::put`] has compared it.
-    prefix: String,
-}
-
-impl Read {
-    fn actor_type(&self) -> Option<&str> {
-        match self.metadata.target.as_ref()?.r#type.as_ref()? {
-            Type::Actor(actor) => Some(&actor.r#type),
-            Type::Job(_) => None,
-        }
-    }
-}
-
-fn read(value: &[u8]) -> Option<Read> {
-    let stored = StoredJob::decode(value).ok()?;
-    let metadata = stored.job.as_ref()?.metadata.as_ref()?;
-    let metadata = JobMetadata::decode(&metadata.value[..]).ok()?;
-    Some(Read {
-        route: names::route(&metadata).ok()?,
-        prefix: names::prefix(&metadata).ok()?,
-        stored,
-        metadata,
-    })
-}
-
-/// Due times are compared often: nanoseconds since 1970, until 2262 and as if it were then.
-fn nanoseconds(at: Timestamp) -> i64 {
-    let most = if at.as_second() < 0 {
-        i64::MIN
-    } else {
-        i64::MAX
-    };
-    i64::try_from(at.as_nanosecond()).unwrap_or(most)
-}
-
-fn timestamp(nanoseconds: i64) -> Timestamp {
-    Timestamp::from_nanosecond(nanoseconds.into()).expect("64 bits are within the calendar")
 }
 
 /// Jobs that fire before events are heard again.

@@ -77,7 +77,8 @@ impl Service {
         let partition = fastrand::u64(..);
         let stored = spec::stored(job, spec::any(metadata), now, partition);
         let stored = stored.map_err(|error| {
-            Status::invalid_argument(format!("job failed validation: {}", chain(&error)))
+            // Compat: Q-scheduler-codes
+            Status::unknown(format!("job failed validation: {}", chain(&error)))
         })?;
         let key = Bytes::from(format!("{JOBS}{name}"));
         let txn = Txn {
@@ -250,9 +251,9 @@ fn named(entry: &store::Entry) -> Result<wire::NamedJob, Status> {
     })
 }
 
-/// Q-scheduler-codes
+/// Compat: Q-scheduler-codes
 fn invalid(error: names::Error) -> Status {
-    Status::invalid_argument(error.to_string())
+    Status::unknown(error.to_string())
 }
 
 fn unreadable(error: prost::DecodeError) -> Status {

@@ -25,6 +25,8 @@ pub(crate) enum Error {
         "schedule {0:?} has not the six fields of second, minute, hour, day, month and weekday"
     )]
     Fields(String),
+    #[error("schedule {0:?} has a time zone, which means nothing for a delay")]
+    Zone(String),
     #[error("schedule {0:?}")]
     Schedule(String, #[source] values::cron::Error),
     #[error("due time format not recognized")]
@@ -161,14 +163,18 @@ fn schedule(text: &str) -> Result<Schedule, Error> {
     let schedule = text
         .parse()
         .map_err(|error| Error::Schedule(shown(), error))?;
-    // Five fields are a schedule elsewhere, but not of a job.
     let zone = text.starts_with("TZ=") || text.starts_with("CRON_TZ=");
-    let fields = text.split_whitespace().skip(usize::from(zone));
-    if matches!(schedule, Schedule::Calendar(_))
-        && !fields.clone().any(|field| field.starts_with('@'))
-        && fields.count() != FIELDS
-    {
-        return Err(Error::Fields(shown()));
+    match &schedule {
+        Schedule::Every(_) if zone => return Err(Error::Zone(shown())),
+        Schedule::Calendar(_) => {
+            // Five fields are a schedule elsewhere, but not of a job.
+            let fields: Vec<_> = text.split_whitespace().skip(usize::from(zone)).collect();
+            let named = fields.first().is_some_and(|field| field.starts_with('@'));
+            if !named && fields.len() != FIELDS {
+                return Err(Error::Fields(shown()));
+            }
+        }
+        Schedule::Every(_) => {}
     }
     Ok(schedule)
 }

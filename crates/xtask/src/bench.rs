@@ -20,6 +20,7 @@ mod process;
 mod pubsub;
 mod redis;
 mod samples;
+mod scheduler;
 mod site;
 mod state;
 
@@ -40,6 +41,8 @@ enum Bench {
     State(state::Arguments),
     /// Latency of events through a sidecar, how many there can be, and its CPU.
     Pubsub(pubsub::Arguments),
+    /// Jobs registered and fired by the scheduler, and their memory.
+    Scheduler(scheduler::Arguments),
     /// Memory of a sidecar alone, with components, and after a load of everything.
     Memory(memory::Arguments),
     /// Memory of the programs that run in pods on this machine.
@@ -53,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(Bench::Invoke(arguments)) => invoke::run(arguments),
         Some(Bench::State(arguments)) => state::run(arguments),
         Some(Bench::Pubsub(arguments)) => pubsub::run(arguments),
+        Some(Bench::Scheduler(arguments)) => scheduler::run(arguments),
         Some(Bench::Memory(arguments)) => memory::run(arguments),
         Some(Bench::Installed) => installed::run(),
         None => {

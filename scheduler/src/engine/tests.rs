@@ -1,9 +1,10 @@
 use jiff::SignedDuration;
 use proto::scheduler::v1::{
-    self as wire, ConcurrencyLimit, ConcurrencyLimitActor, concurrency_limit::Target,
+    self as wire, ConcurrencyLimit, ConcurrencyLimitActor, JobMetadata, concurrency_limit::Target,
 };
 
 use super::*;
+use crate::names;
 use crate::routes::MESSAGES;
 use crate::spec::{self, any};
 use crate::testing::{app, at, reminder};

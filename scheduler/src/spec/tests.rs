@@ -61,6 +61,10 @@ fn what_does_not_go_together() {
             job(Some("TZ=UTC * * * * *"), None, None, None),
             "six fields",
         ),
+        (
+            job(Some("TZ=UTC @every 1h"), None, None, None),
+            "means nothing for a delay",
+        ),
         (job(Some("@sometimes"), None, None, None), "@sometimes"),
         (
             job(None, Some("tomorrow"), None, None),

@@ -12,7 +12,7 @@ use super::{mesh, print, process};
 /// Flags of the bench.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// What to measure, as program=path or label:program=path; repeatable [default: our daprd, sentry, placement]
+    /// What to measure, as program=path or label:program=path; repeatable [default: our daprd, sentry, placement, scheduler]
     #[arg(long = "binary")]
     binaries: Vec<String>,
     /// Starts of each program
@@ -42,7 +42,7 @@ pub(super) struct Run {
 /// Measures and prints a line per program.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let binaries: Vec<Binary> = if arguments.binaries.is_empty() {
-        ["daprd", "sentry", "placement"]
+        ["daprd", "sentry", "placement", "scheduler"]
             .into_iter()
             .map(binaries::own)
             .collect::<Result<_>>()?

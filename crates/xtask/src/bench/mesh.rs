@@ -133,8 +133,46 @@ pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<(Process, Duration
             let ready = process.ready(health, "/healthz")?;
             Ok((process, ready))
         }
-        other => bail!("{other} cannot be measured alone: daprd, sentry and placement can"),
+        "scheduler" => {
+            let scheduler = scheduler(binary, folder)?;
+            Ok((scheduler.process, scheduler.ready))
+        }
+        other => {
+            bail!("{other} cannot be measured alone: daprd, sentry, placement and scheduler can")
+        }
     }
+}
+
+/// A scheduler with a store of its own, and its port.
+pub(super) struct Scheduler {
+    pub process: Process,
+    pub port: u16,
+    ready: Duration,
+}
+
+/// Starts a scheduler.
+pub(super) fn scheduler(binary: &Binary, folder: &Path) -> Result<Scheduler> {
+    let (port, health) = (process::port()?, process::port()?);
+    let mut args = shared(&[
+        ("port", port),
+        ("healthz-port", health),
+        ("etcd-client-port", process::port()?),
+    ])?;
+    args.push("--listen-address=127.0.0.1".to_owned());
+    args.push("--healthz-listen-address=127.0.0.1".to_owned());
+    args.push(format!("--etcd-data-dir={}", folder.join("data").display()));
+    args.push(format!(
+        "--etcd-initial-cluster=dapr-scheduler-server-0=http://127.0.0.1:{}",
+        process::port()?
+    ));
+    let log = folder.join("scheduler.log");
+    let mut process = Process::start(&binary.path, &args, &environment(), &log)?;
+    let ready = process.ready(health, "/healthz")?;
+    Ok(Scheduler {
+        process,
+        port,
+        ready,
+    })
 }
 
 fn shared(ports: &[(&str, u16)]) -> Result<Vec<String>> {

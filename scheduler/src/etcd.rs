@@ -28,23 +28,19 @@ impl Kv for Etcd {
         let range = Range {
             start: request.key,
             end: end(request.range_end),
-            // All are counted, as a page says how many there are.
-            limit: None,
+            limit: usize::try_from(request.limit).ok().filter(|limit| *limit > 0),
             keys_only: request.keys_only || request.count_only,
         };
         let page = self.store.range(range).await.map_err(refused)?;
-        let count = page.entries.len();
-        let limit = usize::try_from(request.limit).unwrap_or_default();
+        // To count what is behind a page would be to read it all, for each page.
+        let count = page.entries.len() + usize::from(page.more);
         let mut kvs: Vec<_> = page.entries.into_iter().map(key_value).collect();
-        if limit > 0 {
-            kvs.truncate(limit);
-        }
         if request.count_only {
             kvs.clear();
         }
         Ok(Response::new(rpc::RangeResponse {
             header: header(page.revision),
-            more: !request.count_only && kvs.len() < count,
+            more: page.more,
             kvs,
             count: i64::try_from(count).unwrap_or(i64::MAX),
         }))

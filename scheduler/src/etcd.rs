@@ -28,7 +28,9 @@ impl Kv for Etcd {
         let range = Range {
             start: request.key,
             end: end(request.range_end),
-            limit: usize::try_from(request.limit).ok().filter(|limit| *limit > 0),
+            limit: usize::try_from(request.limit)
+                .ok()
+                .filter(|limit| *limit > 0),
             keys_only: request.keys_only || request.count_only,
         };
         let page = self.store.range(range).await.map_err(refused)?;

@@ -1,3 +1,5 @@
+//! The engine over a store in a file, with streams of its own.
+
 use proto::cron::Counter;
 use proto::scheduler::v1::Job;
 use tokio::task::JoinSet;

@@ -1,3 +1,5 @@
+//! A world whose time and store do what the test says.
+
 use jiff::SignedDuration;
 use proto::scheduler::v1::{
     self as wire, ConcurrencyLimit, ConcurrencyLimitActor, JobMetadata, concurrency_limit::Target,

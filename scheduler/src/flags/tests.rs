@@ -1,3 +1,5 @@
+//! Command lines that tests and charts give, and those that cannot work.
+
 use super::*;
 
 fn parse(args: &[&str]) -> Flags {

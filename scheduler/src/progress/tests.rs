@@ -1,3 +1,5 @@
+//! Deliveries that work and fail, one after the other.
+
 use super::*;
 use crate::spec::{self, any};
 use crate::testing::{app, at};

@@ -1,3 +1,5 @@
+//! What is accepted, what is refused, and when it is due.
+
 use prost::Message as _;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The store against a file.
+
 use bytes::Bytes;
 use futures::FutureExt as _;
 

@@ -87,10 +87,8 @@ impl Flags {
             ("username", !self.etcd_client_username.is_empty()),
             ("password", !self.etcd_client_password.is_empty()),
         ];
-        for (flag, _) in external
-            .iter()
-            .filter(|(_, given)| self.etcd_embed && *given)
-        {
+        let given = external.iter().find(|(_, given)| *given);
+        if let Some((flag, _)) = given.filter(|_| self.etcd_embed) {
             bail!("cannot use --etcd-client-{flag} with --etcd-embed");
         }
         ensure!(

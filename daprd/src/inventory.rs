@@ -18,6 +18,7 @@ pub struct Inventory {
     pub resiliencies: Vec<String>,
     pub enabled_features: Vec<String>,
     pub app: Option<AppConnection>,
+    pub jobs: jobs::Engine,
 }
 
 impl Asked for Inventory {
@@ -51,6 +52,10 @@ impl Asked for Inventory {
 
     fn app_connection(&self) -> Option<AppConnection> {
         self.app.clone()
+    }
+
+    fn schedulers(&self) -> Vec<String> {
+        self.jobs.addresses()
     }
 }
 

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     components::Loader,
+    identity,
     inventory::{self, Inventory},
     middleware::Middleware,
     readiness::Readiness,
@@ -125,7 +126,7 @@ impl<'s> Runtime<'s> {
             spec.app_http_pipeline.clone().unwrap_or_default(),
         ));
         let (app, probe) = self.app_channel(&ground, &middleware)?;
-        let blocks = self.blocks(&ground, &app);
+        let blocks = self.blocks(&ground, &app)?;
         let intakes = blocks.intakes();
         let mut owners = blocks.owners();
         owners.push(Arc::clone(&middleware) as Arc<dyn Owner>);
@@ -136,6 +137,7 @@ impl<'s> Runtime<'s> {
             configuration,
             pubsub,
             bindings,
+            jobs,
         } = blocks;
         let loader = Arc::new(self.loader(&ground, owners, &secrets));
         let resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>> = Arc::default();
@@ -156,10 +158,11 @@ impl<'s> Runtime<'s> {
             resiliencies: ground.resiliency_names(),
             enabled_features: ground.compiled.enabled_features.clone(),
             app: inventory::app_connection(settings),
+            jobs: jobs.clone(),
         });
         let api = Arc::new(Api::new(api::Options {
             app_id: settings.app.id.clone(),
-            namespace: settings.namespace.clone(),
+            namespace: identity::namespace(settings),
             state,
             secrets,
             lock,
@@ -167,6 +170,7 @@ impl<'s> Runtime<'s> {
             pubsub: pubsub.clone(),
             bindings,
             invoker: invoker.clone(),
+            jobs: Arc::new(jobs),
             inventory,
             health: Arc::new(self.readiness.clone()),
             shutdown: self.ending.trigger(),

@@ -5,6 +5,7 @@ pub mod bindings;
 pub mod configuration;
 pub mod health;
 pub mod invoke;
+pub mod jobs;
 pub mod lock;
 pub mod metadata;
 mod proto_json;

@@ -6,6 +6,7 @@ pub mod bindings;
 pub mod configuration;
 pub mod health;
 pub mod invoke;
+pub mod jobs;
 pub mod lock;
 pub mod metadata;
 pub mod pubsub;
@@ -31,6 +32,7 @@ pub struct Options {
     pub pubsub: ::pubsub::Engine,
     pub bindings: ::bindings::Engine,
     pub invoker: ::invoke::Invoker,
+    pub jobs: Arc<dyn ::jobs::Scheduling>,
     pub inventory: Arc<dyn metadata::Inventory>,
     pub health: Arc<dyn health::Readiness>,
     pub shutdown: shutdown::Trigger,
@@ -179,6 +181,7 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
         configuration::ROWS,
         lock::ROWS,
         invoke::ROWS,
+        jobs::ROWS,
         actors::ROWS,
         metadata::ROWS,
         health::ROWS,
@@ -229,16 +232,6 @@ pub static PLANNED: &[&str] = &[
     "PauseWorkflowBeta1",
     "ResumeWorkflowBeta1",
     "RaiseEventWorkflowBeta1",
-    "ScheduleJobAlpha1",
-    "ScheduleJob",
-    "GetJobAlpha1",
-    "GetJob",
-    "DeleteJobAlpha1",
-    "DeleteJob",
-    "DeleteJobsByPrefixAlpha1",
-    "DeleteJobsByPrefix",
-    "ListJobsAlpha1",
-    "ListJobs",
     "ConverseAlpha1",
     "ConverseAlpha2",
 ];

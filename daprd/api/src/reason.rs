@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod general;
 pub mod health;
 pub mod invoke;
+pub mod jobs;
 pub mod lock;
 pub mod pubsub;
 pub mod secrets;
@@ -88,6 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Reason> {
         general::ALL,
         health::ALL,
         invoke::ALL,
+        jobs::ALL,
         lock::ALL,
         pubsub::ALL,
         secrets::ALL,

@@ -5,8 +5,8 @@ use component::{Body, body};
 use proto::{
     common::v1::{InvokeRequest, InvokeResponse},
     runtime::v1::{
-        BindingEventRequest, BindingEventResponse, HealthCheckResponse, ListInputBindingsResponse,
-        ListTopicSubscriptionsResponse, TopicEventBulkRequest, TopicEventBulkResponse,
+        BindingEventRequest, BindingEventResponse, HealthCheckResponse, JobEventRequest,
+        ListInputBindingsResponse, ListTopicSubscriptionsResponse, TopicEventBulkRequest, TopicEventBulkResponse,
         TopicEventRequest, TopicEventResponse, app_callback_alpha_client::AppCallbackAlphaClient,
         app_callback_client::AppCallbackClient,
         app_callback_health_check_client::AppCallbackHealthCheckClient,
@@ -122,6 +122,19 @@ impl AppChannel {
         call!(self, AppCallbackClient, on_binding_event, request, metadata)
             .map(tonic::Response::into_inner)
             .map_err(failed)
+    }
+
+    /// Apps that only know the older name are asked by it.
+    pub(crate) async fn on_job_event(&self, request: JobEventRequest) -> Result<(), Status> {
+        let none = HeaderMap::new;
+        let again = request.clone();
+        match call!(self, AppCallbackClient, on_job_event, request, none()) {
+            Err(status) if status.code() == Code::Unimplemented => {
+                call!(self, AppCallbackAlphaClient, on_job_event_alpha1, again, none())
+            }
+            other => other,
+        }
+        .map(|_| ())
     }
 
     /// Asks a gRPC app for its health, also while it has as many calls as it may have.

@@ -1,4 +1,4 @@
-//! Everything said to the app, over HTTP or gRPC: invocation, topic events, its subscriptions, bindings, its health. Only this crate
+//! Everything said to the app, over HTTP or gRPC: invocation, topic events, its subscriptions, bindings, jobs, its health. Only this crate
 //! knows the app's side of the contract (2.4, 9.5).
 
 mod bindings;
@@ -7,6 +7,7 @@ mod event_headers;
 mod grpc;
 mod health;
 mod http;
+mod jobs;
 mod subscriptions;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use event_headers::event_headers;
 pub use health::{HealthOptions, Probe};
+pub use jobs::Triggered;
 pub use subscriptions::{BulkSubscribe, ProgrammaticSubscription, Rule};
 
 /// How to talk to the app.

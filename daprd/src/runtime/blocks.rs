@@ -1,13 +1,15 @@
 //! The building blocks and engines that components belong to, and what they are to the rest: owners of components, and intakes
 //! of events. A new one is a field here, and stands in both lists that it belongs to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::blocks::{Intake, Owner, lock, secrets, state};
+use anyhow::Result;
 use app_channel::AppChannel;
+use transport::{ChannelOptions, Connector, KeepAlive};
 
 use super::{Runtime, ground::Ground};
-use crate::tasks::Contained;
+use crate::{identity, tasks::Contained};
 
 /// Every block of a life.
 pub struct Blocks {
@@ -17,6 +19,7 @@ pub struct Blocks {
     pub configuration: configuration::Engine,
     pub pubsub: pubsub::Engine,
     pub bindings: bindings::Engine,
+    pub jobs: jobs::Engine,
 }
 
 impl Blocks {
@@ -26,6 +29,7 @@ impl Blocks {
             Arc::new(self.pubsub.clone()),
             Arc::new(self.configuration.clone()),
             Arc::new(self.bindings.clone()),
+            Arc::new(self.jobs.clone()),
         ]
     }
 
@@ -44,7 +48,10 @@ impl Blocks {
 
 impl Runtime<'_> {
     /// Makes the blocks; nothing is loaded yet.
-    pub(super) fn blocks(&self, ground: &Ground, app: &AppChannel) -> Blocks {
+    ///
+    /// # Errors
+    /// Where the scheduler can have no identity.
+    pub(super) fn blocks(&self, ground: &Ground, app: &AppChannel) -> Result<Blocks> {
         let settings = self.settings;
         let registry = ground.registry(&settings.namespace);
         let app_id = &settings.app.id;
@@ -66,7 +73,20 @@ impl Runtime<'_> {
             },
         );
         self.spawn("pubsub", run.run(self.ending.intake_end()));
-        Blocks {
+        let (jobs, follow) = jobs::Engine::new(jobs::Options {
+            addresses: settings.scheduler_addresses.clone(),
+            streams: settings.scheduler_job_streams,
+            app_id: app_id.clone(),
+            namespace: identity::namespace(settings),
+            app: app.clone(),
+            dial: self.schedulers(ground)?,
+            meter: ground.meter.clone(),
+            spawn: Arc::clone(&spawn),
+        });
+        let known = self.daemon.health().target("scheduler-watch-hosts");
+        let shutdown = self.daemon.shutdown();
+        self.spawn("schedulers", follow.run(None, move || known.ready(), shutdown));
+        Ok(Blocks {
             secrets: secrets::Stores::new(registry.clone(), scopes),
             lock: lock::Stores::new(registry.clone(), app_id.clone()),
             configuration: configuration::Engine::new(configuration::Options {
@@ -84,6 +104,28 @@ impl Runtime<'_> {
             }),
             state,
             pubsub,
-        }
+            jobs,
+        })
+    }
+
+    /// How a scheduler is dialled.
+    fn schedulers(&self, ground: &Ground) -> Result<jobs::Dial> {
+        let expect = identity::control_plane(self.settings, security::SCHEDULER)?;
+        let connector = Connector::maybe_tls(ground.security.client(expect));
+        let options = ChannelOptions {
+            keep_alive: Some(KeepAlive {
+                interval: SCHEDULER_PING,
+                ..KeepAlive::default()
+            }),
+            ..ChannelOptions::default()
+        };
+        Ok(Arc::new(move |address| {
+            let uri = format!("http://{address}").parse().ok()?;
+            Some(transport::channel(uri, connector.clone(), options.clone()))
+        }))
     }
 }
+
+/// Pings to a scheduler come no closer than this: servers of Go take more than one in five minutes for an attack. They ping
+/// themselves, every few seconds.
+const SCHEDULER_PING: Duration = Duration::from_secs(310);

@@ -101,6 +101,10 @@ fn body(reply: GetMetadataResponse) -> Value {
         "resiliencies",
         names(reply.resiliencies.into_iter().map(|one| one.name).collect()),
     );
+    if let Some(scheduler) = reply.scheduler {
+        let addresses = scheduler.connected_addresses;
+        put("scheduler", json!({ "connected_addresses": addresses }));
+    }
     Value::Object(object)
 }
 

@@ -7,7 +7,7 @@ use blocks::Listed;
 use parking_lot::Mutex;
 use proto::runtime::v1::{
     ActorRuntime, AppConnectionHealthProperties, AppConnectionProperties, GetMetadataRequest,
-    GetMetadataResponse, MetadataHttpEndpoint, PubsubSubscription, PubsubSubscriptionRule,
+    GetMetadataResponse, MetadataHttpEndpoint, MetadataScheduler, PubsubSubscription, PubsubSubscriptionRule,
     PubsubSubscriptionRules, PubsubSubscriptionType, RegisteredComponents, SetMetadataRequest,
     actor_runtime,
 };
@@ -84,6 +84,8 @@ pub trait Inventory: Send + Sync {
     fn http_endpoints(&self) -> Vec<String>;
     fn resiliencies(&self) -> Vec<String>;
     fn app_connection(&self) -> Option<AppConnection>;
+    /// Addresses of the schedulers that are known.
+    fn schedulers(&self) -> Vec<String>;
 }
 
 impl Api {
@@ -129,6 +131,11 @@ impl Api {
                 .into_iter()
                 .map(|name| proto::runtime::v1::MetadataResiliency { name })
                 .collect(),
+            scheduler: Some(inventory.schedulers())
+                .filter(|addresses| !addresses.is_empty())
+                .map(|connected_addresses| MetadataScheduler {
+                    connected_addresses,
+                }),
             ..GetMetadataResponse::default()
         })
     }

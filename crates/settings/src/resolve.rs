@@ -92,7 +92,7 @@ impl Settings {
             trust_anchors: self.trust_anchors,
             placement_addresses: self.placement_addresses.unwrap_or_default(),
             actors_disseminate_timeout: disseminate.saturating_std(),
-            scheduler_addresses: self.scheduler_addresses.unwrap_or_default(),
+            scheduler_addresses: unless_blank(self.scheduler_addresses.unwrap_or_default()),
             scheduler_job_streams,
             hot_reload_reconcile_interval: above_zero(
                 self.hot_reload_reconcile_interval,
@@ -359,6 +359,14 @@ fn size(
             .ok_or_else(|| invalid(flag, quantity, "more bytes than can be counted")),
         (None, Some(units @ 1..)) => Ok(Some(units.saturating_mul(1 << shift))),
         (None, legacy) => Ok(legacy),
+    }
+}
+
+/// A list of nothing but quotes and blanks, as templates leave it, is none.
+fn unless_blank(list: Vec<String>) -> Vec<String> {
+    match list.as_slice() {
+        [only] if only.trim_matches(['"', '\'']).trim().is_empty() => Vec::new(),
+        _ => list,
     }
 }
 

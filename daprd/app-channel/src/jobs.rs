@@ -4,7 +4,7 @@ use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use prost::Message;
-use prost_types::{Any, Value};
+use prost_types::{Any, Value, value::Kind};
 use proto::{
     common::v1::{HttpExtension, http_extension::Verb},
     runtime::v1::JobEventRequest,
@@ -97,25 +97,91 @@ fn body(data: Option<Any>) -> Result<Bytes, Error> {
         return Ok(Bytes::new());
     };
     if data.type_url != VALUE {
-        return Ok(Bytes::copy_from_slice(data.value.trim_ascii()));
+        return Ok(Bytes::copy_from_slice(trimmed(&data.value)));
     }
     let malformed = |problem: String| Error::Malformed {
         what: "data of the job",
         problem,
     };
     let value = Value::decode(&*data.value).map_err(|error| malformed(error.to_string()))?;
-    if value.kind.is_none() {
-        return Ok(Bytes::new());
+    let mut json = String::new();
+    match &value.kind {
+        None => {}
+        Some(kind) => write(kind, &mut json),
     }
-    let json = proto::json::encoded_to_value("google.protobuf.Value", &data.value);
-    json.map(|json| json.to_string().into())
-        .map_err(|error| malformed(component::error::chain(&error)))
+    Ok(json.into())
+}
+
+/// Without the white space around, a vertical tab among it.
+// Compat: Q-job-trimmed
+fn trimmed(mut data: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    while let [rest @ .., last] = data
+        && is_space(last)
+    {
+        data = rest;
+    }
+    while let [first, rest @ ..] = data
+        && is_space(first)
+    {
+        data = rest;
+    }
+    data
+}
+
+/// The JSON of a value. How deep it is was limited where it was decoded.
+fn write(kind: &Kind, json: &mut String) {
+    match kind {
+        Kind::NullValue(_) => json.push_str("null"),
+        Kind::BoolValue(value) => json.push_str(if *value { "true" } else { "false" }),
+        Kind::NumberValue(number) => write_number(*number, json),
+        Kind::StringValue(text) => json.push_str(&values::json::quote(text)),
+        Kind::StructValue(fields) => {
+            json.push('{');
+            for (at, (name, value)) in fields.fields.iter().enumerate() {
+                if at > 0 {
+                    json.push(',');
+                }
+                json.push_str(&values::json::quote(name));
+                json.push(':');
+                write_value(value, json);
+            }
+            json.push('}');
+        }
+        Kind::ListValue(list) => {
+            json.push('[');
+            for (at, value) in list.values.iter().enumerate() {
+                if at > 0 {
+                    json.push(',');
+                }
+                write_value(value, json);
+            }
+            json.push(']');
+        }
+    }
+}
+
+fn write_value(value: &Value, json: &mut String) {
+    match &value.kind {
+        Some(kind) => write(kind, json),
+        None => json.push_str("null"),
+    }
+}
+
+/// Whole numbers have no fraction, as apps have always got them.
+fn write_number(number: f64, json: &mut String) {
+    let size = number.abs();
+    let text = match size {
+        _ if !number.is_finite() => "null".to_owned(),
+        0.0 => "0".to_owned(),
+        1e-6..1e21 => number.to_string(),
+        _ => format!("{number:e}"),
+    };
+    json.push_str(&text);
 }
 
 #[cfg(test)]
 mod tests {
-    use prost_types::value::Kind;
-
     use super::*;
 
     fn value(kind: Option<Kind>) -> Option<Any> {
@@ -132,9 +198,14 @@ mod tests {
         assert_eq!(body(value(Some(Kind::BoolValue(true)))).unwrap(), "true");
         assert_eq!(body(value(None)).unwrap(), "");
         assert_eq!(body(None).unwrap(), "");
+        let numbers = [123.0, -0.5, 1e21, 0.0, 1e-7].map(Kind::NumberValue);
+        let values = numbers.map(|kind| Value { kind: Some(kind) }).to_vec();
+        let list = Kind::ListValue(prost_types::ListValue { values });
+        let list = body(value(Some(list))).unwrap();
+        assert_eq!(list, "[123,-0.5,1e21,0,1e-7]");
         let bytes = Any {
             type_url: "x".to_owned(),
-            value: b" {\"a\":1}\n".to_vec(),
+            value: b"\n\x0b{\"a\":1}\n".to_vec(),
         };
         assert_eq!(body(Some(bytes)).unwrap(), r#"{"a":1}"#);
     }

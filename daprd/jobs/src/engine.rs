@@ -31,7 +31,10 @@ pub struct Options {
     /// Streams to each scheduler.
     pub streams: usize,
     pub app_id: String,
+    /// Of the identity, by which schedulers know the app.
     pub namespace: String,
+    /// Of the metrics.
+    pub label: String,
     pub app: AppChannel,
     pub dial: Dial,
     pub meter: Meter,
@@ -92,7 +95,7 @@ impl Wanted {
 impl Engine {
     pub fn new(options: Options) -> (Self, Run) {
         let inner = Arc::new(Inner {
-            metrics: Metrics::new(&options.meter, &options.namespace),
+            metrics: Metrics::new(&options.meter, &options.label),
             addresses: options.addresses,
             streams: options.streams,
             app_id: options.app_id,

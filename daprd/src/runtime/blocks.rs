@@ -78,6 +78,7 @@ impl Runtime<'_> {
             streams: settings.scheduler_job_streams,
             app_id: app_id.clone(),
             namespace: identity::namespace(settings),
+            label: settings.namespace.clone(),
             app: app.clone(),
             dial: self.schedulers(ground)?,
             meter: ground.meter.clone(),

@@ -361,3 +361,13 @@ fn dapr_run_says_minus_one_for_unset() {
 fn the_command_is_sound() {
     command().debug_assert();
 }
+
+#[test]
+fn a_scheduler_of_blanks_and_quotes_is_none() {
+    for blank in ["", " ", "''", "\"   \"", "'  '"] {
+        let resolved = resolve(&["--app-id=a", &format!("--scheduler-host-address={blank}")]);
+        assert!(resolved.unwrap().scheduler_addresses.is_empty(), "{blank:?}");
+    }
+    let resolved = resolve(&["--app-id=a", "--scheduler-host-address=a:1,b:2"]).unwrap();
+    assert_eq!(resolved.scheduler_addresses, ["a:1", "b:2"]);
+}

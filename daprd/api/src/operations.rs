@@ -33,6 +33,9 @@ pub struct Options {
     pub bindings: ::bindings::Engine,
     pub invoker: ::invoke::Invoker,
     pub jobs: Arc<dyn ::jobs::Scheduling>,
+    pub actors: ::actors::Engine,
+    pub actor_state: ::actors::state::State,
+    pub reminders: ::actors::reminders::Reminders,
     pub inventory: Arc<dyn metadata::Inventory>,
     pub health: Arc<dyn health::Readiness>,
     pub shutdown: shutdown::Trigger,
@@ -200,14 +203,6 @@ pub fn streams() -> impl Iterator<Item = &'static str> {
 
 /// RPCs of the `Dapr` service whose block is not built yet: they answer Unimplemented.
 pub static PLANNED: &[&str] = &[
-    "RegisterActorTimer",
-    "RegisterActorReminder",
-    "UnregisterActorReminder",
-    "UnregisterActorRemindersByType",
-    "ListActorReminders",
-    "GetActorState",
-    "GetActorReminder",
-    "ExecuteActorStateTransaction",
     "SubscribeActorEventsAlpha1",
     "EncryptAlpha1",
     "DecryptAlpha1",

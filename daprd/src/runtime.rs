@@ -1,6 +1,7 @@
 //! One life of the sidecar, from its settings to its end: the parts in the order in which they need each other, then the
 //! servers, then the app; and all of it in reverse.
 
+mod actors;
 mod app;
 mod blocks;
 mod ground;
@@ -138,10 +139,14 @@ impl<'s> Runtime<'s> {
             pubsub,
             bindings,
             jobs,
+            schedulers,
         } = blocks;
         let loader = Arc::new(self.loader(&ground, owners, &secrets));
         let resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>> = Arc::default();
-        let invoker = self.invoker(&ground, &app, Arc::clone(&resolver))?;
+        let peers = self.peers(&ground, &resolver);
+        let invoker = self.invoker(&ground, &app, Arc::clone(&resolver), peers.clone())?;
+        let actors = self.actors(&ground, &app, &state, peers);
+        self.follow_schedulers(schedulers, &actors);
         self.serve_internal(&mut ground, &invoker);
         self.open_resolver(&ground, &resolver).await;
         let loaded = self.load(&ground, &loader, &pubsub, &middleware).await;
@@ -163,13 +168,16 @@ impl<'s> Runtime<'s> {
         let api = Arc::new(Api::new(api::Options {
             app_id: settings.app.id.clone(),
             namespace: identity::namespace(settings),
-            state,
+            state: state.clone(),
             secrets,
             lock,
             configuration,
             pubsub: pubsub.clone(),
             bindings,
             invoker: invoker.clone(),
+            actor_state: self.actor_state(&ground, &state),
+            reminders: self.reminders(&jobs),
+            actors,
             jobs: Arc::new(jobs),
             inventory,
             health: Arc::new(self.readiness.clone()),

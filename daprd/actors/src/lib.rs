@@ -3,7 +3,9 @@
 mod engine;
 mod error;
 mod identity;
+pub mod reminders;
 mod request;
+pub mod state;
 
 pub use engine::{Engine, Options, RuntimeStatus, Status};
 pub use error::Error;

@@ -166,8 +166,9 @@ impl State {
             } => {
                 let key = checked(key)?;
                 if !self.ttl && metadata.contains_key(TTL) {
-                    let text =
-                        format!("{TTL} is not supported without the \"ActorStateTTL\" feature enabled");
+                    let text = format!(
+                        "{TTL} is not supported without the \"ActorStateTTL\" feature enabled"
+                    );
                     return Err(Error::Malformed(text));
                 }
                 metadata.extend(partition.clone());

@@ -6,9 +6,9 @@ use proto::{
     common::v1::{InvokeRequest, InvokeResponse},
     runtime::v1::{
         BindingEventRequest, BindingEventResponse, HealthCheckResponse, JobEventRequest,
-        ListInputBindingsResponse, ListTopicSubscriptionsResponse, TopicEventBulkRequest, TopicEventBulkResponse,
-        TopicEventRequest, TopicEventResponse, app_callback_alpha_client::AppCallbackAlphaClient,
-        app_callback_client::AppCallbackClient,
+        ListInputBindingsResponse, ListTopicSubscriptionsResponse, TopicEventBulkRequest,
+        TopicEventBulkResponse, TopicEventRequest, TopicEventResponse,
+        app_callback_alpha_client::AppCallbackAlphaClient, app_callback_client::AppCallbackClient,
         app_callback_health_check_client::AppCallbackHealthCheckClient,
     },
 };
@@ -130,7 +130,13 @@ impl AppChannel {
         let again = request.clone();
         match call!(self, AppCallbackClient, on_job_event, request, none()) {
             Err(status) if status.code() == Code::Unimplemented => {
-                call!(self, AppCallbackAlphaClient, on_job_event_alpha1, again, none())
+                call!(
+                    self,
+                    AppCallbackAlphaClient,
+                    on_job_event_alpha1,
+                    again,
+                    none()
+                )
             }
             other => other,
         }

@@ -75,14 +75,12 @@ impl Inner {
         }
     }
 
-    async fn remind(
-        &self,
-        name: String,
-        data: Option<Any>,
-        actor: TargetActorReminder,
-    ) -> Outcome {
+    async fn remind(&self, name: String, data: Option<Any>, actor: TargetActorReminder) -> Outcome {
         let TargetActorReminder { id, r#type: kind } = actor;
-        let Some(reminders) = self.reminders.get().filter(|_| !kind.is_empty() && !id.is_empty())
+        let Some(reminders) = self
+            .reminders
+            .get()
+            .filter(|_| !kind.is_empty() && !id.is_empty())
         else {
             tracing::error!(target: LOG, "reminder {name} is for no actor that can be called: {kind:?} {id:?}");
             return Outcome::Failed;

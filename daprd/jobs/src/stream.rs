@@ -76,7 +76,9 @@ pub async fn follow(inner: Arc<Inner>, host: Arc<Host>) {
         };
         if let Some(stream) = stream {
             let leave = stream.leave(limit);
-            inner.tasks.spawn("a stream of the scheduler that is left", leave);
+            inner
+                .tasks
+                .spawn("a stream of the scheduler that is left", leave);
         }
         match end {
             End::Closed | End::Gone => return,
@@ -102,7 +104,10 @@ async fn take(stream: Option<&mut Stream>, failures: &mut u32) -> Option<Status>
 /// Told once, until the stream has worked again.
 fn tell(host: &Host, status: Option<&Status>, failures: u32) {
     let problem = status.map_or_else(|| "it has ended".to_owned(), |it| transport::describe(it));
-    let text = format!("Scheduler stream disconnected from {}: {problem}", host.address);
+    let text = format!(
+        "Scheduler stream disconnected from {}: {problem}",
+        host.address
+    );
     match failures {
         0 => tracing::warn!(target: LOG, "{text}; it is opened again"),
         _ => tracing::debug!(target: LOG, "{text}"),
@@ -127,7 +132,9 @@ impl Stream {
         let outgoing = futures::stream::iter([initial]).chain(ReceiverStream::new(outgoing));
         let mut client = host.client();
         let call = async move { client.watch_jobs(outgoing).await };
-        let incoming = call.map_ok(tonic::Response::into_inner).try_flatten_stream();
+        let incoming = call
+            .map_ok(tonic::Response::into_inner)
+            .try_flatten_stream();
         tracing::debug!(target: LOG, "Scheduler stream to {} for {wants:?}", host.address);
         Self {
             inner: Arc::clone(inner),

@@ -214,10 +214,19 @@ async fn jobs_go_to_the_app_and_their_results_back() {
     scheduler.stream().await;
     assert_eq!(session.initial.app_id, "shop");
     assert_eq!(session.initial.namespace, "default");
-    assert_eq!(session.initial.accept_job_types, [i32::from(JobTargetType::Job)]);
+    assert_eq!(
+        session.initial.accept_job_types,
+        [i32::from(JobTargetType::Job)]
+    );
     assert_eq!(outcome(&mut session, job(1, "good")).await, Status::Success);
-    assert_eq!(outcome(&mut session, job(2, "refused")).await, Status::Failed);
-    assert_eq!(outcome(&mut session, job(3, "unknown")).await, Status::Success);
+    assert_eq!(
+        outcome(&mut session, job(2, "refused")).await,
+        Status::Failed
+    );
+    assert_eq!(
+        outcome(&mut session, job(3, "unknown")).await,
+        Status::Success
+    );
     let nobody = WatchJobsResponse::default();
     assert_eq!(outcome(&mut session, nobody).await, Status::Failed);
     assert_eq!(world.count("dapr_component_job_success_count"), 1.0);
@@ -230,7 +239,9 @@ async fn jobs_go_to_the_app_and_their_results_back() {
 async fn streams_follow_the_types_of_actors_and_the_app() {
     let mut scheduler = Fake::start();
     let world = World::new(&[&scheduler.address]);
-    world.types.send_replace(BTreeSet::from(["cart".to_owned()]));
+    world
+        .types
+        .send_replace(BTreeSet::from(["cart".to_owned()]));
     let mut before = [scheduler.stream().await, scheduler.stream().await];
     let [first, _] = &mut before;
     assert_eq!(first.initial.actor_types, ["cart"]);
@@ -348,7 +359,10 @@ async fn a_call_waits_for_a_scheduler_and_takes_no_for_an_answer() {
     let refusal = tonic::Status::already_exists("there is one");
     *scheduler.refusal.lock() = Some(refusal);
     let status = world.schedule("a").await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::AlreadyExists, "there is one"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::AlreadyExists, "there is one")
+    );
 }
 
 #[tokio::test]

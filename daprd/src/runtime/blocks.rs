@@ -20,6 +20,8 @@ pub struct Blocks {
     pub pubsub: pubsub::Engine,
     pub bindings: bindings::Engine,
     pub jobs: jobs::Engine,
+    /// What keeps the line to the schedulers.
+    pub schedulers: jobs::Run,
 }
 
 impl Blocks {
@@ -73,7 +75,7 @@ impl Runtime<'_> {
             },
         );
         self.spawn("pubsub", run.run(self.ending.intake_end()));
-        let (jobs, follow) = jobs::Engine::new(jobs::Options {
+        let (jobs, schedulers) = jobs::Engine::new(jobs::Options {
             addresses: settings.scheduler_addresses.clone(),
             streams: settings.scheduler_job_streams,
             app_id: app_id.clone(),
@@ -84,9 +86,6 @@ impl Runtime<'_> {
             meter: ground.meter.clone(),
             spawn: Arc::clone(&spawn),
         });
-        let known = self.daemon.health().target("scheduler-watch-hosts");
-        let shutdown = self.daemon.shutdown();
-        self.spawn("schedulers", follow.run(None, move || known.ready(), shutdown));
         Ok(Blocks {
             secrets: secrets::Stores::new(registry.clone(), scopes),
             lock: lock::Stores::new(registry.clone(), app_id.clone()),
@@ -106,6 +105,7 @@ impl Runtime<'_> {
             state,
             pubsub,
             jobs,
+            schedulers,
         })
     }
 

@@ -8,6 +8,7 @@ use app_channel::{AppChannel, HealthOptions, Probe, Protocol};
 use arc_swap::ArcSwapOption;
 use blocks::{Owner, secrets};
 use component::NameResolver;
+use peers::Pool;
 use settings::{App, AppProtocol, Mode};
 use telemetry::{GrpcMetrics, HttpMetrics};
 use values::Template;
@@ -95,21 +96,21 @@ impl Runtime<'_> {
         })
     }
 
-    pub(super) fn invoker(
+    /// The connections to other sidecars.
+    pub(super) fn peers(
         &self,
         ground: &Ground,
-        app: &AppChannel,
-        resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
-    ) -> Result<Invoker> {
+        resolver: &Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
+    ) -> Pool {
         let settings = self.settings;
-        let peers = peers::Pool::new(peers::Options {
+        let peers = Pool::new(peers::Options {
             security: ground.security.clone(),
             max_idle: settings.tuning.grpc_max_conn_idle,
             collect_interval: settings.tuning.grpc_conn_collector_interval,
             max_header_bytes: MAX_PEER_HEADERS,
             metrics: GrpcMetrics::new(&ground.meter),
             unreachable: {
-                let resolver = Arc::clone(&resolver);
+                let resolver = Arc::clone(resolver);
                 Arc::new(move |address: &str| {
                     if let Some(resolver) = &*resolver.load() {
                         resolver.doubt(address);
@@ -118,6 +119,17 @@ impl Runtime<'_> {
             },
         });
         self.spawn("peers", peers.clone().run(self.daemon.shutdown()));
+        peers
+    }
+
+    pub(super) fn invoker(
+        &self,
+        ground: &Ground,
+        app: &AppChannel,
+        resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
+        peers: Pool,
+    ) -> Result<Invoker> {
+        let settings = self.settings;
         let access = ground.configuration.spec.access_control.as_ref();
         Ok(Invoker::new(::invoke::Options {
             app_id: settings.app.id.clone(),

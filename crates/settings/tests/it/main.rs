@@ -366,7 +366,10 @@ fn the_command_is_sound() {
 fn a_scheduler_of_blanks_and_quotes_is_none() {
     for blank in ["", " ", "''", "\"   \"", "'  '"] {
         let resolved = resolve(&["--app-id=a", &format!("--scheduler-host-address={blank}")]);
-        assert!(resolved.unwrap().scheduler_addresses.is_empty(), "{blank:?}");
+        assert!(
+            resolved.unwrap().scheduler_addresses.is_empty(),
+            "{blank:?}"
+        );
     }
     let resolved = resolve(&["--app-id=a", "--scheduler-host-address=a:1,b:2"]).unwrap();
     assert_eq!(resolved.scheduler_addresses, ["a:1", "b:2"]);

@@ -103,7 +103,10 @@ async fn a_reminder_is_a_job_for_its_actor() {
     let request = scheduler.scheduled.lock()[0].clone();
     assert!(request.overwrite, "if nothing is said");
     let metadata = request.metadata.unwrap();
-    assert_eq!((&*metadata.app_id, &*metadata.namespace), ("shop", "default"));
+    assert_eq!(
+        (&*metadata.app_id, &*metadata.namespace),
+        ("shop", "default")
+    );
     let Some(Type::Actor(target)) = metadata.target.unwrap().r#type else {
         panic!("no actor");
     };
@@ -114,7 +117,10 @@ async fn a_reminder_is_a_job_for_its_actor() {
     assert_eq!(found.period.as_deref(), Some("@every 1s"));
     assert_eq!(reminders.get(&actor(), "other").await.unwrap(), None);
     let failed = reminders.delete(&actor(), "r").await.unwrap_err();
-    assert_eq!(failed.to_string(), "rpc error: code = Unavailable desc = away");
+    assert_eq!(
+        failed.to_string(),
+        "rpc error: code = Unavailable desc = away"
+    );
 }
 
 #[tokio::test]

@@ -209,7 +209,10 @@ pub async fn get_reminder(api: &Api, call: Call) -> Result<Response<Body>, ApiEr
     let found = api.actor_reminder(&call.context, request).await?;
     let member = |name: &str, value: &str| format!("\"{name}\":{}", json::quote(value));
     let mut members = Vec::new();
-    for (name, value) in [("actorID", &found.actor_id), ("actorType", &found.actor_type)] {
+    for (name, value) in [
+        ("actorID", &found.actor_id),
+        ("actorType", &found.actor_type),
+    ] {
         if !value.is_empty() {
             members.push(member(name, value));
         }
@@ -319,12 +322,17 @@ mod tests {
     #[test]
     fn steps_are_decoded_and_named_where_they_are_wrong() {
         let of = |text: &str| step(json::read(text).expect("a step"));
-        let upsert = of(r#"{"operation": "upsert", "request": {"key": "k", "value": {"b": 1, "a": "x"}, "metadata": {"ttlInSeconds": "1"}}}"#);
+        let upsert = of(
+            r#"{"operation": "upsert", "request": {"key": "k", "value": {"b": 1, "a": "x"}, "metadata": {"ttlInSeconds": "1"}}}"#,
+        );
         let Ok(Step::Upsert { key, value, .. }) = upsert else {
             panic!("no upsert");
         };
         assert_eq!((&*key, &value[..]), ("k", &br#"{"a":"x","b":1}"#[..]));
-        assert!(matches!(of(r#"{"operation": "delete", "request": {"key": "k"}}"#), Ok(Step::Delete { .. })));
+        assert!(matches!(
+            of(r#"{"operation": "delete", "request": {"key": "k"}}"#),
+            Ok(Step::Delete { .. })
+        ));
         assert_eq!(of("{}").unwrap_err(), "request data is empty");
         assert_eq!(of(r#"{"request": {}}"#).unwrap_err(), "operation is empty");
         let other = of(r#"{"operation": "merge", "request": {}}"#);

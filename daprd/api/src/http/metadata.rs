@@ -88,14 +88,20 @@ fn body(reply: GetMetadataResponse) -> Value {
             actor_runtime::ActorRuntimeStatus::Disabled => "DISABLED",
             actor_runtime::ActorRuntimeStatus::Running => "RUNNING",
         };
-        put(
-            "actorRuntime",
-            json!({
-                "runtimeStatus": status,
-                "hostReady": runtime.host_ready,
-                "placement": runtime.placement,
-            }),
-        );
+        let active = runtime.active_actors.into_iter();
+        let active: Value = active
+            .map(|one| json!({ "type": one.r#type, "count": one.count }))
+            .collect();
+        put("actors", active.clone());
+        let mut shown = json!({
+            "runtimeStatus": status,
+            "hostReady": runtime.host_ready,
+            "placement": runtime.placement,
+        });
+        if active.as_array().is_some_and(|active| !active.is_empty()) {
+            shown["activeActors"] = active;
+        }
+        put("actorRuntime", shown);
     }
     put(
         "resiliencies",

@@ -8,9 +8,9 @@ pub(crate) use reminders::{BYTES, packed};
 pub(crate) use state::not_saved;
 
 use ::actors::{ActorId, Error, Request, Response};
+use ::invoke::MethodPath;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ::invoke::MethodPath;
 use proto::runtime::v1::{InvokeActorRequest, InvokeActorResponse};
 use tonic::{Code, Status};
 
@@ -183,7 +183,8 @@ impl Api {
         data: bytes::Bytes,
     ) -> Result<Invoked, ApiError> {
         for (what, value) in names(&actor.kind, &actor.id) {
-            check_name(value).map_err(|problem| bad_request(&format!("invalid {what}: {problem}")))?;
+            check_name(value)
+                .map_err(|problem| bad_request(&format!("invalid {what}: {problem}")))?;
         }
         let content_type = headers.get(http::header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
@@ -278,7 +279,9 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("name contains forbidden character: {name:?}"));
     }
     if let Some(at) = name.find(|c: char| c < ' ' || c == '\u{7f}') {
-        return Err(format!("name contains control character at position {at}: {name:?}"));
+        return Err(format!(
+            "name contains control character at position {at}: {name:?}"
+        ));
     }
     match name {
         "." | ".." => Err(format!("name is a path traversal sequence: {name:?}")),

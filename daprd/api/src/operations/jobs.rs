@@ -166,8 +166,7 @@ impl Api {
             metadata: self.app_job(),
         };
         let deleted = self.options.jobs.delete(request).await;
-        deleted
-            .map_err(|status| self.failed(&reason::DELETE, "failed to delete job", &status))?;
+        deleted.map_err(|status| self.failed(&reason::DELETE, "failed to delete job", &status))?;
         Ok(DeleteJobResponse {})
     }
 
@@ -182,8 +181,7 @@ impl Api {
             metadata: self.app_job(),
         };
         let deleted = self.options.jobs.delete_by_name_prefix(request).await;
-        deleted
-            .map_err(|status| self.failed(&reason::DELETE, "failed to delete job", &status))?;
+        deleted.map_err(|status| self.failed(&reason::DELETE, "failed to delete job", &status))?;
         Ok(DeleteJobsByPrefixResponse {})
     }
 

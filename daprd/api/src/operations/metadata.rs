@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use ::actors::{RuntimeStatus, Status};
 use ::pubsub::SubscriptionKind;
 use blocks::Listed;
 use parking_lot::Mutex;
 use proto::runtime::v1::{
-    ActorRuntime, AppConnectionHealthProperties, AppConnectionProperties, GetMetadataRequest,
-    GetMetadataResponse, MetadataHttpEndpoint, MetadataScheduler, PubsubSubscription, PubsubSubscriptionRule,
-    PubsubSubscriptionRules, PubsubSubscriptionType, RegisteredComponents, SetMetadataRequest,
-    actor_runtime,
+    ActiveActorsCount, ActorRuntime, AppConnectionHealthProperties, AppConnectionProperties,
+    GetMetadataRequest, GetMetadataResponse, MetadataHttpEndpoint, MetadataScheduler,
+    PubsubSubscription, PubsubSubscriptionRule, PubsubSubscriptionRules, PubsubSubscriptionType,
+    RegisteredComponents, SetMetadataRequest, actor_runtime::ActorRuntimeStatus,
 };
 
 use super::{Api, Operation, Route, rpc};
@@ -121,11 +122,7 @@ impl Api {
             app_connection_properties: inventory.app_connection().map(app_connection),
             runtime_version: version,
             enabled_features: inventory.enabled_features(),
-            actor_runtime: Some(ActorRuntime {
-                runtime_status: actor_runtime::ActorRuntimeStatus::Disabled.into(),
-                placement: "placement: disconnected".to_owned(),
-                ..ActorRuntime::default()
-            }),
+            actor_runtime: Some(actor_runtime(self.options.actors.status())),
             resiliencies: inventory
                 .resiliencies()
                 .into_iter()
@@ -155,6 +152,25 @@ impl Api {
         }
         extended.insert(request.key, request.value);
         Ok(())
+    }
+}
+
+fn actor_runtime(status: Status) -> ActorRuntime {
+    let runtime_status = match status.runtime {
+        RuntimeStatus::Initializing => ActorRuntimeStatus::Initializing,
+        RuntimeStatus::Disabled => ActorRuntimeStatus::Disabled,
+        RuntimeStatus::Running => ActorRuntimeStatus::Running,
+    };
+    let active = status.active.into_iter();
+    let active = active.map(|(r#type, count)| ActiveActorsCount {
+        r#type,
+        count: i32::try_from(count).unwrap_or(i32::MAX),
+    });
+    ActorRuntime {
+        runtime_status: runtime_status.into(),
+        active_actors: active.collect(),
+        host_ready: status.host_ready,
+        placement: status.placement,
     }
 }
 

@@ -24,11 +24,8 @@ pub static STACK_DEPTH: Reason = reason("ERR_ACTOR_STACK_DEPTH", 500, Code::Reso
 pub static NO_STORE: Reason = failed("ERR_ACTOR_RUNTIME_NOT_FOUND");
 pub static STATE_GET: Reason = failed("ERR_ACTOR_STATE_GET");
 pub static STATE_TRANSACTION: Reason = failed("ERR_ACTOR_STATE_TRANSACTION_SAVE");
-pub static REMINDER_NON_HOSTED: Reason = reason(
-    "ERR_ACTOR_REMINDER_NON_HOSTED",
-    403,
-    Code::PermissionDenied,
-);
+pub static REMINDER_NON_HOSTED: Reason =
+    reason("ERR_ACTOR_REMINDER_NON_HOSTED", 403, Code::PermissionDenied);
 pub static REMINDER_CREATE: Reason = failed("ERR_ACTOR_REMINDER_CREATE");
 pub static REMINDER_GET: Reason = failed("ERR_ACTOR_REMINDER_GET");
 pub static REMINDER_DELETE: Reason = failed("ERR_ACTOR_REMINDER_DELETE");

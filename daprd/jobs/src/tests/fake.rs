@@ -6,11 +6,15 @@ use futures::Stream;
 use parking_lot::Mutex;
 use proto::scheduler::v1::{
     self as wire, WatchJobsRequest, WatchJobsRequestInitial, WatchJobsRequestResult,
-    WatchJobsResponse, scheduler_server::{Scheduler, SchedulerServer},
+    WatchJobsResponse,
+    scheduler_server::{Scheduler, SchedulerServer},
     watch_jobs_request::WatchJobRequestType,
 };
 use tokio::sync::{mpsc, watch};
-use tokio_stream::{StreamExt, wrappers::{ReceiverStream, WatchStream}};
+use tokio_stream::{
+    StreamExt,
+    wrappers::{ReceiverStream, WatchStream},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 use transport::{Listener, ServerOptions};
@@ -93,12 +97,18 @@ pub fn listener() -> Listener {
 
 impl Session {
     pub async fn trigger(&self, trigger: WatchJobsResponse) {
-        self.triggers.send(Ok(trigger)).await.expect("an open stream");
+        self.triggers
+            .send(Ok(trigger))
+            .await
+            .expect("an open stream");
     }
 
     /// Breaks the stream.
     pub async fn triggers_end(&self, status: Status) {
-        self.triggers.send(Err(status)).await.expect("an open stream");
+        self.triggers
+            .send(Err(status))
+            .await
+            .expect("an open stream");
     }
 
     pub async fn result(&mut self) -> WatchJobsRequestResult {

@@ -58,7 +58,11 @@ impl Api {
         let created = self.options.reminders.create(asked).await;
         created.map_err(|error| match error {
             Error::Exists(_) => ApiError::new(&reason::REMINDER_EXISTS, error.to_string()),
-            _ => failed(&error, &reason::REMINDER_CREATE, "error creating actor reminder"),
+            _ => failed(
+                &error,
+                &reason::REMINDER_CREATE,
+                "error creating actor reminder",
+            ),
         })
     }
 
@@ -75,7 +79,11 @@ impl Api {
         };
         let found = self.options.reminders.get(&actor, &request.name).await;
         let found = found.map_err(|error| {
-            failed(&error, &reason::REMINDER_GET, "error getting actor reminder")
+            failed(
+                &error,
+                &reason::REMINDER_GET,
+                "error getting actor reminder",
+            )
         })?;
         let Some(found) = found else {
             let text = format!("actor reminder not found: {}", request.name);
@@ -129,7 +137,11 @@ impl Api {
         let id = request.actor_id.as_deref();
         let listed = self.options.reminders.list(&request.actor_type, id).await;
         let listed = listed.map_err(|error| {
-            failed(&error, &reason::REMINDER_GET, "error getting actor reminder")
+            failed(
+                &error,
+                &reason::REMINDER_GET,
+                "error getting actor reminder",
+            )
         })?;
         Ok(ListActorRemindersResponse {
             reminders: listed.into_iter().map(named).collect(),
@@ -176,7 +188,11 @@ fn named(reminder: Reminder) -> NamedActorReminder {
 }
 
 fn not_deleted(error: Error) -> ApiError {
-    failed(&error, &reason::REMINDER_DELETE, "error deleting actor reminder")
+    failed(
+        &error,
+        &reason::REMINDER_DELETE,
+        "error deleting actor reminder",
+    )
 }
 
 fn failed(error: &Error, row: &'static Reason, what: &str) -> ApiError {

@@ -87,7 +87,10 @@ const NOT_SAVED: &str = "error saving actor transaction state";
 
 /// A transaction that has failed.
 pub(crate) fn not_saved(problem: &str) -> ApiError {
-    ApiError::new(&reason::STATE_TRANSACTION, format!("{NOT_SAVED}: {problem}"))
+    ApiError::new(
+        &reason::STATE_TRANSACTION,
+        format!("{NOT_SAVED}: {problem}"),
+    )
 }
 
 fn state_error(error: &Error, failed: &'static Reason, what: &str) -> ApiError {

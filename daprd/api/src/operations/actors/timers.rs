@@ -53,8 +53,6 @@ impl Api {
             id: request.actor_id,
         };
         let gone = self.options.actors.unregister_timer(&actor, &request.name);
-        gone.map_err(|error| {
-            actor_error(error, |text| ApiError::new(&reason::TIMER_CREATE, text))
-        })
+        gone.map_err(|error| actor_error(error, |text| ApiError::new(&reason::TIMER_CREATE, text)))
     }
 }

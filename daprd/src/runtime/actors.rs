@@ -1,0 +1,79 @@
+//! The actors of a life, what they keep, and the line to the schedulers, which brings their reminders.
+
+use std::sync::Arc;
+
+use ::actors::{
+    Engine, Options,
+    reminders::{self, Reminders},
+    state::{self, State},
+};
+use app_channel::AppChannel;
+use blocks::state::Stores;
+use peers::Pool;
+use values::SystemClock;
+
+use super::{Runtime, ground::Ground};
+use crate::{identity, tasks::Contained};
+
+/// The feature under which values may expire.
+const STATE_TTL: &str = "ActorStateTTL";
+
+impl Runtime<'_> {
+    /// The engine; nothing runs yet.
+    pub(super) fn actors(
+        &self,
+        ground: &Ground,
+        app: &AppChannel,
+        state: &Stores,
+        peers: Pool,
+    ) -> Engine {
+        let (settings, instance) = (self.settings, &ground.instance);
+        Engine::new(Options {
+            app_id: settings.app.id.clone(),
+            namespace: identity::namespace(settings),
+            address: format!("{}:{}", instance.host_address, instance.internal_port),
+            placement: settings.placement_addresses.clone(),
+            lookup: false,
+            disseminate_timeout: settings.actors_disseminate_timeout,
+            app: app.clone(),
+            state: state.clone(),
+            peers,
+            security: ground.security.clone(),
+            policies: Arc::clone(&ground.policies),
+            meter: ground.meter.clone(),
+            tracer: ground.tracer.clone(),
+            clock: Arc::new(SystemClock),
+            spawn: Arc::new(Contained(self.daemon.clone())),
+            max_message: self.max_message(),
+        })
+    }
+
+    /// What actors keep.
+    pub(super) fn actor_state(&self, ground: &Ground, stores: &Stores) -> State {
+        State::new(state::Options {
+            app_id: self.settings.app.id.clone(),
+            stores: stores.clone(),
+            ttl: ground.configuration.spec.feature_enabled(STATE_TTL),
+        })
+    }
+
+    /// What actors are reminded of.
+    pub(super) fn reminders(&self, jobs: &jobs::Engine) -> Reminders {
+        Reminders::new(reminders::Options {
+            app_id: self.settings.app.id.clone(),
+            namespace: identity::namespace(self.settings),
+            scheduling: Arc::new(jobs.clone()),
+        })
+    }
+
+    /// Follows the schedulers. The sidecar is ready once it knows them, where there are any.
+    pub(super) fn follow_schedulers(&self, schedulers: jobs::Run, actors: &Engine) {
+        let hosting = jobs::Hosting {
+            reminders: Arc::new(actors.clone()),
+            types: actors.types(),
+        };
+        let known = self.daemon.health().target("scheduler-watch-hosts");
+        let run = schedulers.run(Some(hosting), move || known.ready(), self.daemon.shutdown());
+        self.spawn("schedulers", run);
+    }
+}

@@ -15,7 +15,7 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::{LOG, MAX_MESSAGE, engine::Inner, stream};
 
-/// How long a scheduler may take to tell of the others, before another is asked.
+/// How long a scheduler may take to tell of the others, before another is asked. Q-job-hosts
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The pause before the next attempt: a second, half a second more or less, so that a scheduler that comes back is not asked by

@@ -37,7 +37,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_millis(750);
 
 /// How long triggers under way may take once a stream is left for another one, before they are broken off. The scheduler
-/// hands those out again, as it does with what it has sent meanwhile.
+/// hands those out again, as it does with what it has sent meanwhile. Q-job-leave
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a scheduler may take to close a stream that is done with.

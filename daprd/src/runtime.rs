@@ -128,7 +128,7 @@ impl<'s> Runtime<'s> {
         ));
         let (app, probe) = self.app_channel(&ground, &middleware)?;
         let blocks = self.blocks(&ground, &app)?;
-        let intakes = blocks.intakes();
+        let mut intakes = blocks.intakes();
         let mut owners = blocks.owners();
         owners.push(Arc::clone(&middleware) as Arc<dyn Owner>);
         let Blocks {
@@ -145,9 +145,10 @@ impl<'s> Runtime<'s> {
         let resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>> = Arc::default();
         let peers = self.peers(&ground, &resolver);
         let invoker = self.invoker(&ground, &app, Arc::clone(&resolver), peers.clone())?;
-        let actors = self.actors(&ground, &app, &state, peers);
+        let actors = self.actors(&ground, &app, &state, peers)?;
+        intakes.push(Arc::new(actors.clone()));
         self.follow_schedulers(schedulers, &actors);
-        self.serve_internal(&mut ground, &invoker);
+        self.serve_internal(&mut ground, &invoker, &actors);
         self.open_resolver(&ground, &resolver).await;
         let loaded = self.load(&ground, &loader, &pubsub, &middleware).await;
         if let (Err(_), Some(reporter)) = (&loaded, &ground.reporter) {
@@ -177,7 +178,7 @@ impl<'s> Runtime<'s> {
             invoker: invoker.clone(),
             actor_state: self.actor_state(&ground, &state),
             reminders: self.reminders(&jobs),
-            actors,
+            actors: actors.clone(),
             jobs: Arc::new(jobs),
             inventory,
             health: Arc::new(self.readiness.clone()),
@@ -187,6 +188,7 @@ impl<'s> Runtime<'s> {
         }));
         self.serve_api(&ground, &api, &invoker, &middleware).await?;
         self.readiness.set_outbound();
+        self.spawn("actors", actors.run(self.daemon.shutdown()));
         let settled = self.follow_app(&app, probe, &intakes);
         self.keep_components(&loader);
         self.report_components(&ground, &loader);

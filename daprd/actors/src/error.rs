@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tonic::{Code, Status};
+
 use crate::{ActorId, Response};
 
 /// What went wrong with a call of an actor, a timer, or a question about one.
@@ -52,9 +54,15 @@ pub enum Error {
     /// The app wants no more of a timer or a reminder.
     #[error("reminder has been canceled")]
     Canceled,
-    /// A name that the app cannot be asked with.
-    #[error("invalid method name: {0}")]
-    Name(String),
+    /// The app hosts actors over its own HTTP server.
+    #[error("actor callback streaming requires a gRPC app channel")]
+    NoStream,
+    /// The app refused what it was asked over its stream.
+    #[error("error from actor service: {message}")]
+    Refused { code: Code, message: String },
+    /// The stream of an app that hosts actors has ended.
+    #[error("actor host disconnected before responding")]
+    Disconnected,
     /// A timer that makes no sense.
     #[error("{0}")]
     Timer(String),
@@ -62,15 +70,18 @@ pub enum Error {
     #[error(transparent)]
     App(#[from] app_channel::Error),
     /// The sidecar that hosts the actor cannot be reached, after so many attempts.
-    #[error("failed to invoke target {address} after {retries} retries. Error: {status}")]
+    #[error(
+        "failed to invoke target {address} after {retries} retries. Error: {}",
+        go(status)
+    )]
     Unreachable {
         address: String,
         retries: u32,
-        status: Box<tonic::Status>,
+        status: Box<Status>,
     },
     /// The sidecar that hosts the actor answered with an error.
-    #[error("{0}")]
-    Remote(Box<tonic::Status>),
+    #[error("{}", go(.0))]
+    Remote(Box<Status>),
     /// A policy's timeout.
     #[error("timed out after {0:?}")]
     Timeout(Duration),
@@ -80,4 +91,48 @@ pub enum Error {
     /// The circuit breaker of a policy is half open.
     #[error("too many requests")]
     TooManyRequests,
+}
+
+impl Error {
+    /// What a policy made of a call.
+    pub(crate) fn from_policy(error: resiliency::policy::Error<Self>) -> Self {
+        match error {
+            resiliency::policy::Error::Inner(error) => error,
+            resiliency::policy::Error::Timeout(after) => Self::Timeout(after),
+            resiliency::policy::Error::CircuitOpen => Self::CircuitOpen,
+            resiliency::policy::Error::TooManyRequests => Self::TooManyRequests,
+        }
+    }
+
+    /// Whether the actor may be found by another look.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::NoAddress(_) | Self::Deactivated(_) | Self::Unreachable { .. }
+        )
+    }
+
+    /// What another sidecar hears.
+    pub fn into_status(self) -> Status {
+        let text = self.to_string();
+        match self {
+            Self::NoPlacement | Self::Closed => Status::unavailable(text),
+            Self::NoAddress(_) => {
+                Status::failed_precondition(format!("failed to lookup actor: {text}"))
+            }
+            Self::StackDepth | Self::Busy(_) => Status::resource_exhausted(text),
+            Self::Remote(status) => *status,
+            _ => Status::internal(format!("error invoke actor method: {text}")),
+        }
+    }
+}
+
+/// A status as Go prints one.
+fn go(status: &Status) -> String {
+    let code = match status.code() {
+        Code::Ok => "OK".to_owned(),
+        Code::Cancelled => "Canceled".to_owned(),
+        code => format!("{code:?}"),
+    };
+    format!("rpc error: code = {code} desc = {}", status.message())
 }

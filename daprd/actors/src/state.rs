@@ -210,18 +210,20 @@ impl State {
         RequestMetadata::from([(PARTITION_KEY.to_owned(), self.base(actor))])
     }
 
-    /// The store for actors; the first by name, should there be several.
     fn store(&self) -> Result<Raw, Error> {
-        let names = self
-            .stores
-            .names(|metadata| metadata.boolean(&[FOR_ACTORS]) == Some(true));
-        let name = names.first().ok_or(Error::NoStore)?;
-        let store = self.stores.raw(name);
-        let capabilities = store.capabilities()?;
-        let needed = [Capability::Etag, Capability::Transactional];
-        if !needed.iter().all(|needed| capabilities.contains(*needed)) {
-            return Err(Error::Unsuitable);
-        }
-        Ok(store)
+        store(&self.stores)
     }
+}
+
+/// The store for actors; the first by name, should there be several.
+pub(crate) fn store(stores: &Stores) -> Result<Raw, Error> {
+    let names = stores.names(|metadata| metadata.boolean(&[FOR_ACTORS]) == Some(true));
+    let name = names.first().ok_or(Error::NoStore)?;
+    let store = stores.raw(name);
+    let capabilities = store.capabilities()?;
+    let needed = [Capability::Etag, Capability::Transactional];
+    if !needed.iter().all(|needed| capabilities.contains(*needed)) {
+        return Err(Error::Unsuitable);
+    }
+    Ok(store)
 }

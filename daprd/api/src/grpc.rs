@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 
 use crate::Api;
 
-pub use internal::{ActorCalls, Internal, NoActors};
+pub use internal::{ActorCalls, Internal};
 pub use server::{Options, Server};
 pub use service::{Began, Incoming, Outgoing, Serving, bidirectional, server_stream, unary};
 

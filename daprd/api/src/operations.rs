@@ -203,7 +203,6 @@ pub fn streams() -> impl Iterator<Item = &'static str> {
 
 /// RPCs of the `Dapr` service whose block is not built yet: they answer Unimplemented.
 pub static PLANNED: &[&str] = &[
-    "SubscribeActorEventsAlpha1",
     "EncryptAlpha1",
     "DecryptAlpha1",
     "SubtleGetKeyAlpha1",

@@ -114,27 +114,6 @@ impl AppChannel {
         Ok(Response::from_parts(parts, bytes))
     }
 
-    /// Asks an HTTP app for its configuration (contract 2.5). What it says concerns actors, which are not hosted yet: only
-    /// an answer that cannot be read is worth a word.
-    pub async fn ask_config(&self) {
-        if !self.is_configured() || self.protocol().is_grpc() {
-            return;
-        }
-        let headers = self.app_id_header();
-        let answer = self
-            .exchange(Method::GET, "/dapr/config", headers, Bytes::new())
-            .await;
-        match answer {
-            Ok(answer) if answer.status().is_success() && !answer.body().is_empty() => {
-                if let Err(error) = serde_json::from_slice::<serde_json::Value>(answer.body()) {
-                    tracing::error!("the app's configuration cannot be read: {error}");
-                }
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!("the app cannot be asked for its configuration: {error}"),
-        }
-    }
-
     pub(crate) fn app_id_header(&self) -> HeaderMap {
         let app_id = HeaderValue::from_str(&self.0.options.app_id).ok();
         let named = app_id.map(|value| (HeaderName::from_static("dapr-app-id"), value));

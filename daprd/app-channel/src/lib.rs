@@ -1,6 +1,7 @@
-//! Everything said to the app, over HTTP or gRPC: invocation, topic events, its subscriptions, bindings, jobs, its health. Only this crate
-//! knows the app's side of the contract (2.4, 9.5).
+//! Everything said to the app, over HTTP or gRPC: invocation, topic events, its subscriptions, bindings, jobs,
+//! actors, its health. Only this crate knows the app's side of the contract (2.4, 9.5).
 
+mod actors;
 mod bindings;
 mod client;
 mod event_headers;
@@ -18,6 +19,7 @@ use component::HttpMiddleware;
 use telemetry::{GrpcMetrics, HttpMetrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+pub use actors::{ActorConfig, EntityConfig, Reentrancy};
 pub use event_headers::event_headers;
 pub use health::{HealthOptions, Probe};
 pub use jobs::Triggered;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use ::actors::{
-    Engine, Options,
+    Engine, Members, Options,
     reminders::{self, Reminders},
     state::{self, State},
 };
+use anyhow::Result;
 use app_channel::AppChannel;
 use blocks::state::Stores;
 use peers::Pool;
+use settings::Mode;
 use values::SystemClock;
 
 use super::{Runtime, ground::Ground};
@@ -20,32 +22,51 @@ const STATE_TTL: &str = "ActorStateTTL";
 
 impl Runtime<'_> {
     /// The engine; nothing runs yet.
+    ///
+    /// # Errors
+    /// Where placement can have no identity.
     pub(super) fn actors(
         &self,
         ground: &Ground,
         app: &AppChannel,
         state: &Stores,
         peers: Pool,
-    ) -> Engine {
+    ) -> Result<Engine> {
         let (settings, instance) = (self.settings, &ground.instance);
-        Engine::new(Options {
+        let host = match instance.host_address.contains(':') {
+            true => format!("[{}]", instance.host_address),
+            false => instance.host_address.clone(),
+        };
+        let addresses = settings.placement_addresses.clone();
+        // Callers are to wait for actors that cannot be found yet.
+        let found = (!addresses.is_empty())
+            .then(|| self.daemon.health().target("internal-placement-service"));
+        Ok(Engine::new(Options {
             app_id: settings.app.id.clone(),
             namespace: identity::namespace(settings),
-            address: format!("{}:{}", instance.host_address, instance.internal_port),
-            placement: settings.placement_addresses.clone(),
-            lookup: false,
+            address: format!("{host}:{}", instance.internal_port),
+            placement: Members {
+                addresses,
+                lookup: settings.mode == Mode::Kubernetes,
+                expect: identity::control_plane(settings, security::PLACEMENT)?,
+            },
             disseminate_timeout: settings.actors_disseminate_timeout,
             app: app.clone(),
+            ask_config: settings.app.ask_config,
             state: state.clone(),
             peers,
             security: ground.security.clone(),
             policies: Arc::clone(&ground.policies),
             meter: ground.meter.clone(),
-            tracer: ground.tracer.clone(),
             clock: Arc::new(SystemClock),
             spawn: Arc::new(Contained(self.daemon.clone())),
             max_message: self.max_message(),
-        })
+            connected: Box::new(move || {
+                if let Some(found) = &found {
+                    found.ready();
+                }
+            }),
+        }))
     }
 
     /// What actors keep.

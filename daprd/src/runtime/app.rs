@@ -26,7 +26,7 @@ impl Runtime<'_> {
             CancellationToken::new()
         };
         self.spawn("app health", probe.run(found, self.daemon.shutdown()));
-        let (mut health, intakes, app) = (app.health(), intakes.to_vec(), app.clone());
+        let (mut health, intakes) = (app.health(), intakes.to_vec());
         let begun = settled.clone();
         let (intake, ask_config) = (self.ending.intake_end(), self.settings.app.ask_config);
         self.spawn("app", async move {
@@ -34,9 +34,7 @@ impl Runtime<'_> {
                 if health.wait_for(|healthy| *healthy).await.is_err() {
                     return;
                 }
-                if ask_config {
-                    app.ask_config().await;
-                } else {
+                if !ask_config {
                     tracing::warn!(
                         "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)"
                     );

@@ -20,13 +20,18 @@ const INTERNAL_STREAMS: [&str; 2] = [
 
 impl Runtime<'_> {
     /// Serves other sidecars, from before the components are loaded.
-    pub(super) fn serve_internal(&self, ground: &mut Ground, invoker: &Invoker) {
+    pub(super) fn serve_internal(
+        &self,
+        ground: &mut Ground,
+        invoker: &Invoker,
+        actors: &actors::Engine,
+    ) {
         let ready = self.daemon.health().target("grpc-internal-server");
         let serving = grpc::Serving {
             max_message: self.max_message(),
             errors: ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
         };
-        let actors = Arc::new(grpc::NoActors);
+        let actors = Arc::new(actors.clone());
         let internal = grpc::Internal::new(invoker.internal(), actors, serving);
         let metrics = GrpcMetrics::new(&ground.meter);
         for listener in std::mem::take(&mut ground.internal) {

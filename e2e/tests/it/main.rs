@@ -1,6 +1,7 @@
 //! The process suites: the real programs as black boxes, spoken to over their own wire only. One module per
 //! boundary; `resources` holds what several of them load into a sidecar.
 
+mod actors;
 mod app_start;
 mod bad_input;
 mod bindings;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use component::{Body, body};
-use futures::future::BoxFuture;
+use futures::{StreamExt, future::BoxFuture};
 use proto::internals::v1::{InternalInvokeRequest, InternalInvokeResponse, Reminder};
 use tonic::Status;
 use transport::Peer;
 
 use super::{Outgoing, Response, Serving, server_stream, unary};
-use crate::{ApiError, CallContext, operations::actors::no_placement};
+use crate::{ApiError, CallContext};
 
 const CALL_ACTOR: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallActor";
 const CALL_ACTOR_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallActorStream";
@@ -38,29 +38,28 @@ pub trait ActorCalls: Send + Sync {
     async fn remind(&self, call: CallContext, reminder: Reminder) -> Result<(), ApiError>;
 }
 
-/// A sidecar without an actor runtime.
-pub struct NoActors;
-
 #[async_trait]
-impl ActorCalls for NoActors {
+impl ActorCalls for actors::Engine {
     async fn call(
         &self,
         _: CallContext,
-        _: InternalInvokeRequest,
+        request: InternalInvokeRequest,
     ) -> Result<InternalInvokeResponse, ApiError> {
-        Err(no_placement())
+        self.called(request).await.map_err(ApiError::of_status)
     }
 
+    // What the app hosts has one answer to a call.
     async fn call_stream(
         &self,
         _: CallContext,
-        _: InternalInvokeRequest,
+        request: InternalInvokeRequest,
     ) -> Result<Outgoing<InternalInvokeResponse>, ApiError> {
-        Err(no_placement())
+        let answer = self.called(request).await.map_err(ApiError::of_status)?;
+        Ok(futures::stream::once(async { Ok(answer) }).boxed())
     }
 
-    async fn remind(&self, _: CallContext, _: Reminder) -> Result<(), ApiError> {
-        Err(no_placement())
+    async fn remind(&self, _: CallContext, reminder: Reminder) -> Result<(), ApiError> {
+        self.reminded(reminder).await.map_err(ApiError::of_status)
     }
 }
 
@@ -168,12 +167,11 @@ fn remind(calls: Arc<dyn ActorCalls>, call: CallContext, reminder: Reminder) -> 
 mod tests {
     use std::convert::Infallible;
 
-    use futures::{StreamExt, stream};
+    use futures::stream;
     use proto::internals::v1::{
         Actor, service_invocation_client::ServiceInvocationClient as Client,
     };
     use telemetry::{ErrorCodes, Meter, MetricOptions};
-    use tonic::Code;
 
     use super::*;
 
@@ -260,23 +258,5 @@ mod tests {
             .call_actor_reminder(Reminder::default())
             .await
             .unwrap();
-    }
-
-    #[tokio::test]
-    async fn without_a_runtime_there_is_no_placement() {
-        let mut client = client(NoActors);
-        let statuses = [
-            client.call_actor(request()).await.map(drop),
-            client.call_actor_stream(request()).await.map(drop),
-            client
-                .call_actor_reminder(Reminder::default())
-                .await
-                .map(drop),
-        ];
-        for status in statuses {
-            let status = status.unwrap_err();
-            assert_eq!(status.code(), Code::Unavailable);
-            assert_eq!(status.message(), "placement service is not configured");
-        }
     }
 }

@@ -90,14 +90,19 @@ fn body(reply: GetMetadataResponse) -> Value {
         };
         let active = runtime.active_actors.into_iter();
         let active: Value = active
-            .map(|one| json!({ "type": one.r#type, "count": one.count }))
+            .map(|one| match one.count {
+                0 => json!({ "type": one.r#type }),
+                count => json!({ "type": one.r#type, "count": count }),
+            })
             .collect();
         put("actors", active.clone());
         let mut shown = json!({
             "runtimeStatus": status,
             "hostReady": runtime.host_ready,
-            "placement": runtime.placement,
         });
+        if !runtime.placement.is_empty() {
+            shown["placement"] = runtime.placement.into();
+        }
         if active.as_array().is_some_and(|active| !active.is_empty()) {
             shown["activeActors"] = active;
         }

@@ -2,6 +2,7 @@
 
 mod reminders;
 mod state;
+mod stream;
 mod timers;
 
 pub(crate) use reminders::{BYTES, packed};
@@ -126,6 +127,16 @@ pub static ROWS: &[Operation] = &[
             codec: |api, call| Box::pin(codec::unregister_timer(api, call)),
         }],
     ),
+    Operation::new(
+        "SubscribeActorEventsAlpha1",
+        "actors",
+        &[rpc!(
+            bidirectional "SubscribeActorEventsAlpha1",
+            "v1alpha1",
+            subscribe_actor_events
+        )],
+        &[],
+    ),
 ];
 
 /// Actor types of the runtime itself, which no caller may touch (contract 1.2).
@@ -222,11 +233,6 @@ impl Api {
     }
 }
 
-/// No placement service is known, so no actor has a host.
-pub(crate) fn no_placement() -> ApiError {
-    ApiError::new(&reason::NO_PLACEMENT, Error::NoPlacement.to_string())
-}
-
 /// What has a reason of its own, whatever was asked; `other` makes the error of the rest.
 fn actor_error(error: Error, other: impl FnOnce(&str) -> ApiError) -> ApiError {
     let text = error.to_string();
@@ -238,7 +244,8 @@ fn actor_error(error: Error, other: impl FnOnce(&str) -> ApiError) -> ApiError {
         Error::StackDepth => &reason::STACK_DEPTH,
         Error::App(app_channel::Error::NoChannel) => &reason::NO_APP_CHANNEL,
         // What another sidecar said is for gRPC callers as it is.
-        Error::Remote(status) | Error::Unreachable { status, .. } => {
+        Error::Remote(status) => return other(&text).passing(*status),
+        Error::Unreachable { status, .. } => {
             return other(&text).passing(Status::new(code(&status), text));
         }
         _ => return other(&text),

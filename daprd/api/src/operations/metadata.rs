@@ -105,6 +105,7 @@ impl Api {
         if !failed.is_empty() {
             extended.insert(FAILED_COMPONENTS.to_owned(), failed.join(", "));
         }
+        let actors = actor_runtime(self.options.actors.status());
         Ok(GetMetadataResponse {
             id: self.options.app_id.clone(),
             registered_components: inventory.components().into_iter().map(component).collect(),
@@ -122,7 +123,8 @@ impl Api {
             app_connection_properties: inventory.app_connection().map(app_connection),
             runtime_version: version,
             enabled_features: inventory.enabled_features(),
-            actor_runtime: Some(actor_runtime(self.options.actors.status())),
+            active_actors_count: actors.active_actors.clone(),
+            actor_runtime: Some(actors),
             resiliencies: inventory
                 .resiliencies()
                 .into_iter()

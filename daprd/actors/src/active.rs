@@ -1,0 +1,326 @@
+//! The actors that are active here. Invariant: of one actor there is one cell, calls at it hold a turn of the cell, and a cell
+//! goes before another comes, so that an actor has one holder at a time.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    sync::Arc,
+    time::Duration,
+};
+
+use dashmap::{DashMap, Entry};
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ActorId, Error,
+    hosting::Kind,
+    metrics::Metrics,
+    turns::{Place, Refusal, Turns},
+};
+
+/// All actors that are active.
+pub struct Active {
+    cells: DashMap<ActorId, Arc<Cell>>,
+    /// When to look next whether an actor is idle: once for each cell.
+    idle: Mutex<BinaryHeap<Reverse<(Instant, ActorId)>>>,
+    earlier: Notify,
+    metrics: Arc<Metrics>,
+}
+
+/// One actor.
+pub struct Cell {
+    actor: ActorId,
+    kind: Arc<Kind>,
+    turns: Mutex<Turns<CancellationToken>>,
+    used: Mutex<Instant>,
+    /// Calls that wait are to look for the actor anew.
+    closing: CancellationToken,
+    /// Calls that are at the actor are broken off.
+    broken: CancellationToken,
+    /// It is deactivated.
+    gone: CancellationToken,
+    left: Notify,
+}
+
+/// The right to be at the actor, given back when it is dropped.
+pub struct Turn {
+    cell: Arc<Cell>,
+    number: u64,
+}
+
+impl Active {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            cells: DashMap::new(),
+            idle: Mutex::default(),
+            earlier: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// Waits for a turn at an actor, which is active from then on.
+    ///
+    /// # Errors
+    /// [`Error::Deactivated`] where it went meanwhile, [`Error::StackDepth`], [`Error::Busy`].
+    pub async fn turn(
+        &self,
+        actor: &ActorId,
+        kind: &Arc<Kind>,
+        chain: Option<&str>,
+        method: &str,
+    ) -> Result<Turn, Error> {
+        let cell = self.cell(actor, kind);
+        let entered = cell.turns.lock().enter(chain, CancellationToken::new);
+        let Place {
+            number,
+            begun,
+            at_once,
+        } = match entered {
+            Ok(place) => place,
+            Err(Refusal::TooDeep) => return Err(Error::StackDepth),
+            Err(Refusal::Full) => return Err(Error::Busy(actor.clone())),
+            Err(Refusal::Closed) => {
+                cell.gone.cancelled().await;
+                return Err(Error::Deactivated(method.to_owned()));
+            }
+        };
+        let turn = Turn {
+            cell: Arc::clone(&cell),
+            number,
+        };
+        if !at_once {
+            let _pending = self.metrics.pending(&actor.kind);
+            tokio::select! {
+                biased;
+                () = begun.cancelled() => {}
+                () = cell.closing.cancelled() => {
+                    drop(turn);
+                    cell.gone.cancelled().await;
+                    return Err(Error::Deactivated(method.to_owned()));
+                }
+            }
+        }
+        Ok(turn)
+    }
+
+    /// Whether the chain of calls is at the actor already.
+    pub fn is_at(&self, actor: &ActorId, chain: &str) -> bool {
+        let cell = self.cells.get(actor);
+        cell.is_some_and(|cell| cell.turns.lock().is_at(chain))
+    }
+
+    /// Whether the actor is active.
+    pub fn is_active(&self, actor: &ActorId) -> bool {
+        self.cells.contains_key(actor)
+    }
+
+    fn cell(&self, actor: &ActorId, kind: &Arc<Kind>) -> Arc<Cell> {
+        match self.cells.entry(actor.clone()) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(place) => {
+                let cell = Arc::new(Cell {
+                    actor: actor.clone(),
+                    kind: Arc::clone(kind),
+                    turns: Mutex::new(Turns::new(kind.depth)),
+                    used: Mutex::new(Instant::now()),
+                    closing: CancellationToken::new(),
+                    broken: CancellationToken::new(),
+                    gone: CancellationToken::new(),
+                    left: Notify::new(),
+                });
+                place.insert(Arc::clone(&cell));
+                self.look_at(Instant::now() + kind.idle, actor.clone());
+                cell
+            }
+        }
+    }
+
+    fn look_at(&self, when: Instant, actor: ActorId) {
+        let mut idle = self.idle.lock();
+        let earlier = idle.peek().is_none_or(|Reverse((first, _))| when < *first);
+        idle.push(Reverse((when, actor)));
+        if earlier {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// How many are active, of every type there is.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for cell in &self.cells {
+            *counts.entry(cell.actor.kind.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Deactivates those that are to go; on return they are gone. Calls at them have the time of their type to end.
+    pub async fn drain(&self, goes: impl Fn(&ActorId) -> bool) {
+        let cells: Vec<_> = self
+            .cells
+            .iter()
+            .filter(|cell| goes(&cell.actor))
+            .map(|cell| Arc::clone(&cell))
+            .collect();
+        join_all(cells.iter().map(|cell| async {
+            self.metrics.rebalanced(&cell.actor.kind);
+            if cell.turns.lock().close() {
+                self.deactivate(cell).await;
+            } else {
+                cell.gone.cancelled().await;
+            }
+        }))
+        .await;
+    }
+
+    /// Takes down a cell that has been closed.
+    async fn deactivate(&self, cell: &Arc<Cell>) {
+        let going = Going { active: self, cell };
+        cell.closing.cancel();
+        if let Some(grace) = cell.kind.drain {
+            if timeout(grace, cell.emptied()).await.is_err() {
+                tracing::error!(
+                    "Timed out waiting for actor type '{}' in-flight lock claims to be released: calls at actor {} are broken off after {grace:?}",
+                    cell.actor.kind,
+                    cell.actor
+                );
+            }
+        }
+        cell.broken.cancel();
+        cell.emptied().await;
+        let answer = timeout(DEACTIVATION, cell.kind.host.deactivate(&cell.actor)).await;
+        match answer {
+            Ok(Ok(())) => self.metrics.deactivated(&cell.actor.kind),
+            Ok(Err(error)) => self.failed(cell, &error),
+            Err(_) => self.failed(cell, &Error::Timeout(DEACTIVATION)),
+        }
+        drop(going);
+    }
+
+    fn failed(&self, cell: &Cell, error: &Error) {
+        self.metrics.deactivation_failed(&cell.actor.kind, error);
+        let problem = component::error::chain(error);
+        tracing::error!("failed to deactivate actor {}: {problem}", cell.actor);
+    }
+
+    /// Deactivates actors that nobody calls, for ever.
+    pub async fn idle_out(&self) {
+        loop {
+            let first = self.idle.lock().peek().map(|Reverse((when, _))| *when);
+            let wait = async {
+                match first {
+                    Some(when) => tokio::time::sleep_until(when).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = self.earlier.notified() => continue,
+            }
+            let idle = self.take_idle(Instant::now());
+            join_all(idle.iter().map(|cell| self.deactivate(cell))).await;
+        }
+    }
+
+    fn take_idle(&self, now: Instant) -> Vec<Arc<Cell>> {
+        let mut due = Vec::new();
+        {
+            let mut idle = self.idle.lock();
+            while idle.peek().is_some_and(|Reverse((when, _))| *when <= now) {
+                due.extend(idle.pop().map(|Reverse((_, actor))| actor));
+            }
+        }
+        let mut found = Vec::new();
+        for actor in due {
+            let Some(cell) = self.cells.get(&actor).map(|cell| Arc::clone(&cell)) else {
+                continue;
+            };
+            let last = *cell.used.lock();
+            let when = last + cell.kind.idle;
+            let mut turns = cell.turns.lock();
+            if !turns.is_idle() || when > now {
+                drop(turns);
+                self.look_at(when.max(now + SHORTEST_LOOK), actor);
+            } else if turns.close() {
+                drop(turns);
+                found.push(cell);
+            }
+        }
+        found
+    }
+}
+
+/// A cell on its way out: also where whoever deactivates it is dropped, nobody waits for it for ever.
+struct Going<'a> {
+    active: &'a Active,
+    cell: &'a Arc<Cell>,
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        let Self { active, cell } = self;
+        cell.broken.cancel();
+        active
+            .cells
+            .remove_if(&cell.actor, |_, there| Arc::ptr_eq(there, cell));
+        cell.gone.cancel();
+    }
+}
+
+impl Cell {
+    async fn emptied(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.turns.lock().is_idle() {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+impl Turn {
+    /// How the actor is hosted.
+    pub fn kind(&self) -> &Kind {
+        &self.cell.kind
+    }
+
+    /// Does something at the actor, which may be broken off.
+    ///
+    /// # Errors
+    /// Those of the call, and [`Error::Deactivated`].
+    pub async fn hold<T>(
+        &self,
+        method: &str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        *self.cell.used.lock() = Instant::now();
+        tokio::select! {
+            biased;
+            () = self.cell.broken.cancelled() => Err(Error::Deactivated(method.to_owned())),
+            answer = call => answer,
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let next = self.cell.turns.lock().leave(self.number);
+        *self.cell.used.lock() = Instant::now();
+        if let Some(begun) = next {
+            begun.cancel();
+        }
+        self.cell.left.notify_waiters();
+    }
+}
+
+/// How long the app may take to deactivate an actor.
+const DEACTIVATION: Duration = Duration::from_secs(2);
+
+/// Between two looks at an actor that is never idle for long.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);

@@ -1,0 +1,270 @@
+//! Calls of actors: found by the directory, made here under a turn, or by the sidecar that hosts the actor (contract 11.1).
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use proto::internals::v1::{
+    InternalInvokeRequest, InternalInvokeResponse, Reminder,
+    service_invocation_client::ServiceInvocationClient,
+};
+use resiliency::{Outcome, repeatable};
+use telemetry::trace::TraceContext;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status, metadata::MetadataMap};
+
+use crate::{
+    ActorId, Engine, Error, Kind, Request, Response, app_host::ERROR_RESPONSE, directory::Owner,
+    host::Firing, wire,
+};
+
+type Client = ServiceInvocationClient<peers::PeerClient>;
+
+impl Engine {
+    /// Calls a method of an actor, wherever its host is, under the policies of its type. Type and id are checked by the caller
+    /// against path characters, and the method is normalised.
+    ///
+    /// # Errors
+    /// Any [`Error`]; of those of the app, [`Error::Actor`] carries an answer that is passed on.
+    pub async fn invoke(&self, request: Request) -> Result<Response, Error> {
+        self.check()?;
+        let policies = self.0.options.policies.load_full();
+        let ActorId { kind, id } = &request.actor;
+        let policy = policies.actor(kind, id);
+        if policies.names_actor(kind) {
+            let call = repeatable(|_| self.call(request.clone(), false));
+            let answer = policy.run(call, outcome).await;
+            return answer.map_err(Error::from_policy);
+        }
+        let call = repeatable(|_| self.until_found(|| self.call(request.clone(), false)));
+        let answer = policy.run(call, outcome).await;
+        answer.map_err(Error::from_policy)
+    }
+
+    /// A call that another sidecar has sent here.
+    ///
+    /// # Errors
+    /// The status that it gets.
+    pub async fn called(
+        &self,
+        request: InternalInvokeRequest,
+    ) -> Result<InternalInvokeResponse, Status> {
+        self.check().map_err(Error::into_status)?;
+        let mut request = wire::from_request(request);
+        let marker = HeaderValue::from_static("true");
+        request.headers.insert(wire::REMOTE, marker);
+        let answer = self.until_found(|| self.call(request.clone(), true)).await;
+        match answer {
+            Ok(response) => Ok(wire::into_response(response)),
+            // The caller sees by the header that it is an error.
+            Err(Error::Actor(response)) => Ok(wire::into_response(*response)),
+            Err(error) => Err(error.into_status()),
+        }
+    }
+
+    /// A reminder or timer that another sidecar has sent here.
+    ///
+    /// # Errors
+    /// The status that it gets.
+    pub async fn reminded(&self, reminder: Reminder) -> Result<(), Status> {
+        self.check().map_err(Error::into_status)?;
+        let firing = Firing {
+            actor: ActorId {
+                kind: reminder.actor_type,
+                id: reminder.actor_id,
+            },
+            name: reminder.name,
+            due_time: reminder.due_time,
+            period: reminder.period,
+            callback: String::new(),
+            data: reminder.data,
+            is_timer: reminder.is_timer,
+        };
+        let fired = self.until_found(|| self.fire_once(firing.clone(), true));
+        fired.await.map_err(|error| match error {
+            Error::Canceled => Status::unknown(error.to_string()),
+            other => other.into_status(),
+        })
+    }
+
+    /// Fires a reminder or a timer at its actor, wherever that is.
+    pub(crate) async fn fire(&self, firing: Firing) -> Result<(), Error> {
+        self.check()?;
+        self.until_found(|| self.fire_once(firing.clone(), false))
+            .await
+    }
+
+    /// Repeats a call while the actor cannot be found, or is on its way to another host: as soon as placement knows more, else
+    /// once a second.
+    async fn until_found<T, Call>(&self, call: impl Fn() -> Call) -> Result<T, Error>
+    where
+        Call: Future<Output = Result<T, Error>>,
+    {
+        let end = Instant::now() + PAUSE * RETRIES;
+        let mut changes = self.0.directory.changes();
+        loop {
+            changes.mark_unchanged();
+            let error = match Box::pin(call()).await {
+                Err(error) if error.is_passing() && Instant::now() < end => error,
+                answer => return answer,
+            };
+            tracing::debug!("an actor is looked for again: {error}");
+            if !matches!(error, Error::Deactivated(_)) {
+                let _ = timeout(PAUSE, changes.changed()).await;
+            }
+            sleep(SHORTEST_PAUSE).await;
+        }
+    }
+
+    /// One attempt. `remote`: another sidecar believes that the actor is here.
+    async fn call(&self, request: Request, remote: bool) -> Result<Response, Error> {
+        let actor = &request.actor;
+        let chain = request.headers.get(&wire::REENTRANCY);
+        let chain = chain.and_then(|value| value.to_str().ok());
+        // Who is at the actor already does not wait for placement, which waits for it.
+        if chain.is_some_and(|chain| self.0.active.is_at(actor, chain)) {
+            return self.call_here(request).await;
+        }
+        match self.0.directory.owner(actor).await? {
+            Owner::Here => self.call_here(request).await,
+            Owner::Nobody => Err(Error::NoAddress(actor.clone())),
+            Owner::There(_) if remote => Err(Error::Moved),
+            Owner::There(host) => {
+                let mut client = self.client(&host)?;
+                let mut message = tonic::Request::new(());
+                if let Some(trace) = TraceContext::from_headers(&request.headers) {
+                    let mut metadata = http::HeaderMap::new();
+                    trace.inject_grpc(&mut metadata);
+                    *message.metadata_mut() = MetadataMap::from_headers(metadata);
+                }
+                let message = message.map(|()| wire::into_request(request));
+                let answer = client.call_actor(message).await;
+                let answer = answer.map_err(|status| from_remote(&host.address, status))?;
+                let response = wire::from_response(answer.into_inner());
+                if response.headers.contains_key(&ERROR_RESPONSE) {
+                    return Err(Error::Actor(Box::new(response)));
+                }
+                Ok(response)
+            }
+        }
+    }
+
+    async fn call_here(&self, mut request: Request) -> Result<Response, Error> {
+        let kind = self.kind(&request.actor)?;
+        wire::remove_connection(&mut request.headers);
+        let mut chain = None;
+        if kind.depth.is_some() {
+            let made = || HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok();
+            let given = request.headers.get(&wire::REENTRANCY).cloned();
+            if let Some(value) = given.or_else(made) {
+                chain = value.to_str().ok().map(str::to_owned);
+                request.headers.insert(wire::REENTRANCY, value);
+            }
+        }
+        let method = request.method.clone();
+        let active = &self.0.active;
+        let turn = active
+            .turn(&request.actor, &kind, chain.as_deref(), &method)
+            .await?;
+        let call = turn.kind().host.call(request);
+        turn.hold(&method, call).await
+    }
+
+    async fn fire_once(&self, firing: Firing, remote: bool) -> Result<(), Error> {
+        match self.0.directory.owner(&firing.actor).await? {
+            Owner::Here => self.fire_here(firing).await,
+            Owner::Nobody => Err(Error::NoAddress(firing.actor)),
+            Owner::There(_) if remote => Err(Error::Moved),
+            Owner::There(host) => {
+                let reminder = Reminder {
+                    actor_id: firing.actor.id,
+                    actor_type: firing.actor.kind,
+                    name: firing.name,
+                    data: firing.data,
+                    period: firing.period,
+                    due_time: firing.due_time,
+                    is_timer: firing.is_timer,
+                    ..Reminder::default()
+                };
+                let mut client = self.client(&host)?;
+                let answer = client.call_actor_reminder(reminder).await;
+                match answer {
+                    Ok(_) => Ok(()),
+                    Err(status) if status.message() == Error::Canceled.to_string() => {
+                        Err(Error::Canceled)
+                    }
+                    Err(status) => Err(from_remote(&host.address, status)),
+                }
+            }
+        }
+    }
+
+    async fn fire_here(&self, firing: Firing) -> Result<(), Error> {
+        let kind = self.kind(&firing.actor)?;
+        let what = if firing.is_timer { "timer" } else { "remind" };
+        let method = format!("{what}/{}", firing.name);
+        // A chain of its own: what the app calls meanwhile does not come back to it.
+        let active = &self.0.active;
+        let turn = active.turn(&firing.actor, &kind, None, &method).await?;
+        let host = &turn.kind().host;
+        let call = if firing.is_timer {
+            host.timer(firing)
+        } else {
+            host.remind(firing)
+        };
+        turn.hold(&method, call).await
+    }
+
+    fn kind(&self, actor: &ActorId) -> Result<Arc<Kind>, Error> {
+        let hosting = &self.0.hosting;
+        if hosting.is_suspended() {
+            return Err(Error::Suspended);
+        }
+        let kind = hosting.kind(&actor.kind);
+        kind.ok_or_else(|| Error::NotRegistered(actor.kind.clone()))
+    }
+
+    fn client(&self, host: &placement_table::Host) -> Result<Client, Error> {
+        let options = &self.0.options;
+        let peer = options
+            .peers
+            .peer(&host.address, &host.app_id, &options.namespace)
+            .map_err(|error| Error::Remote(Box::new(Status::internal(error.to_string()))))?;
+        let (service, origin) = peer.grpc();
+        Ok(Client::with_origin(service, origin)
+            .max_decoding_message_size(options.max_message)
+            .max_encoding_message_size(options.max_message))
+    }
+}
+
+/// What an error of another sidecar means.
+fn from_remote(address: &str, status: Status) -> Error {
+    let message = status.message();
+    let moved = status.code() == Code::Internal
+        && (message.ends_with(&Error::Moved.to_string())
+            || message.ends_with(&format!(": {}", Error::Disseminating)));
+    if moved || status.code() == Code::Unavailable {
+        return Error::Unreachable {
+            address: address.to_owned(),
+            retries: 0,
+            status: Box::new(status),
+        };
+    }
+    Error::Remote(Box::new(status))
+}
+
+/// What a failure means to a policy.
+fn outcome(error: &Error) -> Outcome {
+    match error {
+        Error::NoMethod(_) | Error::NoPlacement | Error::Closed => Outcome::Permanent,
+        Error::Remote(status) => Outcome::Grpc(status.code() as i32),
+        Error::Unreachable { .. } => Outcome::Unreached,
+        _ => Outcome::Retryable,
+    }
+}
+
+/// How long and how often an actor is looked for that no host has (contract 11.1).
+const PAUSE: Duration = Duration::from_secs(1);
+const RETRIES: u32 = 5;
+
+/// Between two attempts, also where placement changes all the time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);

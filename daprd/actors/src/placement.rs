@@ -1,0 +1,271 @@
+//! The line to placement: one stream at a time, to one member after the other until one leads (contract 7.3, 7.5).
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use proto::placement::v1::{
+    Host, HostOperation, PlacementOrder, placement_client::PlacementClient,
+};
+use security::Expect;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+use transport::{ChannelOptions, Connector};
+
+use crate::{
+    Engine,
+    session::{Broken, Session, Step},
+};
+
+/// Where placement is.
+#[derive(Clone, Debug)]
+pub struct Members {
+    /// `host:port` of each; none switches actors off.
+    pub addresses: Vec<String>,
+    /// The first address is a name, and each of its addresses a member.
+    pub lookup: bool,
+    /// Whose certificate they show.
+    pub expect: Expect,
+}
+
+/// What the engine keeps of the line.
+#[derive(Default)]
+pub struct Line {
+    turn: AtomicUsize,
+    ready: AtomicBool,
+}
+
+/// Why a stream has ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("no address of placement: {0}")]
+    Address(String),
+    #[error("{}", .0.message())]
+    Status(#[from] Status),
+    #[error("placement has ended the stream")]
+    Closed,
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}
+
+impl Line {
+    /// Whether there is a stream, and a table by it.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    /// Keeps a stream to placement until shutdown.
+    pub(crate) async fn follow_placement(&self, shutdown: CancellationToken) {
+        let inner = &self.0;
+        let mut quiet = false;
+        while !shutdown.is_cancelled() {
+            let ended = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                ended = self.stream(quiet) => ended,
+            };
+            let was_ready = inner.line.ready.swap(false, Ordering::Relaxed);
+            // Every caller that comes to a member which does not lead would say so otherwise.
+            quiet = is_follower(&ended);
+            let problem = component::error::chain(&ended);
+            if quiet {
+                tracing::debug!("Placement stream closed: {problem}. Reconnecting...");
+            } else {
+                tracing::info!("Placement stream closed: {problem}. Reconnecting...");
+            }
+            inner.directory.clear();
+            inner.active.drain(|_| true).await;
+            let pause = if was_ready && !quiet {
+                Duration::ZERO
+            } else {
+                PAUSE.mul_f64(0.5 + fastrand::f64())
+            };
+            let _ = shutdown
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await;
+        }
+    }
+
+    /// One stream, from its report to its end.
+    async fn stream(&self, quiet: bool) -> Ended {
+        match self.try_stream(quiet).await {
+            Ok(()) => Ended::Closed,
+            Err(ended) => ended,
+        }
+    }
+
+    async fn try_stream(&self, quiet: bool) -> Result<(), Ended> {
+        let inner = &self.0;
+        let mut advertised = inner.hosting.advertised();
+        let (reports, outgoing) = mpsc::channel(REPORTS);
+        let kinds: Vec<String> = advertised.borrow_and_update().iter().cloned().collect();
+        let report = self.report(kinds.clone());
+        let (address, mut orders) = timeout(CONNECT, self.open(report, &reports, outgoing))
+            .await
+            .map_err(|_| Status::deadline_exceeded("placement does not answer"))??;
+        if quiet {
+            tracing::debug!("Connected to placement service: {address}");
+        } else {
+            tracing::info!("Connected to placement service: {address}");
+            tracing::info!(
+                "Reporting initial host to placement service with initial types {kinds:?}"
+            );
+        }
+        let mut session = Session::new(inner.options.disseminate_timeout);
+        loop {
+            let end = session.end();
+            let late = async {
+                match end {
+                    Some(end) => sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                order = orders.message() => {
+                    let Some(order) = order? else {
+                        return Ok(());
+                    };
+                    inner.metrics.ordered(&order.operation);
+                    for step in session.order(order, Instant::now())? {
+                        self.take(step, &reports).await?;
+                    }
+                    session.answered(Instant::now());
+                }
+                () = late => return Err(session.timed_out().into()),
+                changed = advertised.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let kinds = advertised.borrow_and_update().iter().cloned().collect();
+                    send(&reports, self.report(kinds)).await?;
+                    inner.metrics.reported();
+                }
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        report: Host,
+        reports: &mpsc::Sender<Host>,
+        outgoing: mpsc::Receiver<Host>,
+    ) -> Result<(String, Streaming<PlacementOrder>), Ended> {
+        let options = &self.0.options;
+        let (address, authority) = self.next_member().await?;
+        let uri: http::Uri = format!("http://{address}")
+            .parse()
+            .map_err(|_| Ended::Address(authority.clone()))?;
+        let expect = options.placement.expect.clone();
+        let connector = Connector::maybe_tls(options.security.client(expect));
+        let channel = transport::channel(uri, connector, ChannelOptions::default());
+        let mut client = PlacementClient::new(channel)
+            .max_decoding_message_size(MAX_TABLE)
+            .max_encoding_message_size(MAX_TABLE);
+        // It waits in the stream: members answer once they have read it.
+        send(reports, report).await?;
+        let answer = client
+            .report_dapr_status(ReceiverStream::new(outgoing))
+            .await?;
+        self.0.metrics.reported();
+        Ok((address, answer.into_inner()))
+    }
+
+    /// The member whose turn it is: its address, and the name it was found by.
+    async fn next_member(&self) -> Result<(String, String), Ended> {
+        let Members {
+            addresses, lookup, ..
+        } = &self.0.options.placement;
+        let turn = self.0.line.turn.fetch_add(1, Ordering::Relaxed);
+        if !*lookup {
+            let address = &addresses[turn % addresses.len()];
+            return Ok((address.clone(), address.clone()));
+        }
+        let name = addresses[0].clone();
+        let found = tokio::net::lookup_host(&name).await;
+        let mut found: Vec<SocketAddr> = found
+            .map_err(|error| Ended::Address(format!("{name}: {error}")))?
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        let Some(address) = found.get(turn % found.len().max(1)) else {
+            return Err(Ended::Address(name));
+        };
+        Ok((address.to_string(), name))
+    }
+
+    async fn take(&self, step: Step, reports: &mpsc::Sender<Host>) -> Result<(), Ended> {
+        let inner = &self.0;
+        match step {
+            Step::Install(tables) => {
+                inner.directory.install(placement_table::rings(&tables));
+                let directory = &inner.directory;
+                inner.active.drain(|actor| !directory.is_ours(actor)).await;
+            }
+            Step::Settle => {
+                inner.directory.settle();
+                inner.line.ready.store(true, Ordering::Relaxed);
+                self.connected();
+            }
+            Step::Answer(operation, version) => {
+                let answer = Host {
+                    operation: operation.into(),
+                    version: Some(version),
+                    id: inner.options.app_id.clone(),
+                    namespace: inner.options.namespace.clone(),
+                    ..Host::default()
+                };
+                send(reports, answer).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, entities: Vec<String>) -> Host {
+        let options = &self.0.options;
+        Host {
+            name: options.address.clone(),
+            id: options.app_id.clone(),
+            namespace: options.namespace.clone(),
+            entities,
+            api_level: API_LEVEL,
+            operation: HostOperation::Report.into(),
+            ..Host::default()
+        }
+    }
+}
+
+async fn send(reports: &mpsc::Sender<Host>, host: Host) -> Result<(), Ended> {
+    reports.send(host).await.map_err(|_| Ended::Closed)
+}
+
+/// A member that does not lead refuses hosts, and another does not.
+fn is_follower(ended: &Ended) -> bool {
+    let Ended::Status(status) = ended else {
+        return false;
+    };
+    status.code() == Code::FailedPrecondition && status.message().contains("not a leader")
+}
+
+/// What this sidecar says it can do (contract 7.3).
+const API_LEVEL: u32 = 20;
+
+/// About as long as between two attempts to reach placement.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a member may take to answer a stream.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Reports that wait to be sent.
+const REPORTS: usize = 16;
+
+/// The largest table, in bytes.
+const MAX_TABLE: usize = 64 << 20;

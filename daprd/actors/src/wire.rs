@@ -1,0 +1,194 @@
+//! Calls of actors as sidecars send them to each other. Names of headers are in Go's spelling, in which upstream's sidecars look
+//! for them.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proto::{
+    common::v1::{HttpExtension, InvokeRequest, InvokeResponse, http_extension::Verb},
+    internals::v1::{
+        Actor, ApiVersion, InternalInvokeRequest, InternalInvokeResponse, ListStringValue, Status,
+    },
+};
+
+use crate::{ActorId, Request, Response};
+
+type Metadata = BTreeMap<String, ListStringValue>;
+
+pub fn into_request(request: Request) -> InternalInvokeRequest {
+    let Request {
+        actor,
+        method,
+        query,
+        content_type,
+        headers,
+        data,
+    } = request;
+    InternalInvokeRequest {
+        ver: ApiVersion::V1.into(),
+        metadata: into_metadata(&headers),
+        message: Some(InvokeRequest {
+            method,
+            data: Some(prost_types::Any {
+                value: data.into(),
+                ..prost_types::Any::default()
+            }),
+            content_type,
+            http_extension: Some(HttpExtension {
+                verb: Verb::Put.into(),
+                querystring: query,
+            }),
+        }),
+        actor: Some(Actor {
+            actor_type: actor.kind,
+            actor_id: actor.id,
+        }),
+    }
+}
+
+pub fn from_request(request: InternalInvokeRequest) -> Request {
+    let message = request.message.unwrap_or_default();
+    let actor = request.actor.unwrap_or_default();
+    Request {
+        actor: ActorId {
+            kind: actor.actor_type,
+            id: actor.actor_id,
+        },
+        method: message.method,
+        query: message.http_extension.unwrap_or_default().querystring,
+        content_type: message.content_type,
+        headers: from_metadata(&request.metadata),
+        data: message.data.unwrap_or_default().value.into(),
+    }
+}
+
+pub fn into_response(response: Response) -> InternalInvokeResponse {
+    InternalInvokeResponse {
+        status: Some(Status {
+            code: i32::from(response.status),
+            ..Status::default()
+        }),
+        headers: into_metadata(&response.headers),
+        message: Some(InvokeResponse {
+            data: Some(prost_types::Any {
+                value: response.data.into(),
+                ..prost_types::Any::default()
+            }),
+            content_type: response.content_type,
+        }),
+        ..InternalInvokeResponse::default()
+    }
+}
+
+pub fn from_response(response: InternalInvokeResponse) -> Response {
+    let message = response.message.unwrap_or_default();
+    let code = response.status.unwrap_or_default().code;
+    Response {
+        status: u16::try_from(code).unwrap_or(200),
+        content_type: message.content_type,
+        headers: from_metadata(&response.headers),
+        data: message.data.unwrap_or_default().value.into(),
+    }
+}
+
+fn into_metadata(headers: &HeaderMap) -> Metadata {
+    let mut metadata = Metadata::new();
+    for (name, value) in headers {
+        if CONNECTION.contains(&name.as_str()) {
+            continue;
+        }
+        // Values outside of UTF-8 have no place in a proto string.
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let list = metadata.entry(as_go(name)).or_default();
+        list.values.push(text);
+    }
+    metadata
+}
+
+fn from_metadata(metadata: &Metadata) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, list) in metadata {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            continue;
+        };
+        if CONNECTION.contains(&name.as_str()) {
+            continue;
+        }
+        for value in &list.values {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.append(name.clone(), value);
+            }
+        }
+    }
+    headers
+}
+
+/// `x-daprerrorresponseheader` as Go spells it: `X-Daprerrorresponseheader`.
+pub fn as_go(name: &HeaderName) -> String {
+    let mut upper = true;
+    let spelled = name.as_str().chars().map(|letter| {
+        let spelled = if upper {
+            letter.to_ascii_uppercase()
+        } else {
+            letter
+        };
+        upper = letter == '-';
+        spelled
+    });
+    spelled.collect()
+}
+
+/// Drops what concerns one connection.
+pub fn remove_connection(headers: &mut HeaderMap) {
+    for name in CONNECTION {
+        headers.remove(name);
+    }
+}
+
+/// Headers that concern one connection, or that whoever sends the body writes.
+const CONNECTION: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "te",
+    "trailer",
+    "host",
+    "content-length",
+    "expect",
+];
+
+/// A call that has come from another sidecar.
+pub const REMOTE: HeaderName = HeaderName::from_static("x-dapr-remote");
+
+/// The chain of calls that a call belongs to.
+pub const REENTRANCY: HeaderName = HeaderName::from_static("dapr-reentrancy-id");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_survives_the_way() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REENTRANCY, HeaderValue::from_static("a"));
+        headers.append("x-two", HeaderValue::from_static("1"));
+        headers.append("x-two", HeaderValue::from_static("2"));
+        let request = Request {
+            actor: ActorId {
+                kind: "k".to_owned(),
+                id: "1".to_owned(),
+            },
+            method: "m".to_owned(),
+            query: "q=1".to_owned(),
+            content_type: "text/plain".to_owned(),
+            headers,
+            data: "body".into(),
+        };
+        let wire = into_request(request.clone());
+        assert!(wire.metadata.contains_key("Dapr-Reentrancy-Id"));
+        assert_eq!(from_request(wire), request);
+    }
+}

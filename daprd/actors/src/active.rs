@@ -178,7 +178,7 @@ impl Active {
         .await;
     }
 
-    /// Takes down a cell that has been closed.
+    /// Takes down a cell that has been closed. Q-actor-gone-first
     async fn deactivate(&self, cell: &Arc<Cell>) {
         let going = Going { active: self, cell };
         cell.closing.cancel();
@@ -320,7 +320,7 @@ impl Drop for Turn {
 }
 
 /// How long the app may take to deactivate an actor.
-const DEACTIVATION: Duration = Duration::from_secs(2);
+const DEACTIVATION: Duration = Duration::from_secs(10);
 
 /// Between two looks at an actor that is never idle for long.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);

@@ -45,7 +45,6 @@ impl AppHost {
             data,
         } = request;
         headers.remove(header::CONTENT_LENGTH);
-        headers.remove(header::CONTENT_TYPE);
         if let Ok(value) = HeaderValue::from_str(&content_type)
             && !content_type.is_empty()
         {

@@ -1,5 +1,5 @@
 //! Who hosts which actor, as placement says. Between a new table and the word that everybody has it, actors that move by it
-//! have no host: whoever asks waits. All others keep theirs, and nobody notices.
+//! have no host: whoever asks waits. All others keep theirs, and nobody notices. Q-actor-unmoved
 
 use std::{sync::Arc, time::Duration};
 

@@ -460,22 +460,25 @@ impl Intake for Engine {
     }
 
     /// Placement is told first, and gives the actors to others: who calls them waits no longer than that takes. What is left
-    /// is deactivated.
+    /// is deactivated. Q-actor-leave
     async fn drain(&self) {
         let inner = &self.0;
         if !inner.is_enabled() {
             return;
         }
         inner.hosting.leave();
-        if inner.line.is_ready() {
+        let left = async {
             let mut changes = inner.directory.changes();
-            let left =
-                async { while !inner.directory.is_left() && changes.changed().await.is_ok() {} };
-            if timeout(LEAVING, left).await.is_err() {
-                tracing::warn!("placement has not let this host go within {LEAVING:?}");
+            while inner.line.is_ready() && !inner.directory.is_left() {
+                if changes.changed().await.is_err() {
+                    break;
+                }
             }
+            inner.active.drain(|_| true).await;
+        };
+        if timeout(LEAVING, left).await.is_err() {
+            tracing::warn!("placement or the app has not let this host go within {LEAVING:?}");
         }
-        inner.active.drain(|_| true).await;
         inner.closed.cancel();
         inner.tasks.ended().await;
     }
@@ -511,5 +514,5 @@ impl jobs::Reminders for Engine {
     }
 }
 
-/// How long placement may take to let a sidecar go that ends.
-const LEAVING: Duration = Duration::from_secs(3);
+/// How long placement, and the app with its actors, may take to let a sidecar go that ends.
+const LEAVING: Duration = Duration::from_secs(4);

@@ -195,17 +195,17 @@ impl Host for StreamHost {
             data,
             ..
         } = request;
-        if let Ok(value) = HeaderValue::from_str(&content_type)
-            && !content_type.is_empty()
-        {
-            headers.insert(header::CONTENT_TYPE, value);
-        }
-        let metadata: HashMap<String, String> = headers
+        let own = headers.remove(header::CONTENT_TYPE);
+        let own = own.and_then(|value| value.to_str().ok().map(str::to_owned));
+        let mut metadata: HashMap<String, String> = headers
             .iter()
             .filter_map(|(name, value)| {
                 Some((crate::wire::as_go(name), value.to_str().ok()?.to_owned()))
             })
             .collect();
+        // Callers over gRPC have it among their metadata.
+        let content_type = Some(content_type).filter(|it| !it.is_empty()).or(own);
+        metadata.extend(content_type.map(|it| (header::CONTENT_TYPE.to_string(), it)));
         let question = |id| {
             Question::InvokeRequest(runtime::SubscribeActorEventsResponseInvokeRequestAlpha1 {
                 id,

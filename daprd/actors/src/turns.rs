@@ -71,6 +71,7 @@ impl<W: Clone> Turns<W> {
             if self.closed && at > 0 {
                 return Err(Refusal::Closed);
             }
+            // Q-actor-depth
             if self.depth.is_some_and(|depth| chain.calls >= depth) {
                 return Err(Refusal::TooDeep);
             }
@@ -136,7 +137,7 @@ impl<W: Clone> Turns<W> {
     }
 }
 
-/// The most calls that are at one actor or wait for it.
+/// The most calls that are at one actor or wait for it. Q-actor-queue
 pub const MOST_CALLS: usize = 10_000;
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ pub async fn register_reminder(api: &Api, mut call: Call) -> Result<Response<Bod
         due_time: wire.due_time.unwrap_or_default(),
         period: wire.period.unwrap_or_default(),
         ttl: wire.ttl.unwrap_or_default(),
-        data: wire.data.map(|data| packed(raw(data))),
+        data: data(wire.data, &text).map(packed),
         overwrite: wire.overwrite,
         failure_policy,
         concurrency_key: None,
@@ -259,7 +259,7 @@ pub async fn register_timer(api: &Api, mut call: Call) -> Result<Response<Body>,
         period: wire.period.unwrap_or_default(),
         ttl: wire.ttl.unwrap_or_default(),
         callback: wire.callback.unwrap_or_default(),
-        data: wire.data.map(raw).unwrap_or_default(),
+        data: data(wire.data, &text).unwrap_or_default(),
     })?;
     Ok(no_content())
 }
@@ -282,6 +282,17 @@ fn actor(call: &Call) -> ActorId {
         kind: call.param("type").to_owned(),
         id: call.param("id").to_owned(),
     }
+}
+
+/// What is to be kept; null is a value as others are.
+fn data(value: Option<&RawValue>, text: &str) -> Option<Bytes> {
+    if value.is_some() {
+        return value.map(raw);
+    }
+    let members: BTreeMap<String, &RawValue> = json::read_first(text).unwrap_or_default();
+    let mut names = members.into_iter();
+    let (_, null) = names.find(|(name, _)| name.eq_ignore_ascii_case("data"))?;
+    Some(raw(null))
 }
 
 fn raw(value: &RawValue) -> Bytes {

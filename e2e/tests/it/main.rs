@@ -10,6 +10,7 @@ mod configuration;
 mod early;
 mod injector;
 mod invoke;
+mod jobs;
 mod lock;
 mod metadata_health;
 mod metrics;

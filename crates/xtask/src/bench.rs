@@ -8,21 +8,27 @@ use anyhow::Result;
 mod arrivals;
 mod binaries;
 mod calls;
+mod cluster;
 mod comparison;
 mod echo;
 mod idle;
+mod injector;
 mod installed;
 mod invoke;
 mod load;
 mod memory;
 mod mesh;
+mod operator;
 mod process;
 mod pubsub;
 mod redis;
+mod rounds;
 mod samples;
 mod scheduler;
+mod sentry;
 mod site;
 mod state;
+mod tls;
 
 /// Flags of the chore.
 #[derive(clap::Args)]
@@ -45,6 +51,12 @@ enum Bench {
     Scheduler(scheduler::Arguments),
     /// Memory of a sidecar alone, with components, and after a load of everything.
     Memory(memory::Arguments),
+    /// Certificates that sentry signs, and how long one takes.
+    Sentry(sentry::Arguments),
+    /// Reviews that the injector answers, and how long one takes.
+    Injector(injector::Arguments),
+    /// Memory of the operator of a large cluster, and how it serves a thousand sidecars.
+    Operator(operator::Arguments),
     /// Memory of the programs that run in pods on this machine.
     Installed,
 }
@@ -58,13 +70,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(Bench::Pubsub(arguments)) => pubsub::run(arguments),
         Some(Bench::Scheduler(arguments)) => scheduler::run(arguments),
         Some(Bench::Memory(arguments)) => memory::run(arguments),
+        Some(Bench::Sentry(arguments)) => sentry::run(arguments),
+        Some(Bench::Injector(arguments)) => injector::run(arguments),
+        Some(Bench::Operator(arguments)) => operator::run(arguments),
         Some(Bench::Installed) => installed::run(),
         None => {
             idle::run(&idle::Arguments::default())?;
             invoke::run(&invoke::Arguments::default())?;
             state::run(&state::Arguments::default())?;
             pubsub::run(&pubsub::Arguments::default())?;
-            memory::run(&memory::Arguments::default())
+            memory::run(&memory::Arguments::default())?;
+            sentry::run(&sentry::Arguments::default())?;
+            injector::run(&injector::Arguments::default())?;
+            operator::run(&operator::Arguments::default())
         }
     }
 }

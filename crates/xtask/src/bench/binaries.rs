@@ -46,6 +46,19 @@ pub(super) fn daprds(flags: &[String]) -> Result<Vec<Binary>> {
     flags.iter().map(named).collect()
 }
 
+/// What flags name, or our build of a program.
+pub(super) fn several(flags: &[String], program: &str) -> Result<Vec<Binary>> {
+    if flags.is_empty() {
+        return Ok(vec![own(program)?]);
+    }
+    flags.iter().map(|text| parse(text)).collect()
+}
+
+/// What a flag names, or our build of a program.
+pub(super) fn one(flag: Option<&str>, program: &str) -> Result<Binary> {
+    flag.map_or_else(|| own(program), parse)
+}
+
 /// Our own build of a program: the published profile if it was built, else the everyday one.
 pub(super) fn own(program: &str) -> Result<Binary> {
     // This chore is itself a product of the build, in target/<profile>.

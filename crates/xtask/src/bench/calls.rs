@@ -2,6 +2,7 @@
 //! measured is the other side.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,12 +12,12 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
-use transport::{ChannelOptions, Connector};
+use transport::{ChannelOptions, Connector, Stream};
 
 use super::arrivals::{Arrivals, STAMP};
 
@@ -30,6 +31,8 @@ pub(super) struct Target {
     answer: RangeInclusive<usize>,
     /// Where in the body the time goes, and who reads it.
     stamp: Option<(usize, Arrivals)>,
+    /// How its connections are secured, if they are.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 #[derive(Clone)]
@@ -78,7 +81,14 @@ impl Target {
             body,
             answer: 0..=0,
             stamp: None,
+            tls: None,
         }
+    }
+
+    /// Over TLS.
+    pub fn tls(mut self, config: Arc<ClientConfig>) -> Self {
+        self.tls = Some(config);
+        self
     }
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
@@ -121,7 +131,7 @@ pub(super) struct Connection<'a> {
 enum Wire {
     Http(SendRequest<Full<Bytes>>),
     Grpc(tonic::client::Grpc<Channel>),
-    Redis(BufStream<TcpStream>),
+    Redis(BufStream<Stream>),
 }
 
 impl<'a> Connection<'a> {
@@ -179,14 +189,14 @@ impl<'a> Connection<'a> {
 
 impl Wire {
     async fn connect(runtime: &Runtime, target: &Target) -> Result<Self> {
+        let connector = Connector::maybe_tls(target.tls.clone());
+        let uri = format!("http://127.0.0.1:{}", target.port).parse()?;
         if let Call::Grpc(_) = target.call {
-            let uri = format!("http://127.0.0.1:{}", target.port).parse()?;
-            let channel = transport::channel(uri, Connector::plain(), ChannelOptions::default());
+            let channel = transport::channel(uri, connector, ChannelOptions::default());
             let client = tonic::client::Grpc::new(channel).max_decoding_message_size(LONGEST);
             return Ok(Wire::Grpc(client));
         }
-        let stream = TcpStream::connect(("127.0.0.1", target.port)).await?;
-        stream.set_nodelay(true)?;
+        let stream = connector.connect(&uri).await?.into_stream();
         Ok(match target.call {
             Call::Redis(_) => Wire::Redis(BufStream::with_capacity(BUFFER, BUFFER, stream)),
             _ => {
@@ -226,7 +236,7 @@ async fn http(
 }
 
 /// Reads so many replies, and counts the bytes of their strings.
-async fn redis_replies(stream: &mut BufStream<TcpStream>, replies: usize) -> Result<usize> {
+async fn redis_replies(stream: &mut BufStream<Stream>, replies: usize) -> Result<usize> {
     let mut received = 0;
     let mut line = String::new();
     let mut string = Vec::new();

@@ -12,7 +12,7 @@ use super::{mesh, print, process};
 /// Flags of the bench.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// What to measure, as program=path or label:program=path; repeatable [default: our daprd, sentry, placement, scheduler]
+    /// What to measure, as program=path or label:program=path; repeatable [default: all of ours]
     #[arg(long = "binary")]
     binaries: Vec<String>,
     /// Starts of each program
@@ -42,7 +42,7 @@ pub(super) struct Run {
 /// Measures and prints a line per program.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let binaries: Vec<Binary> = if arguments.binaries.is_empty() {
-        ["daprd", "sentry", "placement", "scheduler"]
+        ["daprd", "sentry", "placement", "scheduler", "operator", "injector"]
             .into_iter()
             .map(binaries::own)
             .collect::<Result<_>>()?
@@ -85,12 +85,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 /// Starts a program, leaves it alone, and reads.
 pub(super) fn once(binary: &Binary, settle: Duration) -> Result<Run> {
     let folder = tempfile::Builder::new().prefix("dapr-bench-").tempdir()?;
-    let (process, ready) = mesh::alone(binary, folder.path())
+    let alone = mesh::alone(binary, folder.path())
         .with_context(|| format!("measuring {}", binary.label))?;
     process::pause(settle);
     Ok(Run {
-        memory: process.memory()?,
-        ready,
+        memory: alone.process.memory()?,
+        ready: alone.ready,
     })
 }
 

@@ -61,9 +61,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         (true, _) => None,
         (false, Some(path)) => {
             let binary = binaries::parse(&format!("sentry={}", path.display()))?;
-            Some(mesh::sentry(&binary, folder.path())?)
+            Some(mesh::sentry(&binary, folder.path(), "")?)
         }
-        (false, None) => Some(mesh::sentry(&binaries::own("sentry")?, folder.path())?),
+        (false, None) => Some(mesh::sentry(&binaries::own("sentry")?, folder.path(), "")?),
     };
     let load = phases.load(SECONDS);
     print(&format!(

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::binaries::Binary;
+use super::binaries::{self, Binary};
+use super::cluster::Cluster;
 use super::echo::Protocol;
 use super::process::{self, Process};
 
@@ -14,8 +15,15 @@ use super::process::{self, Process};
 pub(super) struct Sentry {
     pub process: Process,
     pub ready: Duration,
-    pub address: String,
+    pub port: u16,
     pub anchors: String,
+}
+
+impl Sentry {
+    /// Where it is, as other programs want it.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
 }
 
 /// A running sidecar.
@@ -36,12 +44,12 @@ pub(super) struct Role<'a> {
     pub sentry: Option<&'a Sentry>,
 }
 
-/// Starts sentry in a folder of its own.
-pub(super) fn sentry(binary: &Binary, folder: &Path) -> Result<Sentry> {
+/// Starts sentry in a folder of its own, with a Configuration, which may be empty.
+pub(super) fn sentry(binary: &Binary, folder: &Path, configuration: &str) -> Result<Sentry> {
     let credentials = folder.join("credentials");
     std::fs::create_dir_all(&credentials)?;
     let config = folder.join("config.yaml");
-    std::fs::write(&config, "")?;
+    std::fs::write(&config, configuration)?;
     let (port, health) = (process::port()?, process::port()?);
     let mut args = shared(&[("port", port), ("healthz-port", health)])?;
     args.push("--listen-address=127.0.0.1".to_owned());
@@ -61,7 +69,7 @@ pub(super) fn sentry(binary: &Binary, folder: &Path) -> Result<Sentry> {
     Ok(Sentry {
         process,
         ready,
-        address: format!("127.0.0.1:{port}"),
+        port,
         anchors,
     })
 }
@@ -88,7 +96,7 @@ pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<
     let mut env = environment();
     if let Some(sentry) = role.sentry {
         args.push("--enable-mtls=true".to_owned());
-        args.push(format!("--sentry-address={}", sentry.address));
+        args.push(format!("--sentry-address={}", sentry.address()));
         args.push("--control-plane-trust-domain=localhost".to_owned());
         env.insert("DAPR_TRUST_ANCHORS".to_owned(), sentry.anchors.clone());
     }
@@ -103,9 +111,16 @@ pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<
     })
 }
 
-/// Starts any program that needs nobody else, and gives its time to ready.
-pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<(Process, Duration)> {
-    match binary.program.as_str() {
+/// A program that idles, and what it needs for that.
+pub(super) struct Alone {
+    pub process: Process,
+    pub ready: Duration,
+    _around: Option<(Sentry, Cluster)>,
+}
+
+/// Starts any program with nobody but what it cannot do without, and gives its time to ready.
+pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<Alone> {
+    let (process, ready) = match binary.program.as_str() {
         "daprd" => {
             let role = Role {
                 app_id: "idle",
@@ -113,11 +128,11 @@ pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<(Process, Duration
                 sentry: None,
             };
             let sidecar = sidecar(binary, folder, role)?;
-            Ok((sidecar.process, sidecar.ready))
+            (sidecar.process, sidecar.ready)
         }
         "sentry" => {
-            let sentry = sentry(binary, folder)?;
-            Ok((sentry.process, sentry.ready))
+            let sentry = sentry(binary, folder, "")?;
+            (sentry.process, sentry.ready)
         }
         "placement" => {
             let health = process::port()?;
@@ -131,16 +146,29 @@ pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<(Process, Duration
             let log = folder.join("placement.log");
             let mut process = Process::start(&binary.path, &args, &environment(), &log)?;
             let ready = process.ready(health, "/healthz")?;
-            Ok((process, ready))
+            (process, ready)
         }
         "scheduler" => {
             let scheduler = scheduler(binary, folder)?;
-            Ok((scheduler.process, scheduler.ready))
+            (scheduler.process, scheduler.ready)
         }
-        other => {
-            bail!("{other} cannot be measured alone: daprd, sentry, placement and scheduler can")
+        "operator" | "injector" => {
+            let sentry = sentry(&binaries::own("sentry")?, folder, "")?;
+            let cluster = Cluster::start(folder, &sentry)?;
+            let service = cluster.service(binary, folder, &sentry)?;
+            return Ok(Alone {
+                process: service.process,
+                ready: service.ready,
+                _around: Some((sentry, cluster)),
+            });
         }
-    }
+        other => bail!("{other} cannot be measured"),
+    };
+    Ok(Alone {
+        process,
+        ready,
+        _around: None,
+    })
 }
 
 /// A scheduler with a store of its own, and its port.
@@ -175,7 +203,7 @@ pub(super) fn scheduler(binary: &Binary, folder: &Path) -> Result<Scheduler> {
     })
 }
 
-fn shared(ports: &[(&str, u16)]) -> Result<Vec<String>> {
+pub(super) fn shared(ports: &[(&str, u16)]) -> Result<Vec<String>> {
     let mut args: Vec<String> = ports
         .iter()
         .map(|(name, port)| format!("--{name}={port}"))
@@ -186,7 +214,7 @@ fn shared(ports: &[(&str, u16)]) -> Result<Vec<String>> {
     Ok(args)
 }
 
-fn environment() -> BTreeMap<String, String> {
+pub(super) fn environment() -> BTreeMap<String, String> {
     [("NAMESPACE".to_owned(), "default".to_owned())].into()
 }
 

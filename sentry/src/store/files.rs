@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Credentials, Error, MAX, Stored};
 use crate::settings::Paths;
@@ -26,26 +26,43 @@ pub fn load(paths: &Paths) -> Result<Stored, Error> {
     })
 }
 
-/// What is written down comes first, as it has all that follows; the issuer key comes last: its presence says that a set is
+/// All that is new is written beside at the same time, as a disk takes its time for each; then it is put in place, in order:
+/// what is written down comes first, as it has all that follows, and the issuer key last: its presence says that a set is
 /// complete.
 pub fn save(paths: &Paths, stored: &Stored, wanted: &Credentials) -> Result<(), Error> {
     let found = &stored.credentials;
-    for (path, wanted, found) in [
+    let all = [
         (&paths.record, &wanted.record, &found.record),
         (&paths.jwks, &wanted.jwks, &found.jwks),
         (&paths.jwt_key, &wanted.jwt_key, &found.jwt_key),
         (&paths.root, &wanted.root, &found.root),
         (&paths.chain, &wanted.chain, &found.chain),
         (&paths.key, &wanted.key, &found.key),
-    ] {
-        if let Some(content) = wanted
-            && wanted != found
-        {
-            write(path, content).map_err(|source| Error::Write {
-                path: path.display().to_string(),
-                source,
-            })?;
-        }
+    ];
+    let changed = all.into_iter().filter_map(|(path, wanted, found)| {
+        let content = wanted.as_ref().filter(|_| wanted != found)?;
+        Some((path.as_path(), content.as_slice()))
+    });
+    let written = std::thread::scope(|scope| {
+        let all: Vec<_> = changed
+            .map(|(path, content)| (path, scope.spawn(move || write_beside(path, content))))
+            .collect();
+        let done = all.into_iter().map(|(path, written)| {
+            let panicked = |_| Err(io::Error::other("writing it panicked"));
+            (path, written.join().unwrap_or_else(panicked))
+        });
+        done.collect::<Vec<_>>()
+    });
+    let failed = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| Error::Write { path, source }
+    };
+    let mut ready = Vec::with_capacity(written.len());
+    for (path, written) in written {
+        ready.push((path, written.map_err(failed(path))?));
+    }
+    for (path, beside) in ready {
+        fs::rename(beside, path).map_err(failed(path))?;
     }
     Ok(())
 }
@@ -71,8 +88,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     Ok(Some(content))
 }
 
-/// Written beside and renamed, so that no reader sees half a file.
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Written beside first, so that no reader sees half a file; gives where.
+fn write_beside(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -91,5 +108,5 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         .open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&beside, path)
+    Ok(beside.into())
 }

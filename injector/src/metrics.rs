@@ -8,6 +8,7 @@ pub struct Metrics {
     requests: Counter,
     succeeded: Counter,
     failed: Counter,
+    peer_refused: Counter,
 }
 
 /// Why an injection did not happen.
@@ -56,10 +57,19 @@ impl Metrics {
                 "The total number of failed sidecar injections.",
                 &["app_id", "reason"],
             ),
+            peer_refused: meter.counter(
+                "injector/peer/refused_total",
+                "Connections refused because one address had its part of them already.",
+                &["what"],
+            ),
         };
         // Shown from the start, so that a rate can be taken of the first one.
         metrics.requests.add(&[], 0);
         metrics
+    }
+
+    pub fn peer_refused(&self, what: &str) {
+        self.peer_refused.add(&[what], 1);
     }
 
     pub fn request(&self) {

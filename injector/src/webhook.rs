@@ -16,7 +16,7 @@ use security::TrustBundle;
 use settings::injection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use transport::{Listener, ServerOptions};
+use transport::{Listener, PeerGate, ServerOptions};
 
 use crate::config::Config;
 use crate::listers::Listers;
@@ -62,8 +62,8 @@ impl Webhook {
             requesters,
             listers,
             anchors,
+            memory: Memory::new(),
             metrics,
-            memory: Memory::default(),
         }))
     }
 
@@ -75,11 +75,15 @@ impl Webhook {
         health: Target,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        let metrics = self.0.metrics.clone();
         let options = ServerOptions {
             tls: Some(tls),
             // An API server's certificate names no workload.
             identify: false,
             max_connections: MAX_CONNECTIONS,
+            peers: Some(PeerGate::new(CONNECTIONS_PER_PEER, move || {
+                metrics.peer_refused("connections");
+            })),
             max_concurrent_streams: MAX_STREAMS,
             ..ServerOptions::default()
         };
@@ -228,6 +232,8 @@ const MAX_MESSAGE: usize = 1024;
 const JSON: &str = "application/json";
 /// Connections at a time. An API server makes one or two.
 const MAX_CONNECTIONS: usize = 1024;
+/// Of them, so many from one address.
+const CONNECTIONS_PER_PEER: usize = 128;
 /// Reviews at a time on one connection.
 const MAX_STREAMS: u32 = 250;
 

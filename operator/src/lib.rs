@@ -32,7 +32,7 @@ use transport::{Listener, ServerOptions};
 use crate::definition::Definition;
 pub use crate::flags::Flags;
 use crate::flags::WatchInterval;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PeerMetrics};
 use crate::pods::Pods;
 use crate::resources::{Informer, Kind};
 use crate::status::{Reports, Statuses};
@@ -238,17 +238,19 @@ async fn spawn_webhook(
     )
     .await?;
     let (shutdown, secured) = (daemon.shutdown(), security.clone());
+    let meter = Meter::new(daemon.registry(), MetricOptions::default())?;
+    let metrics = PeerMetrics::new(&meter);
     daemon.spawn("webhook", async move {
         let Some(ready) = shutdown.run_until_cancelled(secured.ready()).await else {
             return Ok(());
         };
         ready?;
         let options = ServerOptions {
-            tls: secured.server_tls(),
             drain: DRAIN,
-            ..ServerOptions::default()
+            tls: secured.server_tls(),
+            ..webhook::options(&metrics)
         };
-        transport::serve(listener, options, webhook::router(), shutdown).await;
+        transport::serve(listener, options, webhook::router(metrics), shutdown).await;
         Ok(())
     });
     let definition = Definition::new(cluster);

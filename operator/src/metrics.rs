@@ -11,6 +11,24 @@ pub struct Metrics {
     _deleted: Counter,
 }
 
+/// Callers of the webhook that had their part already. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerMetrics(Counter);
+
+impl PeerMetrics {
+    pub fn new(meter: &Meter) -> Self {
+        Self(meter.counter(
+            "operator/peer/refused_total",
+            "Connections and conversions refused because one address had its part of them already.",
+            &["what"],
+        ))
+    }
+
+    pub fn refused(&self, what: &str) {
+        self.0.add(&[what], 1);
+    }
+}
+
 impl Metrics {
     pub fn new(meter: &Meter) -> Self {
         let counter = |verb: &str| {

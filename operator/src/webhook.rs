@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use transport::{Peer, PeerGate, ServerOptions};
+
 use crate::api::chain;
+use crate::metrics::PeerMetrics;
 
 /// Path of the webhook, as the CRD names it.
 pub const PATH: &str = "/convert";
@@ -30,15 +33,40 @@ const MOST_AT_ONCE: usize = 4;
 /// Requests that wait; more are refused, and the API server asks again.
 const MOST_WAITING: usize = 64;
 
+/// Of those that run and of those that wait, so many from one address: API servers are few, and one that is not one takes no
+/// turn from them.
+const RUNNING_PER_PEER: usize = 2;
+const ADMITTED_PER_PEER: usize = 32;
+
+/// Connections at a time; an API server makes one or two.
+const MAX_CONNECTIONS: usize = 512;
+/// Of them, so many from one address.
+const CONNECTIONS_PER_PEER: usize = 64;
+
 /// How long one may take, waiting and reading included; the API server gives up after 30 seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How the webhook's port is served.
+pub fn options(metrics: &PeerMetrics) -> ServerOptions {
+    let metrics = metrics.clone();
+    ServerOptions {
+        max_connections: MAX_CONNECTIONS,
+        peers: Some(PeerGate::new(CONNECTIONS_PER_PEER, move || {
+            metrics.refused("connections");
+        })),
+        ..ServerOptions::default()
+    }
+}
+
 /// The service behind the webhook's port.
-pub fn router() -> Router {
+pub fn router(metrics: PeerMetrics) -> Router {
     Router::new()
         .route(PATH, post(convert))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .layer(middleware::from_fn_with_state(Gate::new(), Gate::pass))
+        .layer(middleware::from_fn_with_state(
+            Gate::new(metrics),
+            Gate::pass,
+        ))
 }
 
 /// Lets requests in, a few at a time.
@@ -46,22 +74,33 @@ pub fn router() -> Router {
 struct Gate {
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+    running_of_one: PeerGate,
+    admitted_of_one: PeerGate,
 }
 
 impl Gate {
-    fn new() -> Self {
+    fn new(metrics: PeerMetrics) -> Self {
         Self {
+            running_of_one: PeerGate::new(RUNNING_PER_PEER, || ()),
+            admitted_of_one: PeerGate::new(ADMITTED_PER_PEER, move || {
+                metrics.refused("conversions")
+            }),
             running: Arc::new(Semaphore::new(MOST_AT_ONCE)),
             admitted: Arc::new(Semaphore::new(MOST_AT_ONCE + MOST_WAITING)),
         }
     }
 
     async fn pass(State(gate): State<Self>, request: HttpRequest, next: Next) -> HttpResponse {
+        let address = Peer::ip_of(&request);
+        let Some(_own) = gate.admitted_of_one.try_enter(address, 1) else {
+            return busy("too many conversions are waiting for one address");
+        };
         let Ok(_admitted) = gate.admitted.try_acquire() else {
             return busy("too many conversions are waiting");
         };
         let convert = async {
             // Never closed. What is not let in yet is not read either.
+            let _turn = gate.running_of_one.enter(address, 1).await;
             let _permit = gate.running.acquire().await;
             next.run(request).await
         };
@@ -173,12 +212,18 @@ mod tests {
     use serde_json::json;
     use tower::ServiceExt;
 
+    fn metrics() -> PeerMetrics {
+        let registry = prometheus::Registry::new();
+        let meter = telemetry::Meter::new(&registry, telemetry::MetricOptions::default());
+        PeerMetrics::new(&meter.expect("a fresh registry"))
+    }
+
     async fn post(body: String) -> (http::StatusCode, Value) {
         let request = http::Request::post(PATH)
             .header("content-type", "application/json")
             .body(Body::from(body))
             .unwrap();
-        let response = router().oneshot(request).await.unwrap();
+        let response = router(metrics()).oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&bytes).unwrap_or_default())
@@ -239,22 +284,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bodies_that_do_not_come_hold_up_nobody_for_long_and_no_more_than_a_few() {
-        let router = router();
-        let send = |body: Body| {
+        let router = router(metrics());
+        let send = |host: usize, body: Body| {
             let request = http::Request::post(PATH).header("content-type", "application/json");
-            router.clone().oneshot(request.body(body).unwrap())
+            let host = u8::try_from(host).unwrap();
+            let peer = Peer {
+                address: Some(([10, 0, 0, host], 1).into()),
+                identity: None,
+            };
+            let request = request.extension(peer).body(body).unwrap();
+            router.clone().oneshot(request)
         };
-        let slow = || {
-            send(Body::from_stream(futures::stream::pending::<
-                Result<Vec<u8>, std::io::Error>,
-            >()))
+        let slow = |host| {
+            let body = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            send(host, Body::from_stream(body))
         };
-        let all = futures::future::join_all((0..MOST_AT_ONCE + MOST_WAITING).map(|_| slow()));
+        let good = || Body::from(review(&json!([])));
+        let all = MOST_AT_ONCE + MOST_WAITING;
+        let all = futures::future::join_all((0..all).map(|n| slow(n / ADMITTED_PER_PEER)));
         let began = tokio::time::Instant::now();
         let script = async {
             // They come after the slow ones.
             tokio::task::yield_now().await;
-            let refused = send(Body::from(review(&json!([])))).await.unwrap();
+            let refused = send(200, good()).await.unwrap();
             assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert!(began.elapsed() < PATIENCE);
         };
@@ -264,7 +316,37 @@ mod tests {
                 .all(|it| it.as_ref().unwrap().status() == StatusCode::SERVICE_UNAVAILABLE)
         );
         assert!(began.elapsed() < PATIENCE * 2);
-        let served = send(Body::from(review(&json!([])))).await.unwrap();
+        let served = send(200, good()).await.unwrap();
         assert_eq!(served.status(), StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_takes_no_turn_from_another() {
+        let router = router(metrics());
+        let send = |host: u8, body: Body| {
+            let peer = Peer {
+                address: Some(([10, 0, 0, host], 1).into()),
+                identity: None,
+            };
+            let request = http::Request::post(PATH).header("content-type", "application/json");
+            router
+                .clone()
+                .oneshot(request.extension(peer).body(body).unwrap())
+        };
+        let silent = || {
+            let body = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+            Body::from_stream(body)
+        };
+        let slow = futures::future::join_all((0..ADMITTED_PER_PEER).map(|_| send(1, silent())));
+        let began = tokio::time::Instant::now();
+        let script = async {
+            tokio::task::yield_now().await;
+            let too_many = send(1, Body::from(review(&json!([])))).await.unwrap();
+            assert_eq!(too_many.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let other = send(2, Body::from(review(&json!([])))).await.unwrap();
+            assert_eq!(other.status(), StatusCode::OK);
+            assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+        };
+        tokio::join!(slow, script);
     }
 }

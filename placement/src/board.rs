@@ -2,9 +2,11 @@
 //! and carries their orders to the streams.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use daemon::Refusals;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use proto::placement::v1::Host;
@@ -17,7 +19,6 @@ use tonic::Status;
 use crate::dissemination::{Dissemination, Effect, Reason, StreamId, Timing};
 use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
 
 /// How to disseminate.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,8 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Board {
     events: mpsc::Sender<Event>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
+    metrics: Metrics,
 }
 
 /// The task itself.
@@ -115,7 +117,8 @@ impl Board {
         metrics: Metrics,
     ) -> (Self, BoardTask) {
         let (sender, events) = mpsc::channel(EVENTS);
-        let refusals = Refusals::new(metrics.clone());
+        let refusals = Arc::new(Refusals::new("no table"));
+        let counted = metrics.clone();
         let task = BoardTask {
             options,
             metrics,
@@ -129,6 +132,7 @@ impl Board {
         let board = Board {
             events: sender,
             refusals,
+            metrics: counted,
         };
         (board, task)
     }
@@ -151,9 +155,12 @@ impl Board {
             .map_err(|_| closing())
     }
 
-    /// What was refused.
-    pub(crate) fn refusals(&self) -> &Refusals {
-        &self.refusals
+    /// Notes that a report of a host was refused, and why.
+    pub(crate) fn refused(&self, host: &Host, status: &Status) {
+        let reason = status.code().description();
+        self.metrics.refused(reason);
+        let who = format!("{}/{}/{}", host.namespace, host.id, host.name);
+        self.refusals.note(&who, reason, status.message(), None);
     }
 
     /// The tables of all namespaces.

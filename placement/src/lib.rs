@@ -19,7 +19,6 @@ mod flags;
 mod mailbox;
 mod members;
 mod metrics;
-mod refusals;
 mod server;
 mod service;
 mod table;

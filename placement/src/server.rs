@@ -52,7 +52,7 @@ impl Reports {
             .map_err(|_| Status::deadline_exceeded("no host was reported"))??
             .ok_or_else(|| Status::invalid_argument("the stream ended without a report"))?;
         authorize::report(&host, caller.as_ref())
-            .inspect_err(|status| self.board.refusals().note(&host, status))?;
+            .inspect_err(|status| self.board.refused(&host, status))?;
         tracing::info!(
             target: "dapr.placement.server",
             "Received status report connection from new namespace={} id={} host={}",
@@ -107,7 +107,7 @@ impl Session {
                 status = &mut self.joined.expelled => {
                     let status = status.unwrap_or_else(|_| closing());
                     if status.code() == Code::ResourceExhausted {
-                        self.board.refusals().note(&self.host, &status);
+                        self.board.refused(&self.host, &status);
                     }
                     return Some(Err(status));
                 }
@@ -118,7 +118,7 @@ impl Session {
                 report = self.reports.message() => match report {
                     Ok(Some(host)) => {
                         if let Err(status) = self.reported(host).await {
-                            self.board.refusals().note(&self.host, &status);
+                            self.board.refused(&self.host, &status);
                             return Some(Err(status));
                         }
                     }

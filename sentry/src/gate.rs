@@ -1,13 +1,12 @@
 //! How many callers may be looked into at a time. Who a caller is costs a request to the API server, or a key set that is fetched
 //! again, and anybody may call: what nobody has vouched for yet must not take that from those who need it. Q-sentry-limits
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use transport::{PeerGate, Place};
 
 /// Tokens that are looked into at a time.
 pub const REVIEWS: usize = 32;
@@ -20,15 +19,9 @@ pub const WAIT: Duration = Duration::from_secs(2);
 
 /// Lets callers in, so many at a time.
 pub struct Gate {
+    peers: PeerGate,
+    places: Semaphore,
     turns: Semaphore,
-    /// Who is inside or waits. An address is here only as long as that.
-    peers: Mutex<Peers>,
-}
-
-#[derive(Default)]
-struct Peers {
-    by_address: HashMap<Option<IpAddr>, usize>,
-    total: usize,
 }
 
 /// Why a caller is sent away.
@@ -43,19 +36,17 @@ pub enum Busy {
 /// A turn, over when it is dropped.
 pub struct Turn<'a> {
     _turn: SemaphorePermit<'a>,
-    _place: Place<'a>,
-}
-
-struct Place<'a> {
-    gate: &'a Gate,
-    address: Option<IpAddr>,
+    _place: SemaphorePermit<'a>,
+    _own: Place,
 }
 
 impl Default for Gate {
+    /// The service counts all that it refuses.
     fn default() -> Self {
         Self {
+            peers: PeerGate::new(REVIEWS_PER_PEER, || ()),
+            places: Semaphore::new(REVIEWS + WAITING),
             turns: Semaphore::new(REVIEWS),
-            peers: Mutex::default(),
         }
     }
 }
@@ -63,47 +54,15 @@ impl Default for Gate {
 impl Gate {
     /// Waits for a turn. Callers without an address count as one.
     pub async fn enter(&self, address: Option<IpAddr>) -> Result<Turn<'_>, Busy> {
-        let place = self.place(address)?;
+        let own = self.peers.try_enter(address, 1).ok_or(Busy::Peer)?;
+        let place = self.places.try_acquire().map_err(|_| Busy::All)?;
         match timeout(WAIT, self.turns.acquire()).await {
             Ok(Ok(turn)) => Ok(Turn {
                 _turn: turn,
                 _place: place,
+                _own: own,
             }),
             _ => Err(Busy::All),
-        }
-    }
-
-    fn place(&self, address: Option<IpAddr>) -> Result<Place<'_>, Busy> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = peers.by_address.get(&address).copied().unwrap_or(0);
-        if own >= REVIEWS_PER_PEER {
-            return Err(Busy::Peer);
-        }
-        if peers.total >= REVIEWS + WAITING {
-            return Err(Busy::All);
-        }
-        peers.by_address.insert(address, own + 1);
-        peers.total += 1;
-        Ok(Place {
-            gate: self,
-            address,
-        })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut peers = self
-            .gate
-            .peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        peers.total -= 1;
-        if let Some(own) = peers.by_address.get_mut(&self.address) {
-            *own -= 1;
-            if *own == 0 {
-                peers.by_address.remove(&self.address);
-            }
         }
     }
 }
@@ -146,10 +105,6 @@ mod tests {
         assert!(entered.is_ok());
         drop(entered);
         drop(inside);
-        let peers = gate.peers.lock().unwrap();
-        assert!(
-            peers.by_address.is_empty() && peers.total == 0,
-            "nobody is remembered"
-        );
+        assert_eq!(gate.peers.peers(), 0, "nobody is remembered");
     }
 }

@@ -13,7 +13,6 @@ pub mod keeper;
 pub mod metrics;
 pub mod oidc;
 pub mod own;
-mod refusals;
 pub mod reload;
 pub mod rotation;
 pub mod server;
@@ -80,6 +79,7 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let listener = Listener::listen(&settings.host, settings.port)
         .await
         .context("sentry server")?;
+    let served = metrics.clone();
     let service = Service::new(service::Options {
         keeper: keeper.clone(),
         validators,
@@ -88,8 +88,8 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         cluster_domain: cluster_domain(&settings),
     });
     let service = CaServer::new(service).max_decoding_message_size(server::MAX_MESSAGE);
-    let service = server::bounded(tonic::service::Routes::new(service));
-    let options = server::options(security.server_tls());
+    let service = server::bounded(tonic::service::Routes::new(service), &served);
+    let options = server::options(security.server_tls(), &served);
     let shutdown = daemon.shutdown();
     daemon.spawn("server", async move {
         transport::serve(listener, options, service, shutdown).await;

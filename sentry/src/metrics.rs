@@ -10,6 +10,7 @@ pub struct Metrics {
     signed: Counter,
     failed: Counter,
     refused: Counter,
+    peer_refused: Counter,
     own_failed: Counter,
     changed: Counter,
     expiry: Gauge,
@@ -40,6 +41,11 @@ impl Metrics {
                 "sentry/cert/sign/refused_total",
                 "Certificate requests refused, by the kind of what was wrong.",
                 &["reason"],
+            ),
+            peer_refused: meter.counter(
+                "sentry/peer/refused_total",
+                "Connections and calls refused because one address had its part of them already.",
+                &["what"],
             ),
             own_failed: meter.counter(
                 "sentry/servercert/issue_failed_total",
@@ -83,6 +89,10 @@ impl Metrics {
 
     pub fn refused(&self, reason: &str) {
         self.refused.add(&[reason], 1);
+    }
+
+    pub fn peer_refused(&self, what: &str) {
+        self.peer_refused.add(&[what], 1);
     }
 
     pub fn own_failed(&self, reason: &str) {

@@ -4,16 +4,25 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::{Request, Response};
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt as _;
-use transport::{KeepAlive, Serve, ServerOptions};
+use transport::{KeepAlive, Peer, PeerGate, RequestBody, Serve, ServerOptions};
+
+use crate::metrics::Metrics;
 
 /// Connections at a time. A caller needs one for a moment, twice a day; more of them wait in the kernel.
 const MAX_CONNECTIONS: usize = 2048;
+/// Of them, so many from one address. All pods of a node may come from one, where their addresses are translated.
+const CONNECTIONS_PER_PEER: usize = 256;
 /// Calls at a time on one connection; a caller makes one.
 const MAX_STREAMS: u32 = 8;
+/// Calls under way on all connections, each of which may hold a message,
+const MAX_CALLS: usize = 1024;
+/// and of those so many from one address.
+const CALLS_PER_PEER: usize = 128;
 /// Headers of a call.
 const MAX_HEADER: usize = 16 << 10;
 /// A connection without a call is closed after this time.
@@ -28,7 +37,8 @@ pub const MAX_MESSAGE: usize = 256 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 
 /// How the port is served.
-pub fn options(tls: Option<Arc<rustls::ServerConfig>>) -> ServerOptions {
+pub fn options(tls: Option<Arc<rustls::ServerConfig>>, metrics: &Metrics) -> ServerOptions {
+    let metrics = metrics.clone();
     ServerOptions {
         tls,
         http1: false,
@@ -39,16 +49,35 @@ pub fn options(tls: Option<Arc<rustls::ServerConfig>>) -> ServerOptions {
             ..KeepAlive::default()
         }),
         max_connections: MAX_CONNECTIONS,
+        peers: Some(PeerGate::new(CONNECTIONS_PER_PEER, move || {
+            metrics.peer_refused("connections");
+        })),
         max_concurrent_streams: MAX_STREAMS,
         stream_window: STREAM_WINDOW,
         ..ServerOptions::default()
     }
 }
 
-/// Ends calls that take too long, also those whose message never comes.
-pub fn bounded(service: impl Serve<Body = Body>) -> impl Serve {
-    tower::service_fn(move |request| within(service.clone().oneshot(request)))
+/// Ends calls that take too long, also those whose message never comes, and refuses those that are too many.
+pub fn bounded(service: impl Serve<Body = Body>, metrics: &Metrics) -> impl Serve {
+    let (counted, all) = (metrics.clone(), Arc::new(Semaphore::new(MAX_CALLS)));
+    let peers = PeerGate::new(CALLS_PER_PEER, move || counted.peer_refused("calls"));
+    tower::service_fn(move |request: Request<RequestBody>| {
+        let (own, all) = (peers.try_enter(Peer::ip_of(&request), 1), all.clone());
+        let service = service.clone();
+        Box::pin(async move {
+            let Some(_own) = own else {
+                return Ok(Status::resource_exhausted(TOO_MANY_OF_ONE).into_http());
+            };
+            let Ok(_one) = all.try_acquire() else {
+                return Ok(Status::unavailable("too many calls at a time, try again").into_http());
+            };
+            within(service.oneshot(request)).await
+        })
+    })
 }
+
+const TOO_MANY_OF_ONE: &str = "too many calls at a time from one address";
 
 async fn within(
     call: impl Future<Output = Result<Response<Body>, Infallible>>,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use daemon::Refusals;
 use jiff::Timestamp;
 use proto::sentry::v1::ca_server::Ca;
 use proto::sentry::v1::{SignCertificateRequest, SignCertificateResponse};
@@ -13,7 +14,6 @@ use crate::ca::{self, Subject, request};
 use crate::gate::{Busy, Gate};
 use crate::keeper::{Current, Keeper};
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
 use crate::validator::{Granted, Refused, Validators};
 
 /// Answers certificate requests.
@@ -51,9 +51,7 @@ impl Ca for Service {
     ) -> Result<Response<SignCertificateResponse>, Status> {
         self.metrics.received();
         let peer = request.extensions().get::<transport::Peer>();
-        let address = peer
-            .and_then(|peer| peer.address)
-            .map(|address| address.ip().to_canonical());
+        let address = peer.and_then(transport::Peer::ip);
         let request = request.into_inner();
         match self.sign(address, &request).await {
             Ok(response) => {
@@ -62,9 +60,11 @@ impl Ca for Service {
             }
             Err(error) => {
                 self.metrics.failed();
-                let (namespace, id) = (&request.namespace, &request.id);
+                self.metrics.refused(error.kind());
+                let who = format!("{}/{}", request.namespace, request.id);
+                let inner = error.inner();
                 self.refusals
-                    .note(namespace, id, error.kind(), error.inner());
+                    .note(&who, error.kind(), &inner.to_string(), inner.source());
                 Err(error.status())
             }
         }
@@ -136,7 +136,7 @@ impl Service {
             keeper: options.keeper,
             validators: options.validators,
             gate: Gate::default(),
-            refusals: Refusals::new(options.metrics.clone()),
+            refusals: Refusals::new("no certificate"),
             metrics: options.metrics,
             sentry: options.sentry,
             cluster_domain: options.cluster_domain,

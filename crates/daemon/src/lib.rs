@@ -20,6 +20,7 @@ mod host;
 mod log;
 mod panics;
 mod pulse;
+mod refusals;
 mod signals;
 mod start;
 mod tasks;
@@ -33,6 +34,7 @@ pub use flags::{HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, 
 pub use health::{Health, Target};
 pub use host::address as host_address;
 pub use panics::message as panic_message;
+pub use refusals::{MOST_LOGGED, Refusals};
 pub use start::main;
 pub use tasks::Daemon;
 pub use user::refuse_root;

@@ -8,6 +8,7 @@
 mod client;
 mod connection;
 mod connector;
+mod gate;
 mod listener;
 mod multiplexed;
 mod peer;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use client::{ChannelOptions, ClientOptions, channel, client, describe};
 pub use connection::Serve;
 pub use connector::{Connecting, Connector, Dialled};
+pub use gate::{PeerGate, Place};
 pub use listener::Listener;
 pub use multiplexed::{Answer, Answering, CALLS_PER_CONNECTION, MOST_CONNECTIONS, Multiplexed};
 pub use peer::{Peer, PeerIdentity};

@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection; the accept loop puts a `Peer` in the extensions of every request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
@@ -14,6 +14,20 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The identity proven by a client certificate; none without mutual TLS.
     pub identity: Option<PeerIdentity>,
+}
+
+impl Peer {
+    /// The address that a request came from, without the port; none of unix sockets, and of what no listener accepted.
+    #[must_use]
+    pub fn ip_of<B>(request: &http::Request<B>) -> Option<IpAddr> {
+        request.extensions().get::<Self>()?.ip()
+    }
+
+    /// The address without the port, IPv4 as such.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip().to_canonical())
+    }
 }
 
 /// A certificate chain that the TLS stack has verified, and its one URI name. Cheap to clone.

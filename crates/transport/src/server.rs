@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::connection::{Activity, Dispatch, Quiet, Service, Verdict, Watched};
-use crate::{KeepAlive, Listener, Peer, PeerIdentity, Serve, Stream};
+use crate::{KeepAlive, Listener, Peer, PeerGate, PeerIdentity, Serve, Stream};
 
 /// How a listener is served. `Default` suits a public HTTP and gRPC port.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct ServerOptions {
     pub keep_alive: Option<KeepAlive>,
     /// Connections at a time; further ones wait in the kernel's backlog.
     pub max_connections: usize,
+    /// Connections at a time from one address, for ports that anybody may reach; further ones are closed at once.
+    pub peers: Option<PeerGate>,
     /// Requests at a time on one HTTP/2 connection.
     pub max_concurrent_streams: u32,
     /// HTTP/2 flow-control window of a stream in bytes; a connection gets four times as much.
@@ -59,6 +61,7 @@ impl Default for ServerOptions {
             http2: true,
             keep_alive: Some(KeepAlive::default()),
             max_connections: 16_384,
+            peers: None,
             max_concurrent_streams: 10_000,
             stream_window: STREAM_WINDOW,
             drain: Duration::from_secs(5),
@@ -101,7 +104,7 @@ async fn accept_all(
     let slots = Arc::new(Semaphore::new(
         options.max_connections.min(Semaphore::MAX_PERMITS),
     ));
-    let drain = options.drain;
+    let (drain, peers) = (options.drain, options.peers.clone());
     let server = Arc::new(Server {
         http: builder(&options, streams.clone()),
         tls: options.tls.clone().map(TlsAcceptor::from),
@@ -118,10 +121,15 @@ async fn accept_all(
             () = shutdown.cancelled() => break,
             accepted = accept(&listener, &slots) => {
                 let (stream, address, slot) = accepted;
+                let place = peers.as_ref().map(|gate| gate.try_enter(address.map(|it| it.ip()), 1));
+                if matches!(place, Some(None)) {
+                    debug!(?address, "one address has all the connections that it may have");
+                    continue;
+                }
                 let (server, service) = (server.clone(), service.clone());
                 connections.spawn(async move {
                     server.connection(stream, address, service).await;
-                    drop(slot);
+                    drop((slot, place));
                 });
             }
             Some(ended) = connections.join_next() => report(ended),

@@ -85,13 +85,13 @@ async fn sentry(folder: &Path) -> Sentry {
             kubernetes: None,
             jwks: None,
         },
-        metrics,
+        metrics: metrics.clone(),
         sentry: settings.id.clone(),
         cluster_domain: "cluster.local".into(),
     });
     let service = CaServer::new(service).max_decoding_message_size(sentry::server::MAX_MESSAGE);
-    let service = sentry::server::bounded(tonic::service::Routes::new(service));
-    let options = sentry::server::options(security.server_tls());
+    let service = sentry::server::bounded(tonic::service::Routes::new(service), &metrics);
+    let options = sentry::server::options(security.server_tls(), &metrics);
     let server = spawn(transport::serve(
         listener,
         options,

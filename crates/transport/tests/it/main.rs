@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod early;
+mod peers;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The injector's own registration: the API server must trust its certificate, so the trust anchors go into the
-//! `caBundle` of its MutatingWebhookConfiguration, at start, whenever they change, and on a period, because whoever
-//! applies the chart again takes them out (contract 4.1, 4.7).
+//! `caBundle` of its MutatingWebhookConfiguration, at start, whenever they change, and when somebody has written there, because
+//! whoever applies the chart again takes them out (contract 4.1, 4.7). Upstream's chart allows nothing but to patch: there the
+//! period has to do.
 
 use std::sync::Arc;
 
@@ -8,11 +9,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use daemon::Target;
 use http::{Method, Request, header};
-use kube::Client;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::api::{PartialObjectMeta, Patch, PatchParams};
+use kube::{Api, Client};
+use kubernetes::client::status;
 use kubernetes::registration::{self, Outcome};
+use kubernetes::{Cluster, Reflector};
 use security::TrustBundle;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Keeps the registration up to date until shutdown. What fails is tried again, because without it no pod gets a
@@ -24,12 +29,62 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let what = format!("the webhook configuration {REGISTRATION}");
-    let assert = async |bundle: Arc<TrustBundle>| {
-        client.request_text(patch(bundle.pem())?).await?;
-        Ok(Outcome::Registered)
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let assert = async |bundle: Arc<TrustBundle>| match api.get(REGISTRATION).await {
+        Ok(there) => apply(&api, &there, bundle.pem()).await,
+        Err(error) if status(&error) == Some(403) => blind(&client, bundle.pem()).await,
+        Err(error) => Err(error),
     };
-    registration::keep(&what, anchors, assert, || health.ready(), &shutdown).await;
+    let (ready, edited) = (|| health.ready(), Notify::new());
+    let keep = registration::keep_followed(&what, anchors, &edited, assert, ready, &shutdown);
+    let cluster = Cluster::new(client.clone(), "");
+    let reflector = Reflector::new(&what, &cluster, |cluster| {
+        Api::<PartialObjectMeta<MutatingWebhookConfiguration>>::all(cluster.client())
+    });
+    let reflector = reflector.fields(&format!("metadata.name={REGISTRATION}"));
+    tokio::join!(keep, registration::follow(&reflector, &edited, &shutdown));
     Ok(())
+}
+
+/// Says whom to trust, under the injector's own name, where it is not said yet.
+async fn apply(
+    api: &Api<MutatingWebhookConfiguration>,
+    there: &MutatingWebhookConfiguration,
+    pem: &[u8],
+) -> Result<Outcome, kube::Error> {
+    let webhook = there.webhooks.as_ref().and_then(|all| all.first());
+    // Items of the list are known by their names.
+    let Some(webhook) = webhook.filter(|webhook| !webhook.name.is_empty()) else {
+        return blind(&api.clone().into_client(), pem).await;
+    };
+    let bundle = webhook.client_config.ca_bundle.as_ref();
+    if bundle.is_some_and(|bundle| bundle.0 == pem) {
+        return Ok(Outcome::Registered);
+    }
+    let wanted = Patch::Apply(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": REGISTRATION},
+        "webhooks": [{"name": webhook.name, "clientConfig": {"caBundle": STANDARD.encode(pem)}}],
+    }));
+    let attempt = async |force| {
+        let params = PatchParams {
+            force,
+            ..PatchParams::apply(FIELD_MANAGER)
+        };
+        api.patch(REGISTRATION, &params, &wanted).await
+    };
+    kubernetes::apply(
+        &format!("the webhook configuration {REGISTRATION}"),
+        attempt,
+    )
+    .await?;
+    Ok(Outcome::Corrected)
+}
+
+/// The same without reading what is there.
+async fn blind(client: &Client, pem: &[u8]) -> Result<Outcome, kube::Error> {
+    client.request_text(patch(pem)?).await?;
+    Ok(Outcome::Registered)
 }
 
 /// Q-cabundle-add: `add` also replaces, and unlike `replace` it works where Helm has left the field out.
@@ -47,6 +102,8 @@ fn patch(pem: &[u8]) -> Result<Request<Vec<u8>>, kube::Error> {
 }
 
 const REGISTRATION: &str = "dapr-sidecar-injector";
+/// Under which name the injector applies.
+const FIELD_MANAGER: &str = "dapr-injector";
 
 #[cfg(test)]
 mod tests {
@@ -59,8 +116,13 @@ mod tests {
         "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 
     fn chart() -> Value {
-        json!({"metadata": {"name": REGISTRATION}, "webhooks": [{"clientConfig": {"service": {"name": REGISTRATION}}}]})
+        json!({"metadata": {"name": REGISTRATION}, "webhooks": [
+            {"name": WEBHOOK, "clientConfig": {"service": {"name": REGISTRATION}}},
+            {"name": "other", "clientConfig": {"service": {"name": "other"}}},
+        ]})
     }
+
+    const WEBHOOK: &str = "sidecar-injector.dapr.io";
 
     fn bundle(fake: &Fake) -> Value {
         let there = fake
@@ -96,5 +158,46 @@ mod tests {
         };
         let (ended, ()) = tokio::join!(part, script);
         ended.expect("no error");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_edit_is_put_right_at_once_and_with_fewer_rights_in_time() {
+        use kubernetes::registration::EDIT_PAUSE;
+        for (may_read, within) in [(true, EDIT_PAUSE * 2), (false, PERIOD * 2)] {
+            let fake = Fake::new();
+            fake.put(REGISTRATIONS, chart());
+            if !may_read {
+                for verb in ["get", "list", "watch"] {
+                    fake.fault(On::verb(verb), Fault::Status(403));
+                }
+            }
+            let (_sender, anchors) = watch::channel(Arc::new(TrustBundle::default()));
+            let health = daemon::Health::default();
+            let target = health.target("webhook-configuration");
+            let shutdown = CancellationToken::new();
+            let client = kubernetes::client::over(fake.service());
+            let part = run(client, anchors, target, shutdown.clone());
+            let script = async {
+                fake.until("registered", |fake| bundle(fake) == "").await;
+                // Its own events have passed.
+                tokio::time::sleep(EDIT_PAUSE * 5).await;
+                let mut edited = chart();
+                edited["webhooks"][0]["clientConfig"]["caBundle"] = json!("b3RoZXI=");
+                edited["webhooks"][0]["timeoutSeconds"] = json!(3);
+                fake.put(REGISTRATIONS, edited);
+                tokio::time::sleep(within).await;
+                assert_eq!(bundle(&fake), "");
+                let there = fake.object(REGISTRATIONS, "", REGISTRATION).expect("there");
+                assert_eq!(there["webhooks"][0]["timeoutSeconds"], 3, "not ours");
+                assert!(there["webhooks"][1]["clientConfig"]["caBundle"].is_null());
+                let field = format!("webhooks.[name={WEBHOOK}].clientConfig.caBundle");
+                let managers = fake.managers(REGISTRATIONS, "", REGISTRATION, &field);
+                let ours = if may_read { FIELD_MANAGER } else { "unknown" };
+                assert_eq!(managers, [ours]);
+                shutdown.cancel();
+            };
+            let (ended, ()) = tokio::join!(part, script);
+            ended.expect("no error");
+        }
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::webhook;
+use crate::{FIELD_MANAGER, webhook};
 
 /// Name of the CRD.
 const NAME: &str = "subscriptions.dapr.io";
@@ -70,8 +70,17 @@ impl Definition {
         let Some(definition) = self.api.get_opt(NAME).await? else {
             return Ok(Outcome::Missing);
         };
-        if let Some(patch) = pointing(&definition.data, namespace, anchors) {
-            self.patch(patch).await?;
+        if let Some(wanted) = pointing(&definition.data, namespace, anchors) {
+            let wanted = Patch::Apply(wanted);
+            let params = PatchParams::apply(FIELD_MANAGER);
+            let attempt = async |force| {
+                let params = PatchParams {
+                    force,
+                    ..params.clone()
+                };
+                self.api.patch(NAME, &params, &wanted).await
+            };
+            kubernetes::apply(&format!("the conversion webhook of CRD {NAME}"), attempt).await?;
             tracing::info!("the conversion webhook of CRD {NAME} is set");
             return Ok(Outcome::Corrected);
         }
@@ -84,28 +93,31 @@ impl Definition {
             tracing::info!("there is no CRD {NAME}");
             return Ok(());
         }
-        self.patch(json!({"spec": {"conversion": {"strategy": "None", "webhook": null}}}))
-            .await?;
+        // Whoever has said it; an apply takes only what was applied.
+        let none = json!({"spec": {"conversion": {"strategy": "None", "webhook": null}}});
+        let params = PatchParams::default();
+        self.api.patch(NAME, &params, &Patch::Merge(none)).await?;
         tracing::info!("CRD {NAME} does without its conversion webhook");
         Ok(())
     }
-
-    async fn patch(&self, patch: Value) -> Result<(), kube::Error> {
-        let params = PatchParams::default();
-        self.api
-            .patch(NAME, &params, &Patch::Merge(patch))
-            .await
-            .map(drop)
-    }
 }
 
-/// The merge patch that makes the CRD point to the webhook; `None` if it does. A CRD without a webhook (after
-/// [`Definition::release`], or of an old installation) gets all of it.
+/// What is to be applied so that the CRD points to the webhook; `None` if it does. It is always all of it: what an applier says
+/// no more goes. A CRD may be without a webhook, after [`Definition::release`] or of an old installation.
 fn pointing(definition: &Value, namespace: &str, anchors: &[u8]) -> Option<Value> {
     let anchors = STANDARD.encode(anchors);
     let client = definition.pointer("/spec/conversion/webhook/clientConfig");
-    let Some(client) = client.filter(|client| client.is_object()) else {
-        return Some(json!({"spec": {"conversion": {
+    let is = |place: &str, wanted: &str| {
+        let found = client.and_then(|client| client.pointer(place));
+        found.and_then(Value::as_str) == Some(wanted)
+    };
+    if is("/service/namespace", namespace) && is("/caBundle", &anchors) {
+        return None;
+    }
+    Some(json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": NAME},
+        "spec": {"conversion": {
             "strategy": "Webhook",
             "webhook": {
                 "conversionReviewVersions": ["v1", "v2alpha1"],
@@ -114,16 +126,8 @@ fn pointing(definition: &Value, namespace: &str, anchors: &[u8]) -> Option<Value
                     "caBundle": anchors,
                 },
             },
-        }}}));
-    };
-    let is =
-        |place: &str, wanted: &str| client.pointer(place).and_then(Value::as_str) == Some(wanted);
-    if is("/service/namespace", namespace) && is("/caBundle", &anchors) {
-        return None;
-    }
-    Some(json!({"spec": {"conversion": {"webhook": {
-        "clientConfig": {"service": {"namespace": namespace}, "caBundle": anchors},
-    }}}}))
+        }},
+    }))
 }
 
 #[cfg(test)]
@@ -246,6 +250,14 @@ mod tests {
                 fake.put(DEFINITIONS, chart.clone());
                 tokio::time::sleep(within).await;
                 assert_eq!(namespace(&fake), "n");
+                let client = "spec.conversion.webhook.clientConfig";
+                for (field, managers) in [
+                    ("service.namespace", &["operator"][..]),
+                    ("service.name", &["operator", "somebody"]),
+                ] {
+                    let found = fake.managers(DEFINITIONS, "", NAME, &format!("{client}.{field}"));
+                    assert_eq!(found, managers, "{field}");
+                }
                 shutdown.cancel();
             };
             tokio::join!(kept, script);

@@ -89,6 +89,10 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     daemon.wait().await
 }
 
+/// Under which name the operator writes to objects. Upstream's operator has the same name, so either takes over what the other
+/// has written.
+const FIELD_MANAGER: &str = "operator";
+
 /// What the operator takes from its environment.
 struct Environment {
     namespace: String,

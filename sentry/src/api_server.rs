@@ -22,6 +22,8 @@ pub enum Error {
     NotFound { path: String },
     #[error("{path} has been changed by someone else")]
     Conflict { path: String },
+    #[error("{path} may not be read or written")]
+    Forbidden { path: String },
     #[error("the name {name:?} is not a kubernetes name")]
     Name { name: String },
     #[error("the request for {path} failed")]
@@ -167,6 +169,39 @@ impl ApiServer {
             .map(drop)
     }
 
+    /// Applies what sentry has to say of an object, also where others have said something else, once the log has said so. Its
+    /// `resourceVersion` makes this fail if someone else was faster.
+    pub async fn apply(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        wanted: &Value,
+    ) -> Result<(), Error> {
+        let path = kind.path(namespace, name)?;
+        let body = wanted.to_string().into_bytes();
+        let attempt = async |force| {
+            let request = Request::builder()
+                .method(Method::PATCH)
+                .uri(format!("{path}?fieldManager={FIELD_MANAGER}&force={force}"))
+                .header("accept", "application/json")
+                .header("content-type", "application/apply-patch+yaml")
+                .body(body.clone())
+                .map_err(kube::Error::HttpError)?;
+            self.0.request_text(request).await
+        };
+        let applied = kubernetes::apply(&path, attempt).await;
+        applied.map(drop).map_err(|error| refused(&path, error))
+    }
+
+    /// The CertificateRequests of cert-manager in a namespace.
+    pub fn certificate_requests<'a>(&'a self, namespace: &'a str) -> CertificateRequests<'a> {
+        CertificateRequests {
+            api: self,
+            namespace,
+        }
+    }
+
     /// Creates an Event; one that is there already is as good.
     pub async fn event(&self, namespace: &str, event: &Value) -> Result<(), Error> {
         let path = format!("/api/v1/namespaces/{}/events", checked(namespace)?);
@@ -217,17 +252,64 @@ impl ApiServer {
             .0
             .request_text(request)
             .await
-            .map_err(|error| match status(&error) {
-                Some(404) => Error::NotFound { path: path.clone() },
-                Some(409) => Error::Conflict { path: path.clone() },
-                _ => Error::Api {
-                    path: path.clone(),
-                    source: Box::new(error),
-                },
-            })?;
+            .map_err(|error| refused(&path, error))?;
         serde_json::from_str(&text).map_err(|source| Error::Answer { path, source })
     }
 }
+
+/// See [`ApiServer::certificate_requests`].
+pub struct CertificateRequests<'a> {
+    api: &'a ApiServer,
+    namespace: &'a str,
+}
+
+impl CertificateRequests<'_> {
+    /// Creates one.
+    pub async fn create(&self, request: &Value) -> Result<(), Error> {
+        let path = self.path("")?;
+        let created = self.api.send::<Value>(Method::POST, path, Some(request));
+        created.await.map(drop)
+    }
+
+    /// Reads one.
+    pub async fn get(&self, name: &str) -> Result<Value, Error> {
+        self.api.get(self.path(checked(name)?)?).await
+    }
+
+    /// Takes one away.
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        let path = self.path(checked(name)?)?;
+        let deleted = self.api.send::<Value>(Method::DELETE, path, None);
+        deleted.await.map(drop)
+    }
+
+    fn path(&self, name: &str) -> Result<String, Error> {
+        let all = format!(
+            "/apis/cert-manager.io/v1/namespaces/{}/certificaterequests",
+            checked(self.namespace)?
+        );
+        Ok(match name {
+            "" => all,
+            name => format!("{all}/{name}"),
+        })
+    }
+}
+
+fn refused(path: &str, error: kube::Error) -> Error {
+    let path = path.to_owned();
+    match status(&error) {
+        Some(404) => Error::NotFound { path },
+        Some(409) => Error::Conflict { path },
+        Some(403) => Error::Forbidden { path },
+        _ => Error::Api {
+            path,
+            source: Box::new(error),
+        },
+    }
+}
+
+/// Under which name sentry applies.
+const FIELD_MANAGER: &str = "dapr-sentry";
 
 impl Kind {
     fn path(self, namespace: &str, name: &str) -> Result<String, Error> {

@@ -234,6 +234,7 @@ mod tests {
         assert_eq!(begun.elapsed(), 2 * RETRY);
         // What is wrong otherwise does not get better by waiting.
         fake.fault(On::all(), Fault::Status(403));
-        assert!(matches!(find().await, Err(api_server::Error::Api { .. })));
+        let refused = find().await;
+        assert!(matches!(refused, Err(api_server::Error::Forbidden { .. })));
     }
 }

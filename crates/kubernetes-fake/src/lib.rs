@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 mod answer;
+mod apply;
 mod fault;
 mod request;
 mod selector;
@@ -81,6 +82,9 @@ impl State {
         }
     }
 }
+
+/// Who writes what the test puts there.
+const SOMEBODY: &str = "somebody";
 
 impl Default for Fake {
     fn default() -> Self {
@@ -226,12 +230,17 @@ impl Fake {
 
     /// Puts an object there, as somebody else would; `path` is that of its collection. Returns its version.
     pub fn put(&self, path: &str, object: Value) -> u64 {
-        self.change(|state| state.storage.put(path, object))
+        self.change(|state| state.storage.put(path, object, SOMEBODY))
     }
 
     /// Takes an object away, as somebody else would.
     pub fn remove(&self, path: &str, namespace: &str, name: &str) {
         self.change(|state| state.storage.remove(path, namespace, name));
+    }
+
+    /// Who has written a field of an object, which is given as its steps with dots between: `spec.ports.[port=80].name`.
+    pub fn managers(&self, path: &str, namespace: &str, name: &str, field: &str) -> Vec<String> {
+        self.change(|state| state.storage.managers(path, namespace, name, field))
     }
 
     /// An object as it stands.

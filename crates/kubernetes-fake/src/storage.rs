@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use serde_json::{Value, json};
 
+use crate::apply::Owners;
+
 /// Everything that is stored.
 pub struct Storage {
     version: u64,
@@ -36,6 +38,7 @@ impl Default for Storage {
 struct Collection {
     /// By namespace and name.
     objects: BTreeMap<(String, String), Value>,
+    owners: BTreeMap<(String, String), Owners>,
     events: Vec<Event>,
 }
 
@@ -55,6 +58,8 @@ pub enum Refused {
     Missing,
     Exists,
     Conflict,
+    /// Others have said something else, which names them.
+    Managers(String),
 }
 
 fn key(object: &Value) -> (String, String) {
@@ -106,8 +111,17 @@ impl Storage {
         objects.into_iter().flatten()
     }
 
-    /// Writes an object, whatever is there.
-    pub fn put(&mut self, path: &str, mut object: Value) -> u64 {
+    /// Writes an object for `manager`, whatever is there.
+    pub fn put(&mut self, path: &str, object: Value, manager: &str) -> u64 {
+        let key = key(&object);
+        let collection = self.collections.entry(path.to_owned()).or_default();
+        let before = collection.objects.get(&key).cloned().unwrap_or_default();
+        let owners = collection.owners.entry(key).or_default();
+        owners.updated(manager, &before, &object);
+        self.store(path, object)
+    }
+
+    fn store(&mut self, path: &str, mut object: Value) -> u64 {
         self.version += 1;
         let version = self.version;
         let collection = self.collections.entry(path.to_owned()).or_default();
@@ -132,19 +146,28 @@ impl Storage {
     }
 
     /// Creates an object.
-    pub fn create(&mut self, path: &str, object: Value) -> Result<Value, Refused> {
+    pub fn create(&mut self, path: &str, object: Value, manager: &str) -> Result<Value, Refused> {
         let (namespace, name) = key(&object);
         if self.get(path, &namespace, &name).is_some() {
             return Err(Refused::Exists);
         }
-        self.put(path, object);
+        self.put(path, object, manager);
         self.get(path, &namespace, &name)
             .cloned()
             .ok_or(Refused::Missing)
     }
 
     /// Replaces an object, if it has the version that the new one names, or that names none.
-    pub fn replace(&mut self, path: &str, mut object: Value) -> Result<Value, Refused> {
+    pub fn replace(&mut self, path: &str, object: Value, manager: &str) -> Result<Value, Refused> {
+        self.change(path, object, Some(manager))
+    }
+
+    fn change(
+        &mut self,
+        path: &str,
+        mut object: Value,
+        manager: Option<&str>,
+    ) -> Result<Value, Refused> {
         let (namespace, name) = key(&object);
         let there = self.get(path, &namespace, &name).ok_or(Refused::Missing)?;
         if version_of(&object).is_some_and(|version| version_of(there) != Some(version)) {
@@ -156,15 +179,61 @@ impl Storage {
         if object == *there {
             return Ok(object);
         }
-        self.put(path, object);
+        match manager {
+            Some(manager) => self.put(path, object, manager),
+            None => self.store(path, object),
+        };
         self.get(path, &namespace, &name)
             .cloned()
             .ok_or(Refused::Missing)
     }
 
+    /// What an object becomes when `manager` applies this, and whether it was not there; nothing is written yet.
+    pub fn preview(
+        &self,
+        path: &str,
+        wanted: &Value,
+        (manager, force): (&str, bool),
+    ) -> Result<(Value, Owners), Refused> {
+        let key = key(wanted);
+        let collection = self.collections.get(path);
+        let there = collection.and_then(|it| it.objects.get(&key)).cloned();
+        let owners = collection.and_then(|it| it.owners.get(&key)).cloned();
+        let mut owners = owners.unwrap_or_default();
+        let there = there.unwrap_or_else(|| json!({}));
+        let after = owners.applied(manager, &there, wanted, force);
+        Ok((after.map_err(Refused::Managers)?, owners))
+    }
+
+    /// Writes what [`Storage::preview`] has shown.
+    pub fn apply(&mut self, path: &str, object: Value, owners: Owners) -> Result<Value, Refused> {
+        let key = key(&object);
+        let applied = if self.get(path, &key.0, &key.1).is_some() {
+            self.change(path, object, None)?
+        } else {
+            self.store(path, object);
+            let there = self.get(path, &key.0, &key.1);
+            there.cloned().ok_or(Refused::Missing)?
+        };
+        let collection = self.collections.entry(path.to_owned()).or_default();
+        collection.owners.insert(key, owners);
+        Ok(applied)
+    }
+
+    /// Who has written a field.
+    pub fn managers(&self, path: &str, namespace: &str, name: &str, field: &str) -> Vec<String> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let owners = self
+            .collections
+            .get(path)
+            .and_then(|it| it.owners.get(&key));
+        owners.map(|it| it.of(field)).unwrap_or_default()
+    }
+
     pub fn remove(&mut self, path: &str, namespace: &str, name: &str) -> Option<Value> {
         let collection = self.collections.get_mut(path)?;
         let key = (namespace.to_owned(), name.to_owned());
+        collection.owners.remove(&key);
         let mut object = collection.objects.remove(&key)?;
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());

@@ -21,8 +21,8 @@ pub fn answer(state: &mut State, seen: &Seen, target: &Target) -> Answer {
             get(state, target).map(|object| Answer::object(shown(&object, seen.metadata_only)))
         }
         "create" if target.subresource.as_deref() == Some("eviction") => evict(state, seen, target),
-        "create" => create(state, seen.body.clone(), target),
-        "update" => write(state, seen.body.clone(), target),
+        "create" => create(state, seen, target),
+        "update" => write(state, seen.body.clone(), (seen, target)),
         "patch" => patch(state, seen, target),
         "delete" => delete(state, &seen.body, target),
         _ => Ok(Answer::status(405)),
@@ -31,6 +31,7 @@ pub fn answer(state: &mut State, seen: &Seen, target: &Target) -> Answer {
         Refused::Missing => Answer::status(404),
         Refused::Exists => Answer::failure(409, "AlreadyExists", "it exists already"),
         Refused::Conflict => Answer::status(409),
+        Refused::Managers(said) => Answer::failure(409, "Conflict", &said),
     })
 }
 
@@ -82,24 +83,38 @@ fn get(state: &State, target: &Target) -> Result<Value, Refused> {
     found.cloned().ok_or(Refused::Missing)
 }
 
-fn create(state: &mut State, mut object: Value, target: &Target) -> Result<Answer, Refused> {
+fn create(state: &mut State, seen: &Seen, target: &Target) -> Result<Answer, Refused> {
+    let mut object = seen.body.clone();
     if let Some(refusal) = admission(state, &mut object, target) {
         return Ok(refusal);
     }
-    let object = state.storage.create(&target.collection, object)?;
+    let object = state
+        .storage
+        .create(&target.collection, object, manager(seen))?;
     Ok(Answer {
         code: 201,
         body: object,
     })
 }
 
-fn write(state: &mut State, mut object: Value, target: &Target) -> Result<Answer, Refused> {
+/// Who writes; clients say it, or it is taken from their name.
+fn manager(seen: &Seen) -> &str {
+    seen.parameter("fieldManager").unwrap_or("unknown")
+}
+
+fn write(
+    state: &mut State,
+    mut object: Value,
+    (seen, target): (&Seen, &Target),
+) -> Result<Answer, Refused> {
     if let Some(refusal) = admission(state, &mut object, target) {
         return Ok(refusal);
     }
-    Ok(Answer::object(
-        state.storage.replace(&target.collection, object)?,
-    ))
+    Ok(Answer::object(state.storage.replace(
+        &target.collection,
+        object,
+        manager(seen),
+    )?))
 }
 
 /// Names the object as the path does, and shows it to whoever admits objects.
@@ -118,11 +133,10 @@ fn admission(state: &State, object: &mut Value, target: &Target) -> Option<Answe
 }
 
 fn patch(state: &mut State, seen: &Seen, target: &Target) -> Result<Answer, Refused> {
-    let applied = seen.content_type.starts_with("application/apply-patch");
-    let mut object = match get(state, target) {
-        Err(Refused::Missing) if applied => return create(state, seen.body.clone(), target),
-        found => found?,
-    };
+    if seen.content_type.starts_with("application/apply-patch") {
+        return apply(state, seen, target);
+    }
+    let mut object = get(state, target)?;
     if seen.content_type.starts_with("application/json-patch") {
         let Ok(patch) = serde_json::from_value::<json_patch::Patch>(seen.body.clone()) else {
             return Ok(Answer::status(400));
@@ -133,10 +147,46 @@ fn patch(state: &mut State, seen: &Seen, target: &Target) -> Result<Answer, Refu
     } else {
         json_patch::merge(&mut object, &seen.body);
     }
-    let written = write(state, object, target)?;
+    let written = write(state, object, (seen, target))?;
     Ok(Answer {
         body: shown(&written.body, seen.metadata_only),
         ..written
+    })
+}
+
+/// Server-side apply, which creates what is not there.
+fn apply(state: &mut State, seen: &Seen, target: &Target) -> Result<Answer, Refused> {
+    let Some(manager) = seen.parameter("fieldManager") else {
+        return Ok(Answer::failure(
+            400,
+            "BadRequest",
+            "fieldManager is required",
+        ));
+    };
+    let mut wanted = seen.body.clone();
+    if !wanted.is_object() {
+        return Ok(Answer::status(400));
+    }
+    if let Some(namespace) = &target.namespace {
+        wanted["metadata"]["namespace"] = json!(namespace);
+    }
+    wanted["metadata"]["name"] = json!(target.name);
+    let there = get(state, target).ok();
+    let version = &wanted["metadata"]["resourceVersion"];
+    let is_stale = |there: &Value| there["metadata"]["resourceVersion"] != *version;
+    if !version.is_null() && there.as_ref().is_none_or(is_stale) {
+        return Err(Refused::Conflict);
+    }
+    let force = seen.parameter("force") == Some("true");
+    let by = (manager, force);
+    let (mut object, owners) = state.storage.preview(&target.collection, &wanted, by)?;
+    if let Some(refusal) = admission(state, &mut object, target) {
+        return Ok(refusal);
+    }
+    let applied = state.storage.apply(&target.collection, object, owners)?;
+    Ok(Answer {
+        code: if there.is_some() { 200 } else { 201 },
+        body: shown(&applied, seen.metadata_only),
     })
 }
 

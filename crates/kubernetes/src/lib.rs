@@ -8,8 +8,10 @@
 //!   and its store takes an old event for a new one.
 //! - **Leadership** ([`leadership`]) by the rules of client-go, and **registrations** ([`registration`]) that stay as they
 //!   should be.
+//! - **Whose a field is** ([`apply`]): what is taken over from others is said.
 #![deny(missing_docs)]
 
+mod apply;
 pub mod client;
 mod cluster;
 mod deadline;
@@ -23,6 +25,7 @@ pub mod registration;
 pub mod resolver;
 mod store;
 
+pub use apply::apply;
 pub use client::connect;
 pub use cluster::Cluster;
 pub use eviction::evict;

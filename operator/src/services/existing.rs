@@ -8,11 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kubernetes::owner;
 
 use super::workload::{Key, Kind, Workload};
-use crate::annotations;
-
-/// Who the API server keeps a record of as the writer of what the operator writes. Upstream's operator has the same name, so
-/// either takes over what the other has written.
-pub const FIELD_MANAGER: &str = "operator";
+use crate::{FIELD_MANAGER, annotations};
 
 /// Whether the operator keeps this Service, or the one before it did, also of another build: they mark it with a label and
 /// the app id, and a workload controls it. Whatever else bears the name is left alone.

@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::ResourceExt as _;
-use kube::api::{PartialObjectMeta, PostParams};
+use kube::api::{PartialObjectMeta, Patch, PatchParams, PostParams};
+use kubernetes::client::status;
 use kubernetes::{Cluster, Key as ServiceKey, Reflector, Signal, Store};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -17,11 +18,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::desired::{self, Owners};
-use super::existing::{self, FIELD_MANAGER};
+use super::existing;
 use super::queue::Queue;
 use super::workload::{Key, Kind, Raw, Workload};
-use crate::annotations;
 use crate::metrics::Metrics;
+use crate::{FIELD_MANAGER, annotations};
 
 /// What the reconciler needs to know.
 #[derive(Clone)]
@@ -292,6 +293,7 @@ async fn ensure(
         ..PostParams::default()
     };
     let Some(there) = there else {
+        // A Service that somebody else has made meanwhile is not touched.
         let created = api.create(&params, &desired).await;
         created.map_err(|source| Error::Create {
             name: name(),
@@ -307,14 +309,41 @@ async fn ensure(
     if merged == there {
         return Ok(());
     }
-    // Its version makes the API server refuse what someone else has changed meanwhile.
-    let updated = api.replace(&key.name, &params, &merged).await;
-    updated.map_err(|source| Error::Update {
+    let failed = |source| Error::Update {
         name: name(),
         source,
-    })?;
+    };
+    let remains = match applied(&api, key, &desired).await {
+        Ok(applied) => Some(existing::merged(&applied, &desired)).filter(|it| *it != applied),
+        // Upstream's chart does not allow it.
+        Err(error) if status(&error) == Some(403) => Some(merged),
+        Err(error) => return Err(failed(error)),
+    };
+    // What an operator has written that does not apply is not taken away by applying.
+    if let Some(remains) = remains {
+        // Its version makes the API server refuse what someone else has changed meanwhile.
+        let updated = api.replace(&key.name, &params, &remains).await;
+        updated.map_err(failed)?;
+    }
     options.metrics.service_updated(app_id);
     Ok(())
+}
+
+async fn applied(
+    api: &Api<Service>,
+    key: &ServiceKey,
+    desired: &Service,
+) -> Result<Service, kube::Error> {
+    let wanted = Patch::Apply(desired);
+    let what = format!("Service {}/{}", key.namespace, key.name);
+    let attempt = async |force| {
+        let params = PatchParams {
+            force,
+            ..PatchParams::apply(FIELD_MANAGER)
+        };
+        api.patch(&key.name, &params, &wanted).await
+    };
+    kubernetes::apply(&what, attempt).await
 }
 
 /// How long one Service may take; it is looked at again later.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::{AGAIN, LIFE};
 use super::{Statuses, event};
+use crate::FIELD_MANAGER;
 
 /// How often what has changed is written.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -173,9 +174,19 @@ impl Writer {
         if !is_warm && before.loaded + before.failed > now.loaded + now.failed {
             return (Outcome::Later, false);
         }
-        let patch = Patch::Merge(json!({"status": written(now)}));
-        let params = PatchParams::default();
-        if let Err(error) = api.patch_status(&key.name, &params, &patch).await {
+        let wanted = Patch::Apply(json!({
+            "apiVersion": resource.api_version, "kind": resource.kind,
+            "metadata": {"name": key.name}, "status": written(now),
+        }));
+        let attempt = async |force| {
+            let params = PatchParams {
+                force,
+                ..PatchParams::apply(FIELD_MANAGER)
+            };
+            api.patch_status(&key.name, &params, &wanted).await
+        };
+        let what = format!("the status of component {}/{}", key.namespace, key.name);
+        if let Err(error) = kubernetes::apply(&what, attempt).await {
             return match code(&error) {
                 // The definition is of an older installation and has no status.
                 Some(404) => (Outcome::Done, false),
@@ -214,7 +225,7 @@ fn failed(key: &Key, error: &kube::Error) -> Outcome {
     Outcome::Again
 }
 
-/// A status with all its members, because those that a merge leaves out stay.
+/// A status with all its members: none is there for those who have read an older one.
 fn written(status: &Status) -> Value {
     let Status {
         ready,

@@ -242,6 +242,20 @@ async fn the_secret_wins_over_the_config_map() {
     open().await.unwrap();
     assert!(!keeper.reload().await.unwrap());
     assert_eq!(version(&fake), before, "nothing to write");
+    let managers = |field: &str| fake.managers(CONFIG_MAPS, "default", NAME, field);
+    assert_eq!(managers("data.ca.crt"), ["dapr-sentry"]);
+    // With the rights of upstream's chart.
+    fake.fault(On::verb("patch"), Fault::Status(403));
+    let mut config_map = object(&fake, CONFIG_MAPS);
+    config_map["data"]["ca.crt"] = json!("something else");
+    config_map["data"]["more"] = json!("theirs");
+    fake.put(CONFIG_MAPS, config_map);
+    assert!(!keeper.reload().await.unwrap());
+    let data = &object(&fake, CONFIG_MAPS)["data"];
+    assert_eq!(
+        (&data["ca.crt"], &data["more"]),
+        (&json!(anchors), &json!("theirs"))
+    );
 }
 
 #[tokio::test]
@@ -258,7 +272,7 @@ async fn pods_get_the_new_root_also_when_somebody_writes_at_the_same_time() {
         .to_owned();
     fake.put(SECRETS, object(&other, SECRETS));
     fake.fault(
-        On::verb("update").of("configmaps").times(2),
+        On::verb("patch").of("configmaps").times(2),
         Fault::Status(409),
     );
     assert!(keeper.reload().await.unwrap());
@@ -269,7 +283,7 @@ async fn pods_get_the_new_root_also_when_somebody_writes_at_the_same_time() {
         CONFIG_MAPS,
         json!({"metadata": {"name": NAME, "namespace": "default"}}),
     );
-    fake.fault(On::verb("update").of("configmaps"), Fault::Status(409));
+    fake.fault(On::verb("patch").of("configmaps"), Fault::Status(409));
     assert!(matches!(
         keeper.reload().await,
         Err(Error::Store(store::Error::Conflict))

@@ -64,9 +64,16 @@ pub async fn save(
             .map_err(failed(namespace))?;
     }
     if let Some(changed) = changed_config_map(config_map, paths, wanted, stage) {
-        api.replace(Kind::ConfigMap, namespace, NAME, &changed)
-            .await
-            .map_err(failed(namespace))?;
+        let applied = applied_config_map(config_map, paths, wanted, stage);
+        match api.apply(Kind::ConfigMap, namespace, NAME, &applied).await {
+            // Upstream's chart does not allow it.
+            Err(api_server::Error::Forbidden { .. }) => {
+                api.replace(Kind::ConfigMap, namespace, NAME, &changed)
+                    .await
+            }
+            ended => ended,
+        }
+        .map_err(failed(namespace))?;
     }
     Ok(())
 }
@@ -112,6 +119,19 @@ fn changed_config_map(
     }
     annotate(&mut changed, stage);
     (changed != *config_map).then_some(changed)
+}
+
+/// What sentry has to say of the ConfigMap, which it has read in this version.
+fn applied_config_map(
+    config_map: &Value,
+    paths: &Paths,
+    wanted: &Credentials,
+    stage: Option<&str>,
+) -> Value {
+    let metadata =
+        json!({"name": NAME, "resourceVersion": config_map["metadata"]["resourceVersion"]});
+    let none = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    changed_config_map(&none, paths, wanted, stage).unwrap_or(none)
 }
 
 fn put(object: &mut Value, key: &str, value: &str) {

@@ -1,5 +1,7 @@
 //! The fake against the client that is used on real servers.
 
+mod applies;
+
 use std::pin::pin;
 use std::time::Duration;
 

@@ -172,7 +172,8 @@ async fn a_service_stays_while_one_of_its_workloads_does() {
         let seen = fake.seen().len();
         tokio::time::sleep(Duration::from_secs(60)).await;
         let writes = fake.seen().split_off(seen);
-        assert!(!writes.iter().any(|seen| seen.verb == "update"));
+        let is_write = |verb: &str| matches!(verb, "update" | "patch");
+        assert!(!writes.iter().any(|seen| is_write(&seen.verb)));
     })
     .await;
 }
@@ -226,4 +227,33 @@ async fn the_service_of_another_build_is_taken_over() {
         assert_eq!(service["spec"]["sessionAffinity"], "None");
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_of_others_stay_theirs_and_ours_are_taken_back() {
+    for may_apply in [true, false] {
+        let fake = Fake::new();
+        if !may_apply {
+            fake.fault(On::verb("patch"), Fault::Status(403));
+        }
+        fake.put(DEPLOYMENTS, object("a", "x", "true"));
+        beside(&fake, async |fake| {
+            fake.until("the service", |fake| there(fake).is_some())
+                .await;
+            let mut edited = there(fake).expect("a service");
+            edited["spec"]["selector"]["app"] = json!("theirs");
+            edited["metadata"]["annotations"]["team"] = json!("theirs");
+            fake.put(SERVICES, edited);
+            let selector =
+                |fake: &Fake| there(fake).expect("a service")["spec"]["selector"].clone();
+            fake.until("ours", |fake| selector(fake) == json!({"app": "a"}))
+                .await;
+            let service = there(fake).expect("a service");
+            assert_eq!(service["metadata"]["annotations"]["team"], "theirs");
+            let managers = |field: &str| fake.managers(SERVICES, "n", "x-dapr", field);
+            assert_eq!(managers("spec.selector.app"), ["operator"]);
+            assert_eq!(managers("metadata.annotations.team"), ["somebody"]);
+        })
+        .await;
+    }
 }

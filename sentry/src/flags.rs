@@ -48,6 +48,8 @@ pub struct Flags {
     #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
     pub root_rotation_enabled: bool,
     #[command(flatten)]
+    pub cert_manager: IssuerFlags,
+    #[command(flatten)]
     pub jwt: JwtFlags,
     #[command(flatten)]
     pub oidc: OidcFlags,
@@ -67,6 +69,23 @@ pub const DEFAULT_CONFIG: &str = "daprsystem";
 pub enum Mode {
     Standalone,
     Kubernetes,
+}
+
+/// An issuer that cert-manager certifies. Q-sentry-upstream
+#[derive(clap::Args, Clone, Debug)]
+pub struct IssuerFlags {
+    /// Name of the issuer of cert-manager that certifies sentry's key as an authority; without one sentry makes a root
+    #[arg(long, default_value = "")]
+    pub cert_manager_issuer_name: String,
+    /// Kind of that issuer
+    #[arg(long, default_value = "Issuer")]
+    pub cert_manager_issuer_kind: String,
+    /// API group of that issuer
+    #[arg(long, default_value = "cert-manager.io")]
+    pub cert_manager_issuer_group: String,
+    /// Life of the certificate that is asked for; the next one is asked for at half of it
+    #[arg(long, default_value = "2160h")]
+    pub cert_manager_issuer_life: GoDuration,
 }
 
 /// JWT issuing.

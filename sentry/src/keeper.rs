@@ -149,6 +149,11 @@ impl Keeper {
         Ok(keeper)
     }
 
+    /// Where the credentials are.
+    pub fn store(&self) -> &Store {
+        &self.options.store
+    }
+
     /// The authority in force.
     pub fn current(&self) -> Arc<Current> {
         self.current.load_full()

@@ -19,6 +19,7 @@ pub mod server;
 pub mod service;
 pub mod settings;
 pub mod store;
+pub mod upstream;
 pub mod validator;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::reload::Reload;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::upstream::{Renewal, Requests};
 use crate::validator::{JwksValidator, KubernetesValidator, Validators};
 
 pub use flags::Flags;
@@ -60,6 +62,7 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         api,
         policy,
         keeper,
+        renewal,
     } = opened?;
     let validators = validators(&settings, policy.jwks, api, &daemon)?;
 
@@ -102,6 +105,7 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         keeper,
         security,
         oidc,
+        renewal,
     };
     let shutdown = daemon.shutdown();
     daemon.spawn("reload", async move {
@@ -116,6 +120,7 @@ struct Opened {
     api: Option<ApiServer>,
     policy: Policy,
     keeper: Arc<Keeper>,
+    renewal: Option<Renewal>,
 }
 
 async fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Opened> {
@@ -132,6 +137,10 @@ async fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Opened> 
         }
         None => Store::Files(settings.paths.clone()),
     };
+    let renewal = renewal(settings, &policy, api.clone());
+    if let Some(renewal) = &renewal {
+        renewal.begin(&store).await?;
+    }
     let keeper = Keeper::open(keeper::Options {
         store,
         settings: settings.clone(),
@@ -144,7 +153,25 @@ async fn open(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Opened> 
         api,
         policy,
         keeper: Arc::new(keeper),
+        renewal,
     })
+}
+
+/// What keeps an issuer from outside, where one is named.
+fn renewal(settings: &Settings, policy: &Policy, api: Option<ApiServer>) -> Option<Renewal> {
+    let (issuer, api) = (settings.cert_manager.clone()?, api?);
+    let upstream = Requests {
+        api,
+        namespace: settings.id.namespace().to_owned(),
+        issuer,
+    };
+    let wanted = upstream::Wanted {
+        subject: settings.id.to_string(),
+        life: settings.cert_manager_life,
+        longest: policy.workload_ttl + policy.clock_skew,
+    };
+    let clock = Arc::new(values::SystemClock);
+    Some(Renewal::new(Box::new(upstream), wanted, clock))
 }
 
 async fn connect(settings: &Settings) -> anyhow::Result<Option<ApiServer>> {

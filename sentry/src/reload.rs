@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keeper::Keeper;
 use crate::oidc::ServerCertificate;
+use crate::upstream::Renewal;
 
 /// Changes within this time of each other are one change: a set of files is written one by one.
 const BATCH: Duration = Duration::from_secs(2);
@@ -23,6 +24,8 @@ pub struct Reload {
     pub keeper: Arc<Keeper>,
     pub security: Security,
     pub oidc: Option<Arc<ServerCertificate>>,
+    /// Where the issuer comes from outside.
+    pub renewal: Option<Renewal>,
 }
 
 impl Reload {
@@ -36,17 +39,22 @@ impl Reload {
     async fn follow(&self, watched: &[&Path]) {
         let mut changes = watch(watched);
         // What changed between loading and watching has given no notice.
-        self.once().await;
+        let mut due = self.once().await;
         loop {
-            next(&mut changes, self.keeper.pause()).await;
+            next(&mut changes, self.keeper.pause().min(due)).await;
             if changes.is_none() {
                 changes = watch(watched);
             }
-            self.once().await;
+            due = self.once().await;
         }
     }
 
-    async fn once(&self) {
+    /// Looks at everything, and says when an issuer from outside is due.
+    async fn once(&self) -> Duration {
+        let due = match &self.renewal {
+            Some(renewal) => renewal.due(self.keeper.store()).await,
+            None => Duration::MAX,
+        };
         match self.keeper.reload().await {
             Ok(false) => {}
             Ok(true) => {
@@ -68,6 +76,7 @@ impl Reload {
                 "the OIDC server's certificate cannot be used; the old one stays: {error:#}"
             );
         }
+        due
     }
 }
 

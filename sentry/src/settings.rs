@@ -9,6 +9,7 @@ use security::{SENTRY, SpiffeId};
 use crate::ca::generate::YEAR;
 use crate::flags::{Flags, Mode};
 use crate::rotation::Plan;
+use crate::upstream::IssuerRef;
 
 /// Checked settings.
 #[derive(Clone, Debug)]
@@ -24,6 +25,9 @@ pub struct Settings {
     pub jwt: Option<Jwt>,
     pub oidc: Option<Oidc>,
     pub rotation: Plan,
+    /// Who certifies the issuer, where that is cert-manager, and for how long.
+    pub cert_manager: Option<IssuerRef>,
+    pub cert_manager_life: Duration,
 }
 
 /// Where credentials lie. In Kubernetes the file names are keys of the Secret and the ConfigMap.
@@ -95,6 +99,8 @@ impl Settings {
             jwt: jwt(flags)?,
             oidc: oidc(flags)?,
             rotation: rotation(flags),
+            cert_manager: cert_manager(flags)?,
+            cert_manager_life: cert_manager_life(flags)?,
         })
     }
 
@@ -114,6 +120,34 @@ impl Settings {
         }
         watched
     }
+}
+
+/// Only in a cluster there is a cert-manager to ask.
+fn cert_manager(flags: &Flags) -> anyhow::Result<Option<IssuerRef>> {
+    let given = &flags.cert_manager;
+    if given.cert_manager_issuer_name.is_empty() {
+        return Ok(None);
+    }
+    ensure!(
+        flags.mode == Mode::Kubernetes,
+        "cert-manager-issuer-name needs mode kubernetes"
+    );
+    Ok(Some(IssuerRef {
+        name: given.cert_manager_issuer_name.clone(),
+        kind: given.cert_manager_issuer_kind.clone(),
+        group: given.cert_manager_issuer_group.clone(),
+    }))
+}
+
+/// cert-manager gives no less than an hour.
+fn cert_manager_life(flags: &Flags) -> anyhow::Result<Duration> {
+    let life = flags.cert_manager.cert_manager_issuer_life.to_std();
+    let life = life.context("cert-manager-issuer-life must not be negative")?;
+    ensure!(
+        life >= Duration::from_secs(60 * 60),
+        "cert-manager-issuer-life must be an hour at least"
+    );
+    Ok(life)
 }
 
 /// With issuers that are replaced, their root lives for long, as nobody has to hear of a new issuer. Q-sentry-root-life

@@ -1,6 +1,7 @@
 //! Telling people in time that certificates end, and what happens to them.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -28,6 +29,14 @@ impl Keeper {
         let Some(level) = DAYS.into_iter().rev().find(|days| left <= *days) else {
             return;
         };
+        // An issuer from outside is replaced at half of its life: its end is news only where that has failed.
+        let settings = &self.options.settings;
+        let expected = settings.cert_manager_life / 3;
+        let is_outside = settings.cert_manager.is_some() && issuer <= root;
+        let remains = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        if is_outside && remains > expected {
+            return;
+        }
         let said = Some((at, level));
         if std::mem::replace(
             &mut *self.told.lock().unwrap_or_else(PoisonError::into_inner),
@@ -53,6 +62,9 @@ impl Keeper {
 
 impl Options {
     fn what_happens(&self, credentials: &Credentials, now: Timestamp) -> &'static str {
+        if self.settings.cert_manager.is_some() {
+            return "sentry asks cert-manager for another one, and the log says why there is none";
+        }
         let plan = &self.settings.rotation;
         let Some(record) = Record::of(credentials) else {
             return "sentry has not made it and does not replace it, so put a new one there";

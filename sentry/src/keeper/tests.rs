@@ -306,6 +306,7 @@ async fn a_store_that_does_not_answer_holds_up_no_shutdown() {
     let (security, _runner) =
         security::Security::from_source(Box::new(own), security::KeyKind::Ed25519);
     let reload = crate::reload::Reload {
+        renewal: None,
         keeper,
         security,
         oidc: None,

@@ -192,6 +192,7 @@ async fn a_new_root_is_taken_over_under_open_connections() {
         keeper: sentry.keeper.clone(),
         security: sentry.security.clone(),
         oidc: None,
+        renewal: None,
     };
     let watched: Vec<_> = sentry
         .settings

@@ -1,0 +1,60 @@
+//! Issuers from outside: an authority that is not sentry's certifies the key with which sentry signs, below a root that somebody
+//! else keeps. Sentry then makes no root of its own. Q-sentry-upstream
+
+mod renewal;
+mod requests;
+
+use std::time::Duration;
+
+pub use renewal::{Renewal, Wanted};
+pub use requests::{IssuerRef, Requests};
+
+/// An authority outside.
+#[async_trait::async_trait]
+pub trait Upstream: Send + Sync {
+    /// What it is called in the log, and in what is written down.
+    fn name(&self) -> &'static str;
+
+    /// Certifies the key of a request (PEM) as an authority, for about so long.
+    async fn certify(&self, csr: &str, life: Duration) -> Result<Certified, Error>;
+}
+
+/// What an authority outside has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// PEM: the certificate of the key, and what leads from it to the root.
+    pub chain: Vec<u8>,
+    /// PEM: the root.
+    pub root: Vec<u8>,
+}
+
+/// Why there is no issuer from outside.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the request to {upstream} fails")]
+    Request {
+        upstream: &'static str,
+        source: crate::api_server::Error,
+    },
+    #[error("{upstream} refuses: {reason}")]
+    Refused {
+        upstream: &'static str,
+        reason: String,
+    },
+    #[error("{upstream} does not answer within {after:?}")]
+    Silent {
+        upstream: &'static str,
+        after: Duration,
+    },
+    #[error("what {upstream} has certified cannot be used")]
+    Unusable {
+        upstream: &'static str,
+        source: crate::ca::Error,
+    },
+    #[error("the credentials cannot be loaded or stored")]
+    Store(#[from] crate::store::Error),
+    #[error(
+        "the issuer credentials are somebody's who is neither sentry nor {upstream}: they stay until they are removed"
+    )]
+    Foreign { upstream: &'static str },
+}

@@ -189,7 +189,7 @@ impl Board {
 
 /// What hosts hear of a member that does not lead; they try the next one.
 fn follower() -> Status {
-    Status::failed_precondition("this placement member is not the leader")
+    Status::failed_precondition("this placement member is not a leader; only the leader takes hosts")
 }
 
 /// What streams hear when the board has gone.

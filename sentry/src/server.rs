@@ -1,6 +1,7 @@
 //! The port that everybody may call before anybody knows who calls: small limits, and an end for every call.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,21 +61,43 @@ pub fn options(tls: Option<Arc<rustls::ServerConfig>>, metrics: &Metrics) -> Ser
 
 /// Ends calls that take too long, also those whose message never comes, and refuses those that are too many.
 pub fn bounded(service: impl Serve<Body = Body>, metrics: &Metrics) -> impl Serve {
-    let (counted, all) = (metrics.clone(), Arc::new(Semaphore::new(MAX_CALLS)));
-    let peers = PeerGate::new(CALLS_PER_PEER, move || counted.peer_refused("calls"));
+    let calls = Calls::new(metrics);
     tower::service_fn(move |request: Request<RequestBody>| {
-        let (own, all) = (peers.try_enter(Peer::ip_of(&request), 1), all.clone());
-        let service = service.clone();
-        Box::pin(async move {
-            let Some(_own) = own else {
-                return Ok(Status::resource_exhausted(TOO_MANY_OF_ONE).into_http());
-            };
-            let Ok(_one) = all.try_acquire() else {
-                return Ok(Status::unavailable("too many calls at a time, try again").into_http());
-            };
-            within(service.oneshot(request)).await
-        })
+        let (calls, address) = (calls.clone(), Peer::ip_of(&request));
+        let call = service.clone().oneshot(request);
+        Box::pin(async move { calls.admit(address, call).await })
     })
+}
+
+/// Calls under way.
+#[derive(Clone)]
+struct Calls {
+    all: Arc<Semaphore>,
+    peers: PeerGate,
+}
+
+impl Calls {
+    fn new(metrics: &Metrics) -> Self {
+        let metrics = metrics.clone();
+        Self {
+            all: Arc::new(Semaphore::new(MAX_CALLS)),
+            peers: PeerGate::new(CALLS_PER_PEER, move || metrics.peer_refused("calls")),
+        }
+    }
+
+    async fn admit(
+        &self,
+        address: Option<IpAddr>,
+        call: impl Future<Output = Result<Response<Body>, Infallible>>,
+    ) -> Result<Response<Body>, Infallible> {
+        let Some(_own) = self.peers.try_enter(address, 1) else {
+            return Ok(Status::resource_exhausted(TOO_MANY_OF_ONE).into_http());
+        };
+        let Ok(_one) = self.all.try_acquire() else {
+            return Ok(Status::unavailable("too many calls at a time, try again").into_http());
+        };
+        within(call).await
+    }
 }
 
 const TOO_MANY_OF_ONE: &str = "too many calls at a time from one address";
@@ -98,5 +121,30 @@ mod tests {
         let answer = within(std::future::pending()).await.unwrap();
         assert_eq!(began.elapsed(), CALL_TIMEOUT);
         assert_eq!(answer.headers()["grpc-status"], "4");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_does_not_take_the_calls_of_all() {
+        let registry = prometheus::Registry::new();
+        let meter = telemetry::Meter::new(&registry, telemetry::MetricOptions::default()).unwrap();
+        let calls = Calls::new(&Metrics::new(&meter));
+        let from = |host: u8| Some(IpAddr::from([10, 0, 0, host]));
+        let slow = (0..=CALLS_PER_PEER).map(|_| calls.admit(from(1), std::future::pending()));
+        let done = async { Ok(Status::ok("").into_http()) };
+        let other = async {
+            tokio::task::yield_now().await;
+            calls.admit(from(2), done).await
+        };
+        let (slow, other) = tokio::join!(futures::future::join_all(slow), other);
+        let code = |answer: &Response<Body>| answer.headers()["grpc-status"].clone();
+        assert_eq!(code(&other.unwrap()), "0");
+        let refused = slow.iter().filter(|it| code(it.as_ref().unwrap()) == "8");
+        assert_eq!(refused.count(), 1);
+        let families = registry.gather();
+        let found = families
+            .iter()
+            .find(|family| family.name() == "dapr_sentry_peer_refused_total");
+        let count = found.unwrap().get_metric()[0].get_counter().get_value();
+        assert!((count - 1.0).abs() < f64::EPSILON, "{count}");
     }
 }

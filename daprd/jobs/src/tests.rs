@@ -76,7 +76,7 @@ impl World {
         let gate = Arc::new(Semaphore::new(0));
         let port = app(Arc::clone(&gate), shutdown.clone());
         let registry = prometheus::Registry::new();
-        let meter = Meter::new(&registry, MetricOptions::default()).unwrap();
+        let meter = Meter::new(&registry, MetricOptions::default()).expect("fresh metrics");
         let (channel, _) = AppChannel::new(app_channel::Options {
             app_id: "shop".into(),
             port: Some(port),
@@ -87,7 +87,7 @@ impl World {
             pipeline: Arc::default(),
             max_message: 1 << 20,
             health: None,
-            http_metrics: HttpMetrics::new(&meter, &HttpOptions::default()).unwrap(),
+            http_metrics: HttpMetrics::new(&meter, &HttpOptions::default()).expect("fresh metrics"),
             grpc_metrics: GrpcMetrics::new(&meter),
         });
         let (engine, run) = Engine::new(Options {

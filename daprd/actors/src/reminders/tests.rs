@@ -1,3 +1,5 @@
+//! Reminders over a scheduler that keeps what it was asked.
+
 use async_trait::async_trait;
 use parking_lot::Mutex;
 

@@ -1,3 +1,5 @@
+//! State over the store in memory.
+
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
@@ -11,9 +13,10 @@ use super::*;
 
 async fn state(ttl: bool, fields: &[(&str, &str)]) -> State {
     let mut catalog = Catalog::default();
-    component_builtin::register(&mut catalog).unwrap();
-    let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default()).unwrap();
-    let policies = Policies::compile(&[], meter.clone()).unwrap();
+    component_builtin::register(&mut catalog).expect("a store in memory");
+    let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default())
+        .expect("a store in memory");
+    let policies = Policies::compile(&[], meter.clone()).expect("a store in memory");
     let options = registry::Options {
         catalog: Arc::new(catalog),
         namespace: "ns".into(),
@@ -32,7 +35,7 @@ async fn state(ttl: bool, fields: &[(&str, &str)]) -> State {
         tasks: Arc::new(Tasks::default()),
         lent: Lent::default(),
     };
-    stores.apply(declared).await.unwrap();
+    stores.apply(declared).await.expect("a store in memory");
     State::new(Options {
         app_id: "shop".into(),
         stores,

@@ -8,33 +8,28 @@ use std::{
 
 use app_channel::AppChannel;
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use blocks::{Intake, Tasks, state::Stores};
+use blocks::{Tasks, state::Stores};
 use component::Spawn;
-use jobs::{ActorTypes, Outcome, Trigger};
+use jobs::ActorTypes;
 use parking_lot::Mutex;
 use peers::Pool;
 use resiliency::Policies;
 use security::Security;
 use telemetry::Meter;
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use values::Clock;
 
 use crate::{
     ActorId, Error, Timer,
     active::Active,
-    app_host::AppHost,
     directory::Directory,
-    host::{Firing, Host},
-    hosting::{self, Hosting, Kind},
+    host::Host,
+    hosting::{Hosting, Kind},
     metrics::Metrics,
     placement::{Line, Members},
     state,
-    timers::{Due, Timers},
+    timers::Timers,
 };
 
 /// What the engine is made of.
@@ -74,13 +69,13 @@ pub(crate) struct Inner {
     pub hosting: Hosting,
     pub line: Line,
     /// The types whose reminders are taken: those that placement has heard of.
-    types: watch::Sender<BTreeSet<String>>,
-    timers: Mutex<Timers>,
-    earlier: Notify,
-    tasks: Tasks,
+    pub types: watch::Sender<BTreeSet<String>>,
+    pub timers: Mutex<Timers>,
+    pub earlier: Notify,
+    pub tasks: Tasks,
     /// What the app has said that it hosts.
-    of_app: Mutex<BTreeSet<String>>,
-    closed: CancellationToken,
+    pub of_app: Mutex<BTreeSet<String>>,
+    pub closed: CancellationToken,
 }
 
 /// How far the runtime is.
@@ -130,41 +125,6 @@ impl Engine {
             );
         }
         Self(Arc::new(inner))
-    }
-
-    /// Follows placement, the clock, and the state store, until shutdown. What the app hosts is followed by its health, see
-    /// [`Intake`].
-    pub async fn run(self, shutdown: CancellationToken) {
-        let inner = &self.0;
-        if !inner.is_enabled() {
-            return;
-        }
-        if !inner.options.app.is_configured() {
-            inner.hosting.registered();
-        }
-        let rest = async {
-            tokio::join!(
-                inner.active.idle_out(),
-                self.fire_timers(),
-                self.follow_store(),
-                self.follow_types(),
-            );
-        };
-        let placement = async {
-            // Placement hears of all types at once.
-            if inner.actor_store().is_some() {
-                let mut registered = inner.hosting.registration();
-                let _ = shutdown
-                    .run_until_cancelled(registered.wait_for(|is| *is))
-                    .await;
-            }
-            self.follow_placement(shutdown.clone()).await;
-        };
-        tokio::select! {
-            _ = async { tokio::join!(placement, rest) } => {}
-            () = shutdown.cancelled() => {}
-        }
-        inner.closed.cancel();
     }
 
     /// Whether there are actors at all.
@@ -292,131 +252,6 @@ impl Engine {
             placement: placement.to_owned(),
         }
     }
-
-    /// Placement has handed out a table that everybody has.
-    pub(crate) fn connected(&self) {
-        let inner = &self.0;
-        (inner.options.connected)();
-        let hosted = inner.hosting.advertised().borrow().clone();
-        inner.set_types(hosted);
-    }
-
-    /// Types that are withdrawn get no reminders from then on, before placement has let them go.
-    async fn follow_types(&self) {
-        let inner = &self.0;
-        let mut advertised = inner.hosting.advertised();
-        while advertised.changed().await.is_ok() {
-            let now = advertised.borrow_and_update().clone();
-            let kept = inner.types.borrow().intersection(&now).cloned().collect();
-            inner.set_types(kept);
-        }
-    }
-
-    /// Hosts only while there is a state store for actors; where another comes in its place, actors begin anew.
-    async fn follow_store(&self) {
-        let inner = &self.0;
-        let mut changes = inner.options.state.changes();
-        let mut name = inner.actor_store();
-        inner.hosting.suspend(name.is_none());
-        if name.is_none() {
-            tracing::info!(
-                "Actor state store not configured - actor hosting disabled until one is configured, but invocation enabled"
-            );
-        }
-        while changes.changed().await.is_ok() {
-            let now = inner.actor_store();
-            if now == name {
-                continue;
-            }
-            if name.is_some() {
-                tracing::info!("Actor state store removed or replaced - draining hosted actors");
-                inner.hosting.suspend(true);
-                inner.active.drain(|_| true).await;
-            }
-            if let Some(store) = &now {
-                tracing::info!("Actor state store {store} configured - enabling actor hosting");
-                inner.hosting.suspend(false);
-            }
-            name = now;
-        }
-    }
-
-    async fn fire_timers(&self) {
-        let inner = &self.0;
-        loop {
-            let next = inner.timers.lock().next();
-            let now = inner.options.clock.now();
-            let wait =
-                next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
-            let due = async {
-                match wait {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = due => {}
-                () = inner.earlier.notified() => continue,
-            }
-            let due = inner.timers.lock().due(inner.options.clock.now());
-            for due in due {
-                let engine = self.clone();
-                inner
-                    .tasks
-                    .spawn("actor timer", async move { engine.fire_timer(due).await });
-            }
-        }
-    }
-
-    async fn fire_timer(&self, due: Due) {
-        let inner = &self.0;
-        if !inner.timers.lock().is_wanted(&due) {
-            return;
-        }
-        let fired = inner
-            .closed
-            .run_until_cancelled(self.fire(due.firing.clone()));
-        let Some(fired) = fired.await else {
-            return;
-        };
-        let kind = &due.firing.actor.kind;
-        inner.metrics.timer_fired(kind, fired.is_ok());
-        let canceled = matches!(fired, Err(Error::Canceled));
-        if let Err(error) = fired
-            && !canceled
-        {
-            let (actor, name) = (&due.firing.actor, &due.firing.name);
-            tracing::error!("Error executing timer {actor}||{name}: {error}");
-        }
-        if inner.timers.lock().fired(&due, canceled) {
-            inner.metrics.timers(kind, -1.0);
-        }
-        inner.earlier.notify_one();
-    }
-
-    /// Asks the app what it hosts.
-    async fn ask_app(&self) {
-        let inner = &self.0;
-        let options = &inner.options;
-        let config = match options.app.actor_config().await {
-            Ok(config) => config,
-            Err(error) => {
-                let problem = component::error::chain(&error);
-                tracing::error!("the app's configuration cannot be read: {problem}");
-                return;
-            }
-        };
-        let app = AppHost::new(options.app.clone(), Arc::clone(&options.policies));
-        let host: Arc<dyn Host> = Arc::new(app);
-        let kinds = hosting::kinds(&config, &host, options.disseminate_timeout);
-        if kinds.is_empty() {
-            return;
-        }
-        let names: BTreeSet<String> = kinds.keys().cloned().collect();
-        tracing::info!("Registering hosted actors: {names:?}");
-        *inner.of_app.lock() = names;
-        inner.hosting.add(kinds);
-    }
 }
 
 impl Inner {
@@ -430,12 +265,12 @@ impl Inner {
     }
 
     /// The state store for actors, if there is one (contract 11.1).
-    fn actor_store(&self) -> Option<String> {
+    pub fn actor_store(&self) -> Option<String> {
         let store = state::store(&self.options.state).ok()?;
         Some(store.name().to_owned())
     }
 
-    fn set_types(&self, types: BTreeSet<String>) {
+    pub fn set_types(&self, types: BTreeSet<String>) {
         self.types.send_if_modified(|now| {
             let changed = *now != types;
             *now = types;
@@ -443,76 +278,3 @@ impl Inner {
         });
     }
 }
-
-/// The app's actors are hosted while it is healthy.
-#[async_trait]
-impl Intake for Engine {
-    async fn start(&self) {
-        if self.0.is_enabled() && self.0.options.ask_config {
-            self.ask_app().await;
-        }
-        self.0.hosting.registered();
-    }
-
-    async fn stop(&self) {
-        let kinds = std::mem::take(&mut *self.0.of_app.lock());
-        self.withdraw(&kinds).await;
-    }
-
-    /// Placement is told first, and gives the actors to others: who calls them waits no longer than that takes. What is left
-    /// is deactivated. Q-actor-leave
-    async fn drain(&self) {
-        let inner = &self.0;
-        if !inner.is_enabled() {
-            return;
-        }
-        inner.hosting.leave();
-        let left = async {
-            let mut changes = inner.directory.changes();
-            while inner.line.is_ready() && !inner.directory.is_left() {
-                if changes.changed().await.is_err() {
-                    break;
-                }
-            }
-            inner.active.drain(|_| true).await;
-        };
-        if timeout(LEAVING, left).await.is_err() {
-            tracing::warn!("placement or the app has not let this host go within {LEAVING:?}");
-        }
-        inner.closed.cancel();
-        inner.tasks.ended().await;
-    }
-}
-
-/// Reminders run on the actor's owner, wherever it is.
-#[async_trait]
-impl jobs::Reminders for Engine {
-    async fn remind(&self, trigger: Trigger) -> Outcome {
-        let kind = trigger.actor_type.clone();
-        let firing = Firing {
-            actor: ActorId {
-                kind: trigger.actor_type,
-                id: trigger.actor_id,
-            },
-            name: trigger.name,
-            due_time: String::new(),
-            period: String::new(),
-            callback: String::new(),
-            data: trigger.data,
-            is_timer: false,
-        };
-        let name = format!("{}||{}", firing.actor, firing.name);
-        let fired = self.fire(firing).await;
-        self.0.metrics.reminder_fired(&kind, fired.is_ok());
-        match fired {
-            Ok(()) | Err(Error::Canceled) => Outcome::Done,
-            Err(error) => {
-                tracing::error!("failed to invoke scheduled actor reminder {name}: {error}");
-                Outcome::Failed
-            }
-        }
-    }
-}
-
-/// How long placement, and the app with its actors, may take to let a sidecar go that ends.
-const LEAVING: Duration = Duration::from_secs(4);

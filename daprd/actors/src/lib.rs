@@ -9,6 +9,7 @@ mod error;
 pub mod host;
 mod hosting;
 mod identity;
+mod life;
 mod metrics;
 mod placement;
 pub mod reminders;

@@ -189,7 +189,9 @@ impl Board {
 
 /// What hosts hear of a member that does not lead; they try the next one.
 fn follower() -> Status {
-    Status::failed_precondition("this placement member is not a leader; only the leader takes hosts")
+    Status::failed_precondition(
+        "this placement member is not a leader; only the leader takes hosts",
+    )
 }
 
 /// What streams hear when the board has gone.

@@ -197,30 +197,27 @@ fn remove(object: &mut Value, path: &[String]) {
     let Some((first, rest)) = path.split_first() else {
         return;
     };
-    match object {
-        Value::Object(members) => {
-            let Some(member) = members.get_mut(first) else {
-                return;
-            };
-            if let (Value::Array(items), Some((item, rest))) = (&mut *member, rest.split_first())
-                && item.starts_with('[')
-            {
-                let is_key = rest.first().map(String::as_str) == key_of(first);
-                let mut same = items.iter_mut().filter(|it| step(it, first) == *item);
-                if let Some(there) = same.find(|_| !is_key) {
-                    remove(there, rest);
-                }
-                // An item of which only its key is left is gone, as that was said with it.
-                items.retain(|it| {
-                    step(it, first) != *item || it.as_object().is_some_and(|it| it.len() > 1)
-                });
-                return;
-            }
-            remove(member, rest);
-            if rest.is_empty() || member.as_object().is_some_and(Map::is_empty) {
-                members.remove(first);
-            }
+    let Value::Object(members) = object else {
+        return;
+    };
+    let Some(member) = members.get_mut(first) else {
+        return;
+    };
+    if let (Value::Array(items), Some((item, rest))) = (&mut *member, rest.split_first())
+        && item.starts_with('[')
+    {
+        let is_key = rest.first().map(String::as_str) == key_of(first);
+        let mut same = items.iter_mut().filter(|it| step(it, first) == *item);
+        if let Some(there) = same.find(|_| !is_key) {
+            remove(there, rest);
         }
-        _ => {}
+        // An item of which only its key is left is gone, as that was said with it.
+        items
+            .retain(|it| step(it, first) != *item || it.as_object().is_some_and(|it| it.len() > 1));
+        return;
+    }
+    remove(member, rest);
+    if rest.is_empty() || member.as_object().is_some_and(Map::is_empty) {
+        members.remove(first);
     }
 }

@@ -182,14 +182,14 @@ impl Active {
     async fn deactivate(&self, cell: &Arc<Cell>) {
         let going = Going { active: self, cell };
         cell.closing.cancel();
-        if let Some(grace) = cell.kind.drain {
-            if timeout(grace, cell.emptied()).await.is_err() {
-                tracing::error!(
-                    "Timed out waiting for actor type '{}' in-flight lock claims to be released: calls at actor {} are broken off after {grace:?}",
-                    cell.actor.kind,
-                    cell.actor
-                );
-            }
+        if let Some(grace) = cell.kind.drain
+            && timeout(grace, cell.emptied()).await.is_err()
+        {
+            tracing::error!(
+                "Timed out waiting for actor type '{}' in-flight lock claims to be released: calls at actor {} are broken off after {grace:?}",
+                cell.actor.kind,
+                cell.actor
+            );
         }
         cell.broken.cancel();
         cell.emptied().await;

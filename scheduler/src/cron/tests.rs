@@ -99,7 +99,7 @@ async fn a_job_goes_on_where_it_was_and_ends_with_its_counter() {
     };
     let other = Counter {
         job_partition_id: 8,
-        ..counter.clone()
+        ..counter
     };
     let put = |name: &str, counter: &Counter| {
         Op::put(

@@ -42,10 +42,17 @@ pub(super) struct Run {
 /// Measures and prints a line per program.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let binaries: Vec<Binary> = if arguments.binaries.is_empty() {
-        ["daprd", "sentry", "placement", "scheduler", "operator", "injector"]
-            .into_iter()
-            .map(binaries::own)
-            .collect::<Result<_>>()?
+        [
+            "daprd",
+            "sentry",
+            "placement",
+            "scheduler",
+            "operator",
+            "injector",
+        ]
+        .into_iter()
+        .map(binaries::own)
+        .collect::<Result<_>>()?
     } else {
         arguments
             .binaries

@@ -31,6 +31,7 @@ fn every_service_has_its_methods() {
         ("etcdserverpb.Maintenance", 3),
         // Of our own.
         ("daprrust.operator.v1.ComponentStatus", 1),
+        ("daprrust.placement.v1.Members", 4),
     ];
     for (name, methods) in expected {
         let service = descriptors()

@@ -168,7 +168,7 @@ impl Engine {
         let app = AppHost::new(options.app.clone(), Arc::clone(&options.policies));
         let host: Arc<dyn Host> = Arc::new(app);
         let kinds = hosting::kinds(&config, &host, options.disseminate_timeout);
-        if kinds.is_empty() {
+        if kinds.is_empty() || !inner.is_enabled() {
             return;
         }
         let names: BTreeSet<String> = kinds.keys().cloned().collect();
@@ -182,7 +182,9 @@ impl Engine {
 #[async_trait]
 impl Intake for Engine {
     async fn start(&self) {
-        if self.0.is_enabled() && self.0.options.ask_config {
+        let options = &self.0.options;
+        // Apps are used to being asked, also where nobody is there to host actors for.
+        if options.ask_config && options.app.is_configured() {
             self.ask_app().await;
         }
         self.0.hosting.registered();

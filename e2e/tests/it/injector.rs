@@ -99,7 +99,7 @@ async fn watches_that_break_or_are_too_old_go_on() {
     let cluster = cluster(&sentry).await;
     let injector = Injector::builder(&sentry).start(&cluster).await;
     let fake = cluster.fake();
-    fake.until("watches", |fake| fake.watches() == 2).await;
+    fake.until("watches", |fake| fake.watches() == 3).await;
     for expected in [false, true] {
         fake.drop_watches();
         cluster.put_configuration(&sentry, expected);
@@ -124,8 +124,8 @@ async fn a_list_that_hangs_once_it_is_acknowledged_is_asked_for_again() {
     let cluster = cluster(&sentry).await;
     let injector = Injector::builder(&sentry).start(&cluster).await;
     let fake = cluster.fake();
-    fake.until("watches", |fake| fake.watches() == 2).await;
-    fake.fault(On::verb("list").times(2), Fault::Stall);
+    fake.until("watches", |fake| fake.watches() == 3).await;
+    fake.fault(On::verb("list").times(3), Fault::Stall);
     cluster.put_configuration(&sentry, false);
     fake.compact();
     fake.drop_watches();

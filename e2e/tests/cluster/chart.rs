@@ -35,11 +35,29 @@ async fn high_availability_gives_replicas_budgets_and_distance() {
         assert_eq!(budget["spec"]["selector"]["matchLabels"]["app"], name);
     }
     let placement = the(&objects, "StatefulSet", "dapr-placement-server");
-    assert_eq!(
-        placement["spec"]["replicas"], 1,
-        "placement has no election"
-    );
+    assert_eq!(placement["spec"]["replicas"], 3);
+    let members = argument(placement, "initial-cluster").expect("they know each other");
+    let members: Vec<&str> = members.split(',').collect();
+    for (index, member) in members.iter().enumerate() {
+        let name = format!("dapr-placement-server-{index}");
+        let address = format!("{name}={name}.dapr-placement-server.");
+        assert!(member.starts_with(&address), "{member}");
+    }
+    assert_eq!(members.len(), 3);
+    assert_eq!(argument(placement, "id"), Some("$(POD_NAME)"));
+    assert_eq!(argument(placement, "raft-logstore-path"), None);
     assert!(placement["spec"]["volumeClaimTemplates"].is_null());
+    let budget = "dapr-placement-server-disruption-budget";
+    let budget = the(&objects, "PodDisruptionBudget", budget);
+    assert_eq!(budget["spec"]["minAvailable"], 2);
+
+    let objects = render("global: {ha: {enabled: true}}").await;
+    let placement = the(&objects, "StatefulSet", "dapr-placement-server");
+    let volume = &placement["spec"]["volumeClaimTemplates"][0]["metadata"]["name"];
+    assert_eq!(volume, "raft-log");
+    assert_eq!(argument(placement, "inmem-store-enabled"), Some("false"));
+    let folder = argument(placement, "raft-logstore-path");
+    assert_eq!(folder, Some("/var/run/dapr/raft-log"));
 
     let required = "global: {ha: {enabled: true, podAntiAffinityPolicy: requiredDuringSchedulingIgnoredDuringExecution}}";
     let objects = render(required).await;

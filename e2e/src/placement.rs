@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::process;
-use crate::service::{Service, is_service};
+use crate::service::{Identity, Service, is_service};
 use crate::{Sentry, ports};
 
 /// How placement is started: one member, alone.
@@ -13,19 +13,14 @@ use crate::{Sentry, ports};
 pub struct Builder {
     args: Vec<String>,
     env: BTreeMap<String, String>,
-    anchors: Option<String>,
+    identity: Option<Identity>,
 }
 
 impl Builder {
     /// Takes its identity from sentry, and demands one of every host.
     #[must_use]
     pub fn sentry(mut self, sentry: &Sentry) -> Self {
-        self.args.push("--tls-enabled=true".to_owned());
-        self.args
-            .push(format!("--sentry-address={}", sentry.address()));
-        self.args
-            .push(format!("--trust-domain={}", sentry.trust_domain()));
-        self.anchors = Some(sentry.anchors_pem());
+        self.identity = Some(Identity::of(sentry));
         self
     }
 
@@ -52,11 +47,7 @@ impl Builder {
             format!("--initial-cluster=one=127.0.0.1:{raft}"),
             "--metadata-enabled=true".to_owned(),
         ];
-        if let Some(anchors) = &self.anchors {
-            let path = dir.path().join("ca.crt");
-            std::fs::write(&path, anchors).expect("the folder is ours");
-            args.push(format!("--trust-anchors-file={}", path.display()));
-        }
+        args.extend(self.identity.into_iter().flat_map(|it| it.arguments(&dir)));
         args.extend(self.args);
         self.env
             .entry("NAMESPACE".to_owned())

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use crate::service::{Service, is_service};
+use crate::service::{Identity, Service, is_service};
 use crate::{Sentry, mesh, ports, process, wait};
 
 /// How the scheduler is started: one replica with its own store.
@@ -21,7 +21,7 @@ use crate::{Sentry, mesh, ports, process, wait};
 pub struct Builder {
     args: Vec<String>,
     env: BTreeMap<String, String>,
-    anchors: Option<String>,
+    identity: Option<Identity>,
     data: Option<PathBuf>,
 }
 
@@ -29,12 +29,7 @@ impl Builder {
     /// Takes its identity from sentry, and demands one of every sidecar.
     #[must_use]
     pub fn sentry(mut self, sentry: &Sentry) -> Self {
-        self.args.push("--tls-enabled=true".to_owned());
-        self.args
-            .push(format!("--sentry-address={}", sentry.address()));
-        self.args
-            .push(format!("--trust-domain={}", sentry.trust_domain()));
-        self.anchors = Some(sentry.anchors_pem());
+        self.identity = Some(Identity::of(sentry));
         self
     }
 
@@ -64,11 +59,7 @@ impl Builder {
             format!("--etcd-client-port={clients}"),
             "--etcd-client-listen-address=127.0.0.1".to_owned(),
         ];
-        if let Some(anchors) = &self.anchors {
-            let path = dir.path().join("ca.crt");
-            std::fs::write(&path, anchors).expect("the folder is ours");
-            args.push(format!("--trust-anchors-file={}", path.display()));
-        }
+        args.extend(self.identity.into_iter().flat_map(|it| it.arguments(&dir)));
         args.extend(self.args);
         self.env
             .insert("NAMESPACE".to_owned(), "default".to_owned());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tempfile::TempDir;
 
+use crate::Sentry;
 use crate::http::Client;
 use crate::process::{self, Process};
 
@@ -86,6 +87,34 @@ impl Service {
     /// Kills it without warning.
     pub async fn kill(self) {
         self.process.kill().await;
+    }
+}
+
+/// The identity that sentry gives a service that sidecars connect to, which then demands one of them.
+pub(crate) struct Identity {
+    anchors: String,
+    args: Vec<String>,
+}
+
+impl Identity {
+    pub fn of(sentry: &Sentry) -> Self {
+        Self {
+            anchors: sentry.anchors_pem(),
+            args: vec![
+                "--tls-enabled=true".to_owned(),
+                format!("--sentry-address={}", sentry.address()),
+                format!("--trust-domain={}", sentry.trust_domain()),
+            ],
+        }
+    }
+
+    /// The arguments, once the anchors are in the folder.
+    pub fn arguments(self, dir: &TempDir) -> Vec<String> {
+        let path = dir.path().join("ca.crt");
+        std::fs::write(&path, self.anchors).expect("the folder is ours");
+        let mut args = self.args;
+        args.push(format!("--trust-anchors-file={}", path.display()));
+        args
     }
 }
 

@@ -1,12 +1,9 @@
 //! The injector's command line (contract 4.1).
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
-use daemon::{
-    HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, MetricsOptions, Program,
-};
+use daemon::{HealthFlags, LogFlags, MetricsFlags};
 
 /// What the injector is started with; the rest of its configuration is environment.
 #[derive(Clone, Debug, Parser)]
@@ -45,29 +42,7 @@ pub struct Flags {
     health: HealthFlags,
 }
 
-impl Program for Flags {
-    const NAME: &'static str = "injector";
-
-    fn command() -> Option<clap::Command> {
-        Some(<Self as clap::CommandFactory>::command())
-    }
-
-    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
-        Ok(Self::try_parse_from(args)?)
-    }
-
-    fn log(&self) -> LogOptions {
-        self.log.options()
-    }
-
-    fn metrics(&self) -> MetricsOptions {
-        self.metrics.options()
-    }
-
-    fn health(&self) -> Option<HealthOptions> {
-        Some(self.health.options())
-    }
-}
+daemon::program!(Flags, "injector");
 
 #[cfg(test)]
 mod tests {
@@ -76,10 +51,11 @@ mod tests {
     fn parse(args: &[&str]) -> Flags {
         let args = std::iter::once("injector")
             .chain(args.iter().copied())
-            .map(OsString::from)
+            .map(std::ffi::OsString::from)
             .collect();
-        let command = <Flags as Program>::command();
-        <Flags as Program>::parse(daemon::normalise(args, command.as_ref())).expect("parses")
+        let command = <Flags as daemon::Program>::command();
+        <Flags as daemon::Program>::parse(daemon::normalise(args, command.as_ref()))
+            .expect("parses")
     }
 
     #[test]

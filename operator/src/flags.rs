@@ -1,13 +1,10 @@
 //! The operator's flags (contract 5.1).
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory, Parser};
-use daemon::{
-    HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, MetricsOptions, boolean,
-};
+use clap::{ArgAction, Parser};
+use daemon::{HealthFlags, LogFlags, MetricsFlags, boolean};
 use values::GoDuration;
 
 /// Flags of the operator, in the order of contract 5.1.
@@ -70,29 +67,7 @@ pub struct Flags {
     health: HealthFlags,
 }
 
-impl daemon::Program for Flags {
-    const NAME: &'static str = "operator";
-
-    fn command() -> Option<clap::Command> {
-        Some(<Self as CommandFactory>::command())
-    }
-
-    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
-        Ok(Self::try_parse_from(args)?)
-    }
-
-    fn log(&self) -> LogOptions {
-        self.log.options()
-    }
-
-    fn metrics(&self) -> MetricsOptions {
-        self.metrics.options()
-    }
-
-    fn health(&self) -> Option<HealthOptions> {
-        Some(self.health.options())
-    }
-}
+daemon::program!(Flags, "operator");
 
 /// How often the watchdog checks pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +110,7 @@ mod tests {
     fn parse(args: &[&str]) -> Result<Flags, daemon::Stop> {
         let args = std::iter::once("operator").chain(args.iter().copied());
         let args = daemon::normalise(
-            args.map(OsString::from).collect(),
+            args.map(std::ffi::OsString::from).collect(),
             <Flags as Program>::command().as_ref(),
         );
         <Flags as Program>::parse(args)

@@ -81,7 +81,6 @@ impl Election {
             None => 2 * PATIENCE,
         };
         let votes_from = Instant::now() + silence;
-        raft.runtime_config().elect(false);
         let (leads, receiver) = watch::channel(false);
         let election = Self {
             raft,
@@ -157,6 +156,8 @@ fn timing() -> anyhow::Result<openraft::Config> {
         snapshot_policy: SnapshotPolicy::LogsSinceLast(LOG_ENTRIES),
         max_in_snapshot_log_to_keep: LOG_ENTRIES,
         enable_pre_vote: Some(true),
+        // Not before votes are given, either.
+        enable_elect: false,
         // A member that comes back has an empty log.
         allow_log_reversion: Some(true),
         ..openraft::Config::default()

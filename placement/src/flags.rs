@@ -1,13 +1,12 @@
 //! The command line (contract 7.1), and the settings it amounts to.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
-use daemon::{HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, MetricsOptions};
-use security::{Anchors, KeyKind, TokenSource};
+use clap::{ArgAction, Parser};
+use daemon::{HealthFlags, LogFlags, MetricsFlags, ServiceFlags, ServiceOptions};
+use security::{Anchors, TokenSource};
 use values::GoDuration;
 
 use crate::board::Options;
@@ -35,9 +34,6 @@ pub struct Flags {
     /// The listening address for the placement service
     #[arg(long, default_value = "")]
     listen_address: String,
-    /// Should TLS be enabled for the placement gRPC server
-    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
-    tls_enabled: bool,
     /// Expose the placement tables on the healthz server; env DAPR_PLACEMENT_METADATA_ENABLED if absent
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
     metadata_enabled: Option<bool>,
@@ -56,24 +52,14 @@ pub struct Flags {
     /// How long to collect changes after a round before the next one; 0 is off
     #[arg(long, default_value = "0")]
     disseminate_coalesce_window: GoDuration,
-    /// Trust domain for the Dapr control plane
-    #[arg(long, default_value = "localhost")]
-    trust_domain: String,
-    /// Filepath to the trust anchors for the Dapr control plane
-    #[arg(long, default_value = "/var/run/secrets/dapr.io/tls/ca.crt")]
-    trust_anchors_file: PathBuf,
-    /// Address of the Sentry service [default: dapr-sentry.<namespace>.svc:443]
-    #[arg(long)]
-    sentry_address: Option<String>,
-    /// Runtime mode for Dapr placement
-    #[arg(long, value_enum, default_value = "standalone")]
-    mode: Mode,
     /// Deprecated, without effect
     #[arg(long, hide = true, default_value_t = 10)]
     max_api_level: i32,
     /// Deprecated, without effect
     #[arg(long, hide = true, default_value_t = 0)]
     min_api_level: i32,
+    #[command(flatten)]
+    service: ServiceFlags,
     #[command(flatten)]
     log: LogFlags,
     #[command(flatten)]
@@ -82,31 +68,7 @@ pub struct Flags {
     health: HealthFlags,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    Standalone,
-    Kubernetes,
-}
-
-impl daemon::Program for Flags {
-    const NAME: &'static str = "placement";
-
-    fn command() -> Option<clap::Command> {
-        Some(<Flags as CommandFactory>::command())
-    }
-    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
-        Ok(Flags::try_parse_from(args)?)
-    }
-    fn log(&self) -> LogOptions {
-        self.log.options()
-    }
-    fn metrics(&self) -> MetricsOptions {
-        self.metrics.options()
-    }
-    fn health(&self) -> Option<HealthOptions> {
-        Some(self.health.options())
-    }
-}
+daemon::program!(Flags, "placement");
 
 /// Checked settings.
 pub(crate) struct Settings {
@@ -119,12 +81,7 @@ pub(crate) struct Settings {
     pub keep_alive_time: Duration,
     pub keep_alive_timeout: Duration,
     pub board: Options,
-    tls: bool,
-    kubernetes: bool,
-    namespace: String,
-    trust_domain: String,
-    trust_anchors: PathBuf,
-    sentry_address: String,
+    service: ServiceOptions,
 }
 
 impl Flags {
@@ -132,13 +89,9 @@ impl Flags {
     pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
         let members = Members::parse(&self.initial_cluster, &self.id)?;
         let on_disk = !self.inmem_store_enabled && !self.raft_logstore_path.is_empty();
-        if self.mode == Mode::Kubernetes {
-            daemon::refuse_root()?;
-        }
-        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let namespace = environment("NAMESPACE").unwrap_or_else(|| "default".to_owned());
+        let service = self.service.options()?;
         let metadata = self.metadata_enabled.unwrap_or_else(|| {
-            environment("DAPR_PLACEMENT_METADATA_ENABLED")
+            daemon::variable("DAPR_PLACEMENT_METADATA_ENABLED")
                 .is_some_and(|value| values::is_truthy(&value))
         });
         ensure!(
@@ -168,16 +121,7 @@ impl Flags {
                 })?,
                 coalesce: self.disseminate_coalesce_window.saturating_std(),
             },
-            tls: self.tls_enabled,
-            kubernetes: self.mode == Mode::Kubernetes,
-            sentry_address: self
-                .sentry_address
-                .clone()
-                .filter(|address| !address.is_empty())
-                .unwrap_or_else(|| format!("dapr-sentry.{namespace}.svc:443")),
-            namespace,
-            trust_domain: self.trust_domain.clone(),
-            trust_anchors: self.trust_anchors_file.clone(),
+            service,
         })
     }
 }
@@ -185,26 +129,25 @@ impl Flags {
 impl Settings {
     /// Placement's identity.
     pub fn security(&self, registry: &prometheus::Registry) -> security::Options {
-        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let service = &self.service;
+        let anchors = Anchors::File(service.trust_anchors.clone());
         security::Options {
-            app_id: security::PLACEMENT.to_owned(),
-            requested_id: environment("SENTRY_LOCAL_IDENTITY"),
-            namespace: self.namespace.clone(),
-            trust_domain: Some(self.trust_domain.clone()),
-            control_plane_trust_domain: self.trust_domain.clone(),
-            control_plane_namespace: self.namespace.clone(),
-            sentry_address: self.sentry_address.clone(),
-            anchors: Anchors::File(self.trust_anchors.clone()),
+            requested_id: service.requested_id.clone(),
             token: TokenSource {
-                file: environment("DAPR_SENTRY_TOKEN_FILE").map(PathBuf::from),
+                file: service.token_file.clone(),
                 ..TokenSource::default()
             },
-            key: KeyKind::Ed25519,
-            mtls: self.tls,
+            mtls: service.tls,
             // Without TLS placement calls nobody, so it needs no certificate on Kubernetes either.
-            kubernetes: self.kubernetes && self.tls,
-            jwt_audiences: Vec::new(),
-            registry: registry.clone(),
+            kubernetes: service.kubernetes && service.tls,
+            ..security::Options::control_plane(
+                security::PLACEMENT,
+                &service.namespace,
+                &service.trust_domain,
+                &service.sentry_address,
+                anchors,
+                registry,
+            )
         }
     }
 }
@@ -230,7 +173,7 @@ mod tests {
         let flags = parse(&[]);
         let settings = flags.settings().unwrap();
         assert_eq!(
-            (settings.port, settings.host.as_str(), settings.tls),
+            (settings.port, settings.host.as_str(), settings.service.tls),
             (50005, "", false)
         );
         assert_eq!(settings.keep_alive_time, Duration::from_secs(2));
@@ -238,7 +181,7 @@ mod tests {
         assert_eq!(settings.board.timeout, Duration::from_secs(8));
         assert_eq!(settings.board.coalesce, Duration::ZERO);
         assert_eq!(settings.board.replication_factor, 100);
-        assert!(settings.sentry_address.starts_with("dapr-sentry."));
+        assert!(settings.service.sentry_address.starts_with("dapr-sentry."));
     }
 
     #[test]
@@ -277,7 +220,7 @@ mod tests {
             "--raft-logstore-path=x",
         ]);
         let settings = flags.settings().unwrap();
-        assert!(settings.tls && settings.metadata);
+        assert!(settings.service.tls && settings.metadata);
         assert_eq!(settings.board.coalesce, Duration::from_millis(500));
     }
 }

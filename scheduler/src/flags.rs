@@ -1,12 +1,11 @@
 //! The command line (contract 8.1), and the settings it amounts to.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
-use daemon::{HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, MetricsOptions};
-use security::{Anchors, KeyKind, TokenSource};
+use clap::{ArgAction, Parser};
+use daemon::{HealthFlags, LogFlags, MetricsFlags, ServiceFlags, ServiceMode, ServiceOptions};
+use security::{Anchors, TokenSource};
 use values::{GoDuration, Quantity};
 
 mod settings;
@@ -26,21 +25,6 @@ pub struct Flags {
     /// The address (host:port) that sidecars are told to connect to, where it is not the one this program knows of itself
     #[arg(long)]
     override_broadcast_host_port: Option<String>,
-    /// Should TLS be enabled for the scheduler gRPC server
-    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
-    tls_enabled: bool,
-    /// Trust domain for the Dapr control plane
-    #[arg(long, default_value = "localhost")]
-    trust_domain: String,
-    /// Filepath to the trust anchors for the Dapr control plane
-    #[arg(long, default_value = "/var/run/secrets/dapr.io/tls/ca.crt")]
-    trust_anchors_file: PathBuf,
-    /// Address of the Sentry service [default: dapr-sentry.<namespace>.svc:443]
-    #[arg(long)]
-    sentry_address: Option<String>,
-    /// Runtime mode for Dapr Scheduler
-    #[arg(long, value_enum, default_value = "standalone")]
-    mode: Mode,
     /// Kubernetes mode only. Absolute path to the kubeconfig file.
     #[arg(long, hide = true)]
     kubeconfig: Option<PathBuf>,
@@ -80,6 +64,8 @@ pub struct Flags {
     etcd_client_password: String,
     #[command(flatten)]
     unused: Unused,
+    #[command(flatten)]
+    service: ServiceFlags,
     #[command(flatten)]
     log: LogFlags,
     #[command(flatten)]
@@ -132,31 +118,7 @@ struct Unused {
     identity_directory_write: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    Standalone,
-    Kubernetes,
-}
-
-impl daemon::Program for Flags {
-    const NAME: &'static str = "scheduler";
-
-    fn command() -> Option<clap::Command> {
-        Some(<Flags as CommandFactory>::command())
-    }
-    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
-        Ok(Flags::try_parse_from(args)?)
-    }
-    fn log(&self) -> LogOptions {
-        self.log.options()
-    }
-    fn metrics(&self) -> MetricsOptions {
-        self.metrics.options()
-    }
-    fn health(&self) -> Option<HealthOptions> {
-        Some(self.health.options())
-    }
-}
+daemon::program!(Flags, "scheduler");
 
 impl Unused {
     /// Flags that were given another value than they have by themselves.

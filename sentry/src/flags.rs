@@ -1,10 +1,9 @@
 //! The command line (contract 6.1).
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
-use daemon::{HealthFlags, HealthOptions, LogFlags, LogOptions, MetricsFlags, MetricsOptions};
+use clap::{ArgAction, Parser, ValueEnum};
+use daemon::{HealthFlags, LogFlags, MetricsFlags};
 use values::GoDuration;
 
 /// Command line of sentry.
@@ -146,22 +145,4 @@ pub struct OidcFlags {
     pub oidc_allowed_hosts: Vec<String>,
 }
 
-impl daemon::Program for Flags {
-    const NAME: &'static str = "sentry";
-
-    fn command() -> Option<clap::Command> {
-        Some(<Self as CommandFactory>::command())
-    }
-    fn parse(args: Vec<OsString>) -> Result<Self, daemon::Stop> {
-        Ok(Self::try_parse_from(args)?)
-    }
-    fn log(&self) -> LogOptions {
-        self.log.options()
-    }
-    fn metrics(&self) -> MetricsOptions {
-        self.metrics.options()
-    }
-    fn health(&self) -> Option<HealthOptions> {
-        Some(self.health.options())
-    }
-}
+daemon::program!(Flags, "sentry");

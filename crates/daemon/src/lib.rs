@@ -21,6 +21,7 @@ mod log;
 mod panics;
 mod pulse;
 mod refusals;
+mod service;
 mod signals;
 mod start;
 mod tasks;
@@ -35,6 +36,7 @@ pub use health::{Health, Target};
 pub use host::address as host_address;
 pub use panics::message as panic_message;
 pub use refusals::{MOST_LOGGED, Refusals};
+pub use service::{ServiceFlags, ServiceMode, ServiceOptions, variable};
 pub use start::main;
 pub use tasks::Daemon;
 pub use user::refuse_root;
@@ -75,4 +77,35 @@ pub trait Program: Sized + Send + 'static {
 
     /// Where to serve `/healthz`; `None` for a program that has an own place for it.
     fn health(&self) -> Option<HealthOptions>;
+}
+
+/// Implements [`Program`] for flags that clap derives and that hold `log`, `metrics` and `health`, the groups of the same
+/// names.
+#[macro_export]
+macro_rules! program {
+    ($flags:ty, $name:literal) => {
+        impl $crate::Program for $flags {
+            const NAME: &'static str = $name;
+
+            fn command() -> Option<clap::Command> {
+                Some(<Self as clap::CommandFactory>::command())
+            }
+
+            fn parse(args: Vec<std::ffi::OsString>) -> Result<Self, $crate::Stop> {
+                Ok(<Self as clap::Parser>::try_parse_from(args)?)
+            }
+
+            fn log(&self) -> $crate::LogOptions {
+                self.log.options()
+            }
+
+            fn metrics(&self) -> $crate::MetricsOptions {
+                self.metrics.options()
+            }
+
+            fn health(&self) -> Option<$crate::HealthOptions> {
+                Some(self.health.options())
+            }
+        }
+    };
 }

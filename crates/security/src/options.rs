@@ -35,6 +35,36 @@ pub struct Options {
     pub registry: prometheus::Registry,
 }
 
+impl Options {
+    /// Those of a service of the control plane that sidecars call, with mutual TLS and outside Kubernetes.
+    #[must_use]
+    pub fn control_plane(
+        service: &str,
+        namespace: &str,
+        trust_domain: &str,
+        sentry_address: &str,
+        anchors: Anchors,
+        registry: &prometheus::Registry,
+    ) -> Self {
+        Self {
+            app_id: service.to_owned(),
+            requested_id: None,
+            namespace: namespace.to_owned(),
+            trust_domain: Some(trust_domain.to_owned()),
+            control_plane_trust_domain: trust_domain.to_owned(),
+            control_plane_namespace: namespace.to_owned(),
+            sentry_address: sentry_address.to_owned(),
+            anchors,
+            token: TokenSource::default(),
+            key: KeyKind::default(),
+            mtls: true,
+            kubernetes: false,
+            jwt_audiences: Vec::new(),
+            registry: registry.clone(),
+        }
+    }
+}
+
 /// Where trust anchors come from.
 #[derive(Clone, Debug)]
 pub enum Anchors {

@@ -16,11 +16,7 @@ pub(crate) struct Settings {
     pub client_port: u16,
     pub kubernetes: bool,
     pub kubeconfig: Option<PathBuf>,
-    tls: bool,
-    namespace: String,
-    trust_domain: String,
-    trust_anchors: PathBuf,
-    sentry_address: String,
+    service: ServiceOptions,
 }
 
 impl Flags {
@@ -28,14 +24,12 @@ impl Flags {
     pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
         self.store()?;
         self.members()?;
-        let kubernetes = self.mode == Mode::Kubernetes;
+        let kubernetes = self.service.mode == ServiceMode::Kubernetes;
         ensure!(
             kubernetes || self.kubeconfig.is_none(),
             "kubeconfig flag is only valid in --mode=kubernetes"
         );
-        if kubernetes {
-            daemon::refuse_root()?;
-        }
+        let service = self.service.options()?;
         let given = self.unused.given();
         if !given.is_empty() {
             tracing::info!(
@@ -43,11 +37,10 @@ impl Flags {
                 given.join(", ")
             );
         }
-        let namespace = environment("NAMESPACE").unwrap_or_else(|| "default".to_owned());
         let folder = if kubernetes {
             self.etcd_data_dir.join(LAYOUT)
         } else {
-            let own = format!("{namespace}-{}", self.id);
+            let own = format!("{}-{}", service.namespace, self.id);
             self.etcd_data_dir.join(own).join(LAYOUT)
         };
         let broadcast = match &self.override_broadcast_host_port {
@@ -69,15 +62,7 @@ impl Flags {
             client_port: self.etcd_client_port,
             kubernetes,
             kubeconfig: self.kubeconfig.clone(),
-            tls: self.tls_enabled || kubernetes,
-            sentry_address: self
-                .sentry_address
-                .clone()
-                .filter(|address| !address.is_empty())
-                .unwrap_or_else(|| format!("dapr-sentry.{namespace}.svc:443")),
-            namespace,
-            trust_domain: self.trust_domain.clone(),
-            trust_anchors: self.trust_anchors_file.clone(),
+            service,
         })
     }
 
@@ -129,8 +114,10 @@ impl Flags {
     }
 
     fn own_address(&self) -> anyhow::Result<String> {
-        let address =
-            daemon::host_address(environment("DAPR_HOST_IP").as_deref(), &self.listen_address)?;
+        let address = daemon::host_address(
+            daemon::variable("DAPR_HOST_IP").as_deref(),
+            &self.listen_address,
+        )?;
         Ok(std::net::SocketAddr::from((address, self.port)).to_string())
     }
 }
@@ -138,30 +125,26 @@ impl Flags {
 impl Settings {
     /// The scheduler's identity.
     pub fn security(&self, registry: &prometheus::Registry) -> security::Options {
+        let service = &self.service;
+        let anchors = Anchors::File(service.trust_anchors.clone());
         security::Options {
-            app_id: security::SCHEDULER.to_owned(),
-            requested_id: environment("SENTRY_LOCAL_IDENTITY"),
-            namespace: self.namespace.clone(),
-            trust_domain: Some(self.trust_domain.clone()),
-            control_plane_trust_domain: self.trust_domain.clone(),
-            control_plane_namespace: self.namespace.clone(),
-            sentry_address: self.sentry_address.clone(),
-            anchors: Anchors::File(self.trust_anchors.clone()),
+            requested_id: service.requested_id.clone(),
             token: TokenSource {
-                file: environment("DAPR_SENTRY_TOKEN_FILE").map(PathBuf::from),
+                file: service.token_file.clone(),
                 ..TokenSource::default()
             },
-            key: KeyKind::Ed25519,
-            mtls: self.tls,
-            kubernetes: self.kubernetes,
-            jwt_audiences: Vec::new(),
-            registry: registry.clone(),
+            mtls: service.tls || service.kubernetes,
+            kubernetes: service.kubernetes,
+            ..security::Options::control_plane(
+                security::SCHEDULER,
+                &service.namespace,
+                &service.trust_domain,
+                &service.sentry_address,
+                anchors,
+                registry,
+            )
         }
     }
-}
-
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The version of the layout in the data directory, as upstream counts it.

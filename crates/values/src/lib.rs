@@ -20,7 +20,7 @@ pub use clock::{Clock, FixedClock, SystemClock};
 pub use cron::Schedule;
 pub use duration::GoDuration;
 pub use jiff::{Timestamp, tz::TimeZone};
-pub use pauses::Pauses;
+pub use pauses::{Pauses, around};
 pub use period::Period;
 pub use quantity::Quantity;
 pub use template::Template;

@@ -32,6 +32,11 @@ impl Pauses {
     }
 }
 
+/// A pause that is up to half shorter or longer, by a `chance` from 0 to 1, so that not all who wait come back at once.
+pub fn around(pause: Duration, chance: f64) -> Duration {
+    pause.mul_f64(0.5 + chance.clamp(0.0, 1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +51,13 @@ mod tests {
         assert_eq!(pauses.pause(), second);
         let mut long = Pauses::doubling(Duration::MAX, Duration::MAX);
         assert_eq!([long.pause(), long.pause()], [Duration::MAX; 2]);
+    }
+
+    #[test]
+    fn around_a_pause_is_half_of_it_on_either_side() {
+        let second = Duration::from_secs(1);
+        assert_eq!(around(second, 0.0), second / 2);
+        assert_eq!(around(second, 1.0), second * 3 / 2);
+        assert_eq!(around(second, 7.0), second * 3 / 2);
     }
 }

@@ -7,13 +7,12 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use prost::Message;
 use resiliency::{Call, Outcome, Policies};
-use serde_json::value::RawValue;
 
 use crate::{
     ActorId, Error, Request, Response,
     host::{Firing, Host},
+    json,
 };
 
 /// The app.
@@ -129,7 +128,7 @@ fn failed(status: StatusCode, body: &Bytes) -> Error {
 /// The JSON of a reminder or a timer, in the order that SDKs are used to.
 fn body(firing: &Firing) -> Result<String, Error> {
     let mut out = String::from("{");
-    if let Some(data) = json(firing.data.as_ref())? {
+    if let Some(data) = json::unpacked(firing.data.as_ref())? {
         out.push_str("\"data\":");
         out.push_str(&data);
         out.push(',');
@@ -147,37 +146,6 @@ fn body(firing: &Firing) -> Result<String, Error> {
     out.push('}');
     Ok(out)
 }
-
-/// What was registered, as JSON: bytes hold it as it came.
-fn json(data: Option<&prost_types::Any>) -> Result<Option<String>, Error> {
-    let Some(data) = data else {
-        return Ok(None);
-    };
-    let wrong = |problem: String| Error::Timer(format!("data of a reminder: {problem}"));
-    let name = data.type_url.rsplit('/').next().unwrap_or_default();
-    if name != BYTES {
-        let value = proto::json::encoded_to_value(name, &data.value);
-        let value = value.map_err(|error| wrong(error.to_string()))?;
-        return Ok(Some(value.to_string()));
-    }
-    let bytes = Vec::<u8>::decode(data.value.as_slice()).map_err(|it| wrong(it.to_string()))?;
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let raw: &RawValue =
-        serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-    Ok(Some(values::json::canonical(raw)))
-}
-
-/// Data as a timer or a reminder keeps it: JSON, wrapped as bytes.
-pub fn wrapped(data: &[u8]) -> Option<prost_types::Any> {
-    (!data.is_empty()).then(|| prost_types::Any {
-        type_url: format!("type.googleapis.com/{BYTES}"),
-        value: data.to_vec().encode_to_vec(),
-    })
-}
-
-const BYTES: &str = "google.protobuf.BytesValue";
 
 /// The answer is an error of the actor (contract 11.1).
 pub const ERROR_RESPONSE: HeaderName = HeaderName::from_static("x-daprerrorresponseheader");
@@ -200,15 +168,15 @@ mod tests {
             due_time: "1s".to_owned(),
             period: String::new(),
             callback: "m".to_owned(),
-            data: wrapped(br#"{"a":1.0}"#),
+            data: Some(json::packed(r#"{"a":1.0}"#.into())),
             is_timer: true,
         };
         let timer = r#"{"data":{"a":1.0},"callback":"m","dueTime":"1s","period":""}"#;
         assert_eq!(body(&firing).unwrap(), timer);
         firing.is_timer = false;
-        firing.data = wrapped(b"");
+        firing.data = Some(json::packed("".into()));
         assert_eq!(body(&firing).unwrap(), r#"{"dueTime":"1s","period":""}"#);
-        firing.data = wrapped(b"no json");
+        firing.data = Some(json::packed("no json".into()));
         assert!(body(&firing).is_err());
     }
 }

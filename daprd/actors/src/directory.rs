@@ -114,6 +114,10 @@ impl Directory {
     /// # Errors
     /// [`Error::Disseminating`] where that takes too long.
     pub async fn owner(&self, actor: &ActorId) -> Result<Owner, Error> {
+        // Nearly always it is known: nobody has to be told then.
+        if let Some(owner) = self.look_up(actor) {
+            return Ok(owner);
+        }
         let mut changes = self.changes();
         let found = async {
             loop {

@@ -9,6 +9,7 @@ mod error;
 pub mod host;
 mod hosting;
 mod identity;
+pub mod json;
 mod life;
 mod metrics;
 mod placement;

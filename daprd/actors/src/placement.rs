@@ -90,7 +90,7 @@ impl Engine {
                 (_, true) => NEXT_MEMBER,
                 (false, false) => PAUSE,
             };
-            let pause = pause.mul_f64(0.5 + fastrand::f64());
+            let pause = values::around(pause, fastrand::f64());
             let _ = shutdown
                 .run_until_cancelled(tokio::time::sleep(pause))
                 .await;

@@ -8,7 +8,7 @@ use std::{
 
 use values::{Period, Timestamp, period};
 
-use crate::{ActorId, Error, Timer, app_host::wrapped, host::Firing};
+use crate::{ActorId, Error, Timer, host::Firing, json::packed};
 
 /// All timers of a sidecar.
 #[derive(Default)]
@@ -105,7 +105,7 @@ impl Timers {
             due_time,
             period,
             callback,
-            data: wrapped(&data),
+            data: (!data.is_empty()).then(|| packed(data)),
             is_timer: true,
         };
         self.due.push(Reverse((due, number, key.clone())));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use proto::{
     common::v1::{HttpExtension, InvokeRequest, InvokeResponse, http_extension::Verb},
     internals::v1::{
@@ -26,7 +26,7 @@ pub fn into_request(request: Request) -> InternalInvokeRequest {
     } = request;
     InternalInvokeRequest {
         ver: ApiVersion::V1.into(),
-        metadata: into_metadata(&headers),
+        metadata: into_metadata(headers),
         message: Some(InvokeRequest {
             method,
             data: Some(prost_types::Any {
@@ -68,7 +68,7 @@ pub fn into_response(response: Response) -> InternalInvokeResponse {
             code: i32::from(response.status),
             ..Status::default()
         }),
-        headers: into_metadata(&response.headers),
+        headers: into_metadata(response.headers),
         message: Some(InvokeResponse {
             data: Some(prost_types::Any {
                 value: response.data.into(),
@@ -91,12 +91,10 @@ pub fn from_response(response: InternalInvokeResponse) -> Response {
     }
 }
 
-fn into_metadata(headers: &HeaderMap) -> Metadata {
+fn into_metadata(mut headers: HeaderMap) -> Metadata {
+    remove_connection(&mut headers);
     let mut metadata = Metadata::new();
-    for (name, value) in headers {
-        if CONNECTION.contains(&name.as_str()) {
-            continue;
-        }
+    for (name, value) in &headers {
         // Values outside of UTF-8 have no place in a proto string.
         let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
         let list = metadata.entry(as_go(name)).or_default();
@@ -111,15 +109,13 @@ fn from_metadata(metadata: &Metadata) -> HeaderMap {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             continue;
         };
-        if CONNECTION.contains(&name.as_str()) {
-            continue;
-        }
         for value in &list.values {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.append(name.clone(), value);
             }
         }
     }
+    remove_connection(&mut headers);
     headers
 }
 
@@ -138,27 +134,13 @@ pub fn as_go(name: &HeaderName) -> String {
     spelled.collect()
 }
 
-/// Drops what concerns one connection.
+/// Drops what concerns one connection, or what whoever sends the body writes.
 pub fn remove_connection(headers: &mut HeaderMap) {
-    for name in CONNECTION {
+    transport::remove_hop_by_hop(headers);
+    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
         headers.remove(name);
     }
 }
-
-/// Headers that concern one connection, or that whoever sends the body writes.
-const CONNECTION: [&str; 11] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "te",
-    "trailer",
-    "host",
-    "content-length",
-    "expect",
-];
 
 /// A call that has come from another sidecar.
 pub const REMOTE: HeaderName = HeaderName::from_static("x-dapr-remote");

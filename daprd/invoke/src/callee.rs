@@ -285,7 +285,7 @@ fn http_request(
     *request.uri_mut() = method::query_only(&extension.querystring)
         .map_err(|error| Status::internal(error.to_string()))?;
     let mut all: HeaderMap = headers::from_metadata(metadata);
-    headers::remove_hop_by_hop(&mut all);
+    transport::remove_hop_by_hop(&mut all);
     all.remove(header::HOST);
     if let Ok(content_type) = HeaderValue::from_str(&message.content_type)
         && !message.content_type.is_empty()
@@ -304,7 +304,7 @@ fn http_request(
 /// The first message of an answer: everything but the body.
 fn reply_head(parts: &http::response::Parts) -> InternalInvokeResponse {
     let mut all = parts.headers.clone();
-    headers::remove_hop_by_hop(&mut all);
+    transport::remove_hop_by_hop(&mut all);
     let (status, message) = match parts.extensions.get::<GrpcAnswer>() {
         Some(answer) => {
             let data = prost_types::Any {

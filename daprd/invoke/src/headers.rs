@@ -6,20 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use proto::internals::v1::ListStringValue;
 use security::SpiffeId;
 use telemetry::trace::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE};
-
-/// Headers that concern one connection only (RFC 9110 7.6.1, contract 2.3).
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "te",
-    "trailer",
-    "proxy-authorization",
-    "proxy-authenticate",
-];
+use transport::remove_hop_by_hop;
 
 const CALLER_APP_ID: HeaderName = HeaderName::from_static("dapr-caller-app-id");
 const CALLER_NAMESPACE: HeaderName = HeaderName::from_static("dapr-caller-namespace");
@@ -95,23 +82,6 @@ pub fn name_caller(headers: &mut HeaderMap, id: &SpiffeId) {
         if let Ok(value) = HeaderValue::from_str(text) {
             headers.insert(name, value);
         }
-    }
-}
-
-/// Drops what concerns one connection, and the headers that `Connection` names.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
     }
 }
 
@@ -295,17 +265,6 @@ mod tests {
         assert_eq!(headers.get_all(CALLER_APP_ID).iter().count(), 1);
         assert_eq!(headers["dapr-caller-app-id"], "caller");
         assert_eq!(headers["dapr-caller-namespace"], "shop");
-    }
-
-    #[test]
-    fn connection_headers_stay_behind() {
-        let mut headers = HeaderMap::new();
-        headers.insert("connection", HeaderValue::from_static("x-one, close"));
-        headers.insert("x-one", HeaderValue::from_static("1"));
-        headers.insert("x-two", HeaderValue::from_static("2"));
-        headers.insert("te", HeaderValue::from_static("trailers"));
-        remove_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-two"]);
     }
 
     #[test]

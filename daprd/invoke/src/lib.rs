@@ -118,12 +118,12 @@ impl Invoker {
             Target::App { .. } => MethodPath::from_url(method)?,
             Target::Url { .. } => MethodPath::default(),
         };
-        headers::remove_hop_by_hop(request.headers_mut());
+        transport::remove_hop_by_hop(request.headers_mut());
         let response = self
             .invoke(target, &callee, &path, method, request, Asked::ByHttp)
             .await?;
         let mut response = answer::for_http_caller(response);
-        headers::remove_hop_by_hop(response.headers_mut());
+        transport::remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
 

@@ -1,6 +1,6 @@
 //! Calls of schedulers: each in turn, and one that cannot be connected gives way to the next as long as there is time.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use async_trait::async_trait;
 use proto::scheduler::v1::{self as wire, scheduler_client::SchedulerClient};
@@ -16,9 +16,10 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Engine {
-    async fn call<T, F, Fut>(&self, call: F) -> Result<T, Status>
+    async fn call<R, T, F, Fut>(&self, request: R, call: F) -> Result<T, Status>
     where
-        F: Fn(SchedulerClient<Channel>) -> Fut + Send,
+        R: Clone + Send + Sync,
+        F: Fn(SchedulerClient<Channel>, R) -> Fut + Send,
         Fut: Future<Output = Result<Response<T>, Status>> + Send,
     {
         if !self.is_configured() {
@@ -31,7 +32,7 @@ impl Engine {
                 Ok(Some(host)) => host,
                 _ => return Err(last.unwrap_or_else(|| unreached("none is known"))),
             };
-            match timeout_at(deadline, call(host.client())).await {
+            match timeout_at(deadline, call(host.client(), request.clone())).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) if is_unconnected(&status) => {
                     let problem = format!("{}: {}", host.address, transport::describe(&status));
@@ -71,27 +72,23 @@ fn is_unconnected(status: &Status) -> bool {
 #[async_trait]
 impl Scheduling for Engine {
     async fn schedule(&self, request: wire::ScheduleJobRequest) -> Result<(), Status> {
-        let request = Arc::new(request);
-        self.call(|mut client| {
-            let request = wire::ScheduleJobRequest::clone(&request);
-            async move { client.schedule_job(request).await }
+        self.call(request, |mut client, request| async move {
+            client.schedule_job(request).await
         })
         .await
         .map(|_| ())
     }
 
     async fn get(&self, request: wire::GetJobRequest) -> Result<wire::GetJobResponse, Status> {
-        self.call(|mut client| {
-            let request = request.clone();
-            async move { client.get_job(request).await }
+        self.call(request, |mut client, request| async move {
+            client.get_job(request).await
         })
         .await
     }
 
     async fn delete(&self, request: wire::DeleteJobRequest) -> Result<(), Status> {
-        self.call(|mut client| {
-            let request = request.clone();
-            async move { client.delete_job(request).await }
+        self.call(request, |mut client, request| async move {
+            client.delete_job(request).await
         })
         .await
         .map(|_| ())
@@ -101,9 +98,8 @@ impl Scheduling for Engine {
         &self,
         request: wire::DeleteByMetadataRequest,
     ) -> Result<(), Status> {
-        self.call(|mut client| {
-            let request = request.clone();
-            async move { client.delete_by_metadata(request).await }
+        self.call(request, |mut client, request| async move {
+            client.delete_by_metadata(request).await
         })
         .await
         .map(|_| ())
@@ -113,18 +109,16 @@ impl Scheduling for Engine {
         &self,
         request: wire::DeleteByNamePrefixRequest,
     ) -> Result<(), Status> {
-        self.call(|mut client| {
-            let request = request.clone();
-            async move { client.delete_by_name_prefix(request).await }
+        self.call(request, |mut client, request| async move {
+            client.delete_by_name_prefix(request).await
         })
         .await
         .map(|_| ())
     }
 
     async fn list(&self, request: wire::ListJobsRequest) -> Result<wire::ListJobsResponse, Status> {
-        self.call(|mut client| {
-            let request = request.clone();
-            async move { client.list_jobs(request).await }
+        self.call(request, |mut client, request| async move {
+            client.list_jobs(request).await
         })
         .await
     }

@@ -18,10 +18,8 @@ use crate::{LOG, MAX_MESSAGE, engine::Inner, stream};
 /// How long a scheduler may take to tell of the others, before another is asked. Q-job-hosts
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// The pause before the next attempt: a second, half a second more or less, so that a scheduler that comes back is not asked by
-/// all sidecars at once.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
+/// The pause around which the next attempt comes.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Most schedulers that are believed to be there.
 const MOST_HOSTS: usize = 64;
@@ -87,14 +85,8 @@ pub async fn follow(inner: &Arc<Inner>, known: impl FnOnce() + Send) {
                 failures = failures.saturating_add(1);
             }
         }
-        sleep(pause(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
+        sleep(values::around(PAUSE, fastrand::f64())).await;
     }
-}
-
-/// A pause between two bounds, in milliseconds.
-pub fn pause(shortest: Duration, longest: Duration) -> Duration {
-    let range = longest.saturating_sub(shortest);
-    shortest + range.mul_f64(fastrand::f64())
 }
 
 /// Follows what one scheduler tells until it ends.

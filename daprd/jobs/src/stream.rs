@@ -22,7 +22,7 @@ use tonic::Status;
 use crate::{
     LOG,
     engine::{Inner, Wanted},
-    hosts::{Host, pause},
+    hosts::Host,
 };
 
 /// Most triggers of a stream that are being handed on; others wait at the scheduler.
@@ -32,9 +32,8 @@ const MOST_UNDER_WAY: usize = 1000;
 /// being left.
 const RESULTS: usize = MOST_UNDER_WAY;
 
-/// Pauses before a stream is opened again.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_millis(750);
+/// The pause around which a stream is opened again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long triggers under way may take once a stream is left for another one, before they are broken off. The scheduler
 /// hands those out again, as it does with what it has sent meanwhile. Q-job-leave
@@ -89,7 +88,7 @@ pub async fn follow(inner: Arc<Inner>, host: Arc<Host>) {
         tokio::select! {
             () = inner.closed.cancelled() => return,
             () = host.gone.cancelled() => return,
-            () = sleep(pause(SHORTEST_PAUSE, LONGEST_PAUSE)) => {}
+            () = sleep(values::around(PAUSE, fastrand::f64())) => {}
         }
     }
 }

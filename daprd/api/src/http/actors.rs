@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use ::actors::{ActorId, Response as Answer, Timer, reminders::Registration, state::Step};
+use ::actors::{
+    ActorId, Response as Answer, Timer,
+    json::{TYPE_URL, packed},
+    reminders::Registration,
+    state::Step,
+};
 use bytes::Bytes;
 use component::{Body, body};
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use prost::Message;
 use prost_types::Any;
 use proto::{
@@ -20,23 +25,7 @@ use serde_json::value::RawValue;
 use values::json;
 
 use super::{Call, add_metadata, by_path, json_reply, no_content};
-use crate::{
-    Api, ApiError,
-    operations::actors::{BYTES, not_saved, packed},
-    reason::general,
-};
-
-/// What describes a connection and not the answer: it is not passed on.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+use crate::{Api, ApiError, operations::actors::not_saved, reason::general};
 
 /// Any of four methods on `/v1.0/actors/{type}/{id}/method/{method}`
 pub async fn invoke(api: &Api, mut call: Call) -> Result<Response<Body>, ApiError> {
@@ -61,9 +50,8 @@ fn answered(answer: Answer) -> Response<Body> {
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
     *headers = answer.headers;
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    transport::remove_hop_by_hop(headers);
+    headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::CONTENT_TYPE);
     if let Ok(content_type) = HeaderValue::from_str(&answer.content_type)
         && !answer.content_type.is_empty()
@@ -310,7 +298,7 @@ fn unpacked(data: &Any) -> Result<String, ApiError> {
         let text = format!("failed to serialize the response: {problem}");
         ApiError::new(&general::INTERNAL, text)
     };
-    if data.type_url == BYTES {
+    if data.type_url == TYPE_URL {
         let json = Bytes::decode(&*data.value).map_err(|error| failed(error.to_string()))?;
         let json = String::from_utf8_lossy(&json).into_owned();
         let is_json = json.is_empty() || serde_json::from_str::<&RawValue>(&json).is_ok();

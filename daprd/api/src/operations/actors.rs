@@ -5,7 +5,6 @@ mod state;
 mod stream;
 mod timers;
 
-pub(crate) use reminders::{BYTES, packed};
 pub(crate) use state::not_saved;
 
 use ::actors::{ActorId, Error, Request, Response};

@@ -2,11 +2,9 @@
 
 use ::actors::{
     ActorId,
+    json::packed,
     reminders::{Error, Registration, Reminder},
 };
-use bytes::Bytes;
-use prost::Message;
-use prost_types::Any;
 use proto::runtime::v1::{
     ActorReminder, GetActorReminderRequest, GetActorReminderResponse, ListActorRemindersRequest,
     ListActorRemindersResponse, NamedActorReminder, RegisterActorReminderRequest,
@@ -16,9 +14,6 @@ use proto::runtime::v1::{
 
 use super::{bad_request, check_name, check_type, quoted};
 use crate::{Api, ApiError, CallContext, Reason, reason::actors as reason};
-
-/// The type under which data are kept: a message with nothing but bytes.
-pub(crate) const BYTES: &str = "type.googleapis.com/google.protobuf.BytesValue";
 
 impl Api {
     /// Keeps a reminder.
@@ -162,14 +157,6 @@ impl Api {
             &reason::REMINDER_NON_HOSTED,
             "operations on actor reminders are only possible on hosted actor types",
         ))
-    }
-}
-
-/// JSON as the scheduler keeps it.
-pub(crate) fn packed(json: Bytes) -> Any {
-    Any {
-        type_url: BYTES.to_owned(),
-        value: json.encode_to_vec(),
     }
 }
 

@@ -4,13 +4,14 @@
 mod declare;
 mod failures;
 pub mod plan;
+mod redaction;
 mod types;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use blocks::{Listed, Owner};
-use component::catalog::FIRST_VERSION;
+use component::{Catalog, catalog::FIRST_VERSION};
 use crds::{Component, Configuration, Kind};
 use daemon::Daemon;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -27,6 +28,7 @@ use crate::tasks::{Ended, Tasks};
 pub use declare::{KUBERNETES_STORE, Resolver};
 use failures::Failures;
 use plan::{Generation, Plan, Step};
+use redaction::Redaction;
 
 /// How long a component may take to open, unless it says otherwise (contract 3.3).
 const INIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +40,7 @@ const MOST_STEPS: usize = 8;
 pub struct Options {
     pub owners: Vec<Arc<dyn Owner>>,
     pub resolver: Resolver,
+    pub catalog: Arc<Catalog>,
     pub configuration: Configuration,
     pub daemon: Daemon,
     pub meter: Meter,
@@ -346,14 +349,14 @@ impl Loader {
         let tasks = Arc::new(self.tasks(component.name(), generation));
         let declared = resolver.declare(component, init_timeout, tasks).await;
         let declared = declared.map_err(Failure::passing)?;
+        let redaction = Redaction::new(component, &declared.metadata, &self.options.catalog);
         let opened = AssertUnwindSafe(owner.apply(declared)).catch_unwind();
-        match opened.await {
-            Ok(opened) => opened.map_err(Failure::passing),
-            Err(panic) => Err(Failure::passing(anyhow!(
-                "it panicked: {}",
-                daemon::panic_message(&*panic)
-            ))),
-        }
+        let error = match opened.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.into(),
+            Err(panic) => anyhow!("it panicked: {}", daemon::panic_message(&*panic)),
+        };
+        Err(Failure::passing(redaction.apply(error)))
     }
 
     /// What no attempt would change. Answers how long opening may take.

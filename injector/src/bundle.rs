@@ -13,7 +13,7 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::api::{PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
 use kubernetes::client::status;
-use kubernetes::registration::{self, Outcome};
+use kubernetes::registration::{self, Look, Outcome};
 use kubernetes::{Cluster, Reflector};
 use security::TrustBundle;
 use serde_json::json;
@@ -30,13 +30,13 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let what = format!("the webhook configuration {REGISTRATION}");
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let assert = async |bundle: Arc<TrustBundle>| match api.get(REGISTRATION).await {
-        Ok(there) => apply(&api, &there, bundle.pem()).await,
+    let assert = async |bundle: Arc<TrustBundle>, look| match api.get(REGISTRATION).await {
+        Ok(there) => apply(&api, &there, &bundle, look).await,
         Err(error) if status(&error) == Some(403) => blind(&client, bundle.pem()).await,
         Err(error) => Err(error),
     };
     let (ready, edited) = (|| health.ready(), Notify::new());
-    let keep = registration::keep_followed(&what, anchors, &edited, assert, ready, &shutdown);
+    let keep = registration::keep(&what, anchors, &edited, assert, ready, &shutdown);
     let cluster = Cluster::new(client.clone(), "");
     let reflector = Reflector::new(&what, &cluster, |cluster| {
         Api::<PartialObjectMeta<MutatingWebhookConfiguration>>::all(cluster.client())
@@ -50,21 +50,27 @@ pub async fn run(
 async fn apply(
     api: &Api<MutatingWebhookConfiguration>,
     there: &MutatingWebhookConfiguration,
-    pem: &[u8],
+    anchors: &TrustBundle,
+    look: Look,
 ) -> Result<Outcome, kube::Error> {
     let webhook = there.webhooks.as_ref().and_then(|all| all.first());
     // Items of the list are known by their names.
     let Some(webhook) = webhook.filter(|webhook| !webhook.name.is_empty()) else {
-        return blind(&api.clone().into_client(), pem).await;
+        return blind(&api.clone().into_client(), anchors.pem()).await;
     };
     let bundle = webhook.client_config.ca_bundle.as_ref();
-    if bundle.is_some_and(|bundle| bundle.0 == pem) {
+    let wanted = match bundle {
+        Some(bundle) => anchors.to_register(&bundle.0, look == Look::Settled),
+        None => Some(anchors.clone()),
+    };
+    let Some(wanted) = wanted else {
         return Ok(Outcome::Registered);
-    }
+    };
+    let wanted = STANDARD.encode(wanted.pem());
     let wanted = Patch::Apply(json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": REGISTRATION},
-        "webhooks": [{"name": webhook.name, "clientConfig": {"caBundle": STANDARD.encode(pem)}}],
+        "webhooks": [{"name": webhook.name, "clientConfig": {"caBundle": wanted}}],
     }));
     let attempt = async |force| {
         let params = PatchParams {
@@ -158,6 +164,64 @@ mod tests {
         };
         let (ended, ()) = tokio::join!(part, script);
         ended.expect("no error");
+    }
+
+    fn authority() -> Arc<TrustBundle> {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let root = params.self_signed(&key).expect("a root");
+        Arc::new(TrustBundle::from_pem(root.pem().as_bytes()).expect("anchors"))
+    }
+
+    /// While an authority is replaced, replicas of before and after it serve side by side, and are both trusted.
+    #[tokio::test(start_paused = true)]
+    async fn replicas_of_two_authorities_do_not_write_against_each_other() {
+        let fake = Fake::new();
+        fake.put(REGISTRATIONS, chart());
+        let trusted = || {
+            let pem = bundle(&fake);
+            let pem = STANDARD.decode(pem.as_str().unwrap_or_default());
+            TrustBundle::from_pem(&pem.expect("base64")).map(|trusted| trusted.certificates().len())
+        };
+        let health = daemon::Health::default();
+        let replica = |name: &'static str, anchors: &watch::Sender<Arc<TrustBundle>>| {
+            let shutdown = CancellationToken::new();
+            let client = kubernetes::client::over(fake.service());
+            let target = health.target(name);
+            let part = run(client, anchors.subscribe(), target, shutdown.clone());
+            (part, shutdown)
+        };
+        let [before, after] = [(); 2].map(|()| watch::channel(authority()).0);
+        let (old, old_ends) = replica("old", &before);
+        let (new, new_ends) = replica("new", &after);
+        let script = async {
+            fake.until("both are trusted", |_| {
+                trusted().is_ok_and(|count| count == 2)
+            })
+            .await;
+            // no period has passed without an edit
+            let writes = |fake: &Fake| {
+                fake.lines()
+                    .iter()
+                    .filter(|line| line.starts_with("PATCH"))
+                    .count()
+            };
+            let written = writes(&fake);
+            tokio::time::sleep(PERIOD - registration::EDIT_PAUSE * 5).await;
+            assert_eq!(writes(&fake), written);
+            assert_eq!(trusted().ok(), Some(2));
+            old_ends.cancel();
+            tokio::time::sleep(PERIOD * 2).await;
+            assert_eq!(
+                bundle(&fake),
+                STANDARD.encode(after.borrow().pem()),
+                "the new one alone"
+            );
+            new_ends.cancel();
+        };
+        let (old, new, ()) = tokio::join!(old, new, script);
+        old.and(new).expect("no error");
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams};
-use kubernetes::registration::{self, Outcome};
+use kubernetes::registration::{self, Look, Outcome};
 use kubernetes::{Cluster, Reflector};
 use security::TrustBundle;
 use serde_json::{Value, json};
@@ -56,21 +56,27 @@ impl Definition {
         ready: impl Fn(),
     ) {
         let what = format!("the conversion webhook of CRD {NAME}");
-        let point = async |bundle: Arc<TrustBundle>| self.point(namespace, bundle.pem()).await;
+        let point =
+            async |anchors: Arc<TrustBundle>, look| self.point(namespace, &anchors, look).await;
         let edited = Notify::new();
         let reflector = Reflector::new(&format!("CRD {NAME}"), &self.cluster, |cluster| {
             Api::<PartialObjectMeta<CustomResourceDefinition>>::all(cluster.client())
         });
         let reflector = reflector.fields(&format!("metadata.name={NAME}"));
-        let keep = registration::keep_followed(&what, anchors, &edited, point, ready, shutdown);
+        let keep = registration::keep(&what, anchors, &edited, point, ready, shutdown);
         tokio::join!(keep, registration::follow(&reflector, &edited, shutdown));
     }
 
-    async fn point(&self, namespace: &str, anchors: &[u8]) -> Result<Outcome, kube::Error> {
+    async fn point(
+        &self,
+        namespace: &str,
+        anchors: &TrustBundle,
+        look: Look,
+    ) -> Result<Outcome, kube::Error> {
         let Some(definition) = self.api.get_opt(NAME).await? else {
             return Ok(Outcome::Missing);
         };
-        if let Some(wanted) = pointing(&definition.data, namespace, anchors) {
+        if let Some(wanted) = pointing(&definition.data, namespace, anchors, look) {
             let wanted = Patch::Apply(wanted);
             let params = PatchParams::apply(FIELD_MANAGER);
             let attempt = async |force| {
@@ -104,16 +110,21 @@ impl Definition {
 
 /// What is to be applied so that the CRD points to the webhook; `None` if it does. It is always all of it: what an applier says
 /// no more goes. A CRD may be without a webhook, after [`Definition::release`] or of an old installation.
-fn pointing(definition: &Value, namespace: &str, anchors: &[u8]) -> Option<Value> {
-    let anchors = STANDARD.encode(anchors);
+fn pointing(
+    definition: &Value,
+    namespace: &str,
+    anchors: &TrustBundle,
+    look: Look,
+) -> Option<Value> {
     let client = definition.pointer("/spec/conversion/webhook/clientConfig");
-    let is = |place: &str, wanted: &str| {
-        let found = client.and_then(|client| client.pointer(place));
-        found.and_then(Value::as_str) == Some(wanted)
+    let found = |place: &str| client?.pointer(place)?.as_str();
+    let bundle = found("/caBundle").and_then(|text| STANDARD.decode(text).ok());
+    let here = found("/service/namespace") == Some(namespace);
+    let wanted = match bundle {
+        Some(bundle) if here => anchors.to_register(&bundle, look == Look::Settled)?,
+        _ => anchors.clone(),
     };
-    if is("/service/namespace", namespace) && is("/caBundle", &anchors) {
-        return None;
-    }
+    let anchors = STANDARD.encode(wanted.pem());
     Some(json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": NAME},
@@ -151,13 +162,25 @@ mod tests {
         target
     }
 
+    fn authority() -> TrustBundle {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let root = params.self_signed(&key).expect("a root");
+        TrustBundle::from_pem(root.pem().as_bytes()).expect("anchors")
+    }
+
     #[test]
     fn the_placeholder_of_the_chart_is_replaced() {
         let definition = json!({"spec": {"group": "dapr.io", "conversion": {"strategy": "Webhook", "webhook": {
             "conversionReviewVersions": ["v1", "v2alpha1"],
             "clientConfig": {"service": {"name": "dapr-webhook", "namespace": "replaceme", "path": "/convert"}},
         }}}});
-        let patch = pointing(&definition, "dapr-system", b"anchors").unwrap();
+        let (anchors, other) = (authority(), authority());
+        let pointing = |definition: &Value, namespace: &str, anchors: &TrustBundle| {
+            super::pointing(definition, namespace, anchors, Look::Unsettled)
+        };
+        let patch = pointing(&definition, "dapr-system", &anchors).unwrap();
         let patched = merged(definition, &patch);
         let client = patched
             .pointer("/spec/conversion/webhook/clientConfig")
@@ -166,13 +189,20 @@ mod tests {
             *client,
             json!({
                 "service": {"name": "dapr-webhook", "namespace": "dapr-system", "path": "/convert"},
-                "caBundle": "YW5jaG9ycw==",
+                "caBundle": STANDARD.encode(anchors.pem()),
             })
         );
         assert_eq!(patched["spec"]["group"], "dapr.io");
-        assert_eq!(pointing(&patched, "dapr-system", b"anchors"), None);
-        assert!(pointing(&patched, "dapr-system", b"other").is_some());
-        assert!(pointing(&patched, "elsewhere", b"anchors").is_some());
+        assert_eq!(pointing(&patched, "dapr-system", &anchors), None);
+        assert!(pointing(&patched, "elsewhere", &anchors).is_some());
+        // Another replica's anchors stay until it is silent.
+        let patch = pointing(&patched, "dapr-system", &other).unwrap();
+        let both = merged(patched, &patch);
+        assert_eq!(pointing(&both, "dapr-system", &anchors), None);
+        let patch = super::pointing(&both, "dapr-system", &other, Look::Settled).unwrap();
+        let settled = merged(both, &patch);
+        assert_eq!(pointing(&settled, "dapr-system", &other), None);
+        assert!(pointing(&settled, "dapr-system", &anchors).is_some());
     }
 
     #[test]
@@ -183,13 +213,14 @@ mod tests {
             Value::Null,
         ] {
             let definition = json!({"spec": {"conversion": conversion}});
-            let patch = pointing(&definition, "n", b"anchors").unwrap();
+            let anchors = authority();
+            let patch = pointing(&definition, "n", &anchors, Look::Unsettled).unwrap();
             let patched = merged(definition, &patch);
             assert_eq!(
                 patched.pointer("/spec/conversion/strategy"),
                 Some(&json!("Webhook"))
             );
-            assert_eq!(pointing(&patched, "n", b"anchors"), None);
+            assert_eq!(pointing(&patched, "n", &anchors, Look::Settled), None);
         }
     }
 

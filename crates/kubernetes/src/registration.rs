@@ -38,7 +38,17 @@ pub enum Outcome {
     Missing,
 }
 
-/// Tells `edited` of changes of an object until shutdown, for [`keep_followed`]. What may not be watched is tried again now
+/// What is known of others who write the object when it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Somebody may just have written: another replica perhaps, of before an upgrade or after it, that wants something else
+    /// for a while. What it has written should stay in force beside one's own, or each would undo what the other needs.
+    Unsettled,
+    /// Nobody was seen writing for a [`PERIOD`]: one's own is all that should be there.
+    Settled,
+}
+
+/// Tells `edited` of changes of an object until shutdown, for [`keep`]. What may not be watched is tried again now
 /// and then; meanwhile the period has to do.
 pub async fn follow<K>(reflector: &Reflector<K>, edited: &Notify, shutdown: &CancellationToken)
 where
@@ -60,26 +70,13 @@ where
 }
 
 /// Keeps a registration up to date until shutdown: `assert` reads what is wanted from `wanted` and writes it where it is
-/// not so yet. `ready` is called when that has gone well, and when it is clear that it is not for this program to do.
+/// not so yet, now and then and as soon as the object is `edited`. `ready` is called when that has gone well, and when it is
+/// clear that it is not for this program to do.
 pub async fn keep<T, F>(
-    what: &str,
-    wanted: watch::Receiver<T>,
-    assert: impl Fn(T) -> F,
-    ready: impl Fn(),
-    shutdown: &CancellationToken,
-) where
-    T: Clone,
-    F: Future<Output = Result<Outcome, kube::Error>>,
-{
-    keep_followed(what, wanted, &Notify::new(), assert, ready, shutdown).await;
-}
-
-/// The same, also as soon as the object is `edited`.
-pub async fn keep_followed<T, F>(
     what: &str,
     mut wanted: watch::Receiver<T>,
     edited: &Notify,
-    assert: impl Fn(T) -> F,
+    assert: impl Fn(T, Look) -> F,
     ready: impl Fn(),
     shutdown: &CancellationToken,
 ) where
@@ -90,10 +87,10 @@ pub async fn keep_followed<T, F>(
         let mut failures = Pauses::doubling(FIRST_PAUSE, PERIOD);
         let mut edits = Pauses::doubling(EDIT_PAUSE, PERIOD);
         let mut edit_pause = edits.pause();
-        let (mut last, mut by_edit) = (None, false);
+        let (mut last, mut by_edit, mut look) = (None, false, Look::Unsettled);
         loop {
             let value = wanted.borrow_and_update().clone();
-            let result = assert(value).await;
+            let result = assert(value, look).await;
             let next = match &result {
                 Ok(outcome) => {
                     if last != Some(*outcome) {
@@ -121,6 +118,7 @@ pub async fn keep_followed<T, F>(
                 }
             };
             let next = next.mul_f64(1.0 + fastrand::f64() / 2.0);
+            look = Look::Unsettled;
             tokio::select! {
                 Ok(()) = wanted.changed() => by_edit = false,
                 () = async {
@@ -128,6 +126,9 @@ pub async fn keep_followed<T, F>(
                     tokio::time::sleep(edit_pause).await;
                 } => by_edit = true,
                 () = tokio::time::sleep(next) => {
+                    if result.is_ok() {
+                        look = Look::Settled;
+                    }
                     by_edit = false;
                     edits.reset();
                     edit_pause = edits.pause();

@@ -89,6 +89,23 @@ impl TrustBundle {
         all
     }
 
+    /// What to say where `there` is said so far, such as the `caBundle` of a webhook; `None` if that will do. Unless this is
+    /// the only one that has a say, what others have put there stays: replicas whose anchors differ while an authority is
+    /// replaced are trusted all.
+    #[must_use]
+    pub fn to_register(&self, there: &[u8], alone: bool) -> Option<Self> {
+        if there == self.pem {
+            return None;
+        }
+        match Self::from_pem(there) {
+            Ok(found) if !alone => {
+                let complete = self.roots.iter().all(|root| found.roots.contains(root));
+                (!complete).then(|| self.union(&found))
+            }
+            _ => Some(self.clone()),
+        }
+    }
+
     /// The anchors that have not expired at `now`.
     pub(crate) fn anchors(&self, now: UnixTime) -> Vec<TrustAnchor<'_>> {
         let now = Duration::from_secs(now.as_secs());
@@ -173,6 +190,24 @@ mod tests {
         assert_eq!(first.union(&both).pem(), both.pem());
         assert_eq!(both.union(&first), both);
         assert_eq!(both.certificates().len(), 2);
+    }
+
+    #[test]
+    fn what_others_have_registered_stays_until_they_are_silent() {
+        let (one, two) = (root(), root());
+        let [first, second] =
+            [&one, &two].map(|pem| TrustBundle::from_pem(pem.as_bytes()).unwrap());
+        let both = first.union(&second);
+        assert_eq!(first.to_register(two.as_bytes(), false), Some(both.clone()));
+        assert_eq!(first.to_register(two.as_bytes(), true), Some(first.clone()));
+        for (alone, wanted) in [(false, None), (true, Some(first.clone()))] {
+            assert_eq!(first.to_register(both.pem(), alone), wanted);
+            assert_eq!(first.to_register(first.pem(), alone), None);
+            for nothing in ["", "other"] {
+                let wanted = first.to_register(nothing.as_bytes(), alone);
+                assert_eq!(wanted, Some(first.clone()), "{nothing}");
+            }
+        }
     }
 
     #[test]

@@ -14,9 +14,6 @@ use crate::ActorId;
 #[cfg(test)]
 mod tests;
 
-/// What a store says in its metadata that actors keep their state in.
-const FOR_ACTORS: &str = "actorStateStore";
-
 /// Metadata of each call, for stores that part their data.
 const PARTITION_KEY: &str = "partitionKey";
 
@@ -215,11 +212,10 @@ impl State {
     }
 }
 
-/// The store for actors; the first by name, should there be several.
+/// The store for actors.
 pub(crate) fn store(stores: &Stores) -> Result<Raw, Error> {
-    let names = stores.names(|metadata| metadata.boolean(&[FOR_ACTORS]) == Some(true));
-    let name = names.first().ok_or(Error::NoStore)?;
-    let store = stores.raw(name);
+    let name = stores.for_actors().ok_or(Error::NoStore)?;
+    let store = stores.raw(&name);
     let capabilities = store.capabilities()?;
     let needed = [Capability::Etag, Capability::Transactional];
     if !needed.iter().all(|needed| capabilities.contains(*needed)) {

@@ -10,12 +10,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use component::{
-    Metadata, StateStore,
+    ErrorKind, Metadata, StateStore,
     state::{
         BulkItem, Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation,
         QueryRequest, QueryResponse, SetRequest,
     },
 };
+use parking_lot::Mutex;
 use resiliency::ComponentKind;
 
 use crate::{
@@ -81,7 +82,12 @@ struct Inner {
     registry: Registry<dyn StateStore, Keeping>,
     app_id: String,
     namespace: String,
+    /// Held from the look for another store of actors until the new one is in place; none where there are no actors.
+    for_actors: Option<Mutex<()>>,
 }
+
+/// What a store says in its metadata that actors keep their state in.
+pub const FOR_ACTORS: &str = "actorStateStore";
 
 /// A loaded store with how its keys and values are kept.
 type Store = Loaded<dyn StateStore, Keeping>;
@@ -136,13 +142,35 @@ impl Keeping {
 }
 
 impl Stores {
-    /// The stores of the app `app_id`, whose keys begin with what it or a store's `keyPrefix` says.
-    pub fn new(options: registry::Options, app_id: String) -> Self {
+    /// The stores of the app `app_id`, whose keys begin with what it or a store's `keyPrefix` says. With `actors`, one of
+    /// them at most can be theirs.
+    pub fn new(options: registry::Options, app_id: String, actors: bool) -> Self {
         Self(Arc::new(Inner {
             namespace: options.namespace.clone(),
             registry: Registry::new(&STATE, options),
             app_id,
+            for_actors: actors.then(Mutex::default),
         }))
+    }
+
+    /// The store that is for actors.
+    pub fn for_actors(&self) -> Option<String> {
+        self.names(is_for_actors).into_iter().next()
+    }
+
+    /// # Errors
+    /// Where actors have another store already.
+    fn sole_for_actors(&self, declared: &Declared) -> Result<(), LoadError> {
+        let mut others = self.names(is_for_actors);
+        others.retain(|name| *name != declared.name);
+        match others.first() {
+            Some(first) if is_for_actors(&declared.metadata) => {
+                let second = &declared.name;
+                let text = format!("detected duplicate actor state store: {first} and {second}");
+                Err(declared.failed(component::Error::new(ErrorKind::InvalidMetadata, text)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Fails as every call on that store would, without calling it.
@@ -388,9 +416,28 @@ impl Owner for Stores {
             prefix,
             encryption,
         };
-        self.0.registry.replace(listed, store, keeping).await;
+        let placed = {
+            let _turn = self.0.for_actors.as_ref().map(Mutex::lock);
+            let sole = match self.0.for_actors {
+                Some(_) => self.sole_for_actors(&declared),
+                None => Ok(()),
+            };
+            sole.map(|()| self.0.registry.swap(listed, Arc::clone(&store), keeping))
+        };
+        match placed {
+            Ok(Some(old)) => registry::retire(old).await,
+            Ok(None) => {}
+            Err(error) => {
+                store.close().await;
+                return Err(error);
+            }
+        }
         Ok(())
     }
+}
+
+fn is_for_actors(metadata: &Metadata) -> bool {
+    metadata.boolean(&[FOR_ACTORS]) == Some(true)
 }
 
 /// A store that can hold actors says so: entity tags and transactions are what actors need.

@@ -13,6 +13,9 @@ use tonic::{Code, Status, transport::Channel};
 /// One call may take this long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A sidecar that ends waits no longer to have said so; otherwise its last report counts until it is too old.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Only the replica of the operator that leads takes reports; so often one is looked for, over a connection of its own each.
 const ATTEMPTS: usize = 8;
 
@@ -45,7 +48,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Reports now, after changes, and as often as the operator asks for, until shutdown.
+    /// Reports now, after changes, and as often as the operator asks for, until shutdown; then that nothing is open any more.
     pub async fn run(
         self,
         states: impl Fn() -> States,
@@ -70,12 +73,17 @@ impl Reporter {
             }
         };
         shutdown.run_until_cancelled(work).await;
+        self.report_within(FAREWELL_TIMEOUT, States::new()).await;
     }
 
     /// What a sidecar that cannot start says of the components that keep it from it, if that can be said soon.
     pub async fn report_once(&self, states: States) {
+        self.report_within(CALL_TIMEOUT, states).await;
+    }
+
+    async fn report_within(&self, limit: Duration, states: States) {
         let report = self.report(&states);
-        if let Ok(Err(status)) = tokio::time::timeout(CALL_TIMEOUT, report).await {
+        if let Ok(Err(status)) = tokio::time::timeout(limit, report).await {
             tracing::debug!("a report about components is not taken: {status}");
         }
     }
@@ -175,8 +183,8 @@ mod tests {
         let (taken, mut seen) = watch::channel(Vec::new());
         let refusals = Mutex::new(refusals);
         let service = ComponentStatusServer::new(Replicas { refusals, taken });
-        let stop = CancellationToken::new();
-        let server = transport::serve(listener, ServerOptions::default(), service, stop.clone());
+        let (stop, served) = (CancellationToken::new(), CancellationToken::new());
+        let server = transport::serve(listener, ServerOptions::default(), service, served.clone());
         let reporter = Reporter {
             dial: Arc::new(move || {
                 transport::channel(uri.clone(), Connector::plain(), ChannelOptions::default())
@@ -196,7 +204,7 @@ mod tests {
         };
         let run = async {
             reporter.run(states, changed, stop.clone()).await;
-            stop.cancel();
+            served.cancel();
         };
         let script = async {
             let done = seen.wait_for(|taken| {
@@ -206,7 +214,7 @@ mod tests {
             let _ = tokio::time::timeout(DEADLINE, done).await;
             stop.cancel();
         };
-        let all = async { tokio::join!(server, run, stop.run_until_cancelled(script)) };
+        let all = async { tokio::join!(server, run, script) };
         tokio::time::timeout(DEADLINE * 2, all)
             .await
             .expect("an end");
@@ -224,6 +232,8 @@ mod tests {
             .map(|it| it.error.as_str())
             .collect();
         assert_eq!(taken[0].pod, "cart-1");
+        let last = taken.last().expect("reports");
+        assert!(last.components.is_empty(), "it has ended: {last:?}");
         assert!(
             errors[0].is_empty() && errors[1].starts_with("no "),
             "{errors:?}"

@@ -59,7 +59,8 @@ impl Runtime<'_> {
         let app_id = &settings.app.id;
         let spawn: Arc<dyn component::Spawn> = Arc::new(Contained(self.daemon.clone()));
         let scopes = ground.compiled.secret_scopes.clone();
-        let state = state::Stores::new(registry.clone(), app_id.clone());
+        let actors = !settings.placement_addresses.is_empty();
+        let state = state::Stores::new(registry.clone(), app_id.clone(), actors);
         let (pubsub, run) = pubsub::Engine::with_settings(
             pubsub::Options {
                 registry: registry.clone(),

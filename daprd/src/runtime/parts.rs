@@ -78,6 +78,7 @@ impl Runtime<'_> {
         let settings = self.settings;
         Loader::new(components::Options {
             owners,
+            catalog: Arc::clone(&ground.catalog),
             resolver: Resolver {
                 secrets: secrets.clone(),
                 template: Template {

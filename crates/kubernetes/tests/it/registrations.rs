@@ -7,7 +7,7 @@ use kubernetes::client::over;
 use kubernetes::registration::{Outcome, PERIOD, keep};
 use kubernetes_fake::{Fake, Fault, On};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 const MAPS: &str = "/api/v1/configmaps";
@@ -27,7 +27,7 @@ async fn it_is_said_again_when_it_changes_and_when_somebody_has_written_over_it(
     let maps: Api<ConfigMap> = Api::namespaced(over(fake.service()), "n");
     let (wanted, receiver) = watch::channel("one".to_owned());
     let (ready, shutdown) = (watch::Sender::new(0), CancellationToken::new());
-    let assert = async |text: String| {
+    let assert = async |text: String, _| {
         if maps.get_opt("webhook").await?.is_none() {
             return Ok(Outcome::Missing);
         }
@@ -36,9 +36,11 @@ async fn it_is_said_again_when_it_changes_and_when_somebody_has_written_over_it(
             .await?;
         Ok(Outcome::Registered)
     };
+    let edited = Notify::new();
     let kept = keep(
         "the webhook",
         receiver,
+        &edited,
         assert,
         || ready.send_modify(|it| *it += 1),
         &shutdown,

@@ -10,6 +10,7 @@ use resiliency::Policies;
 use telemetry::{Meter, MetricOptions};
 
 use super::*;
+use blocks::state::FOR_ACTORS;
 
 async fn state(ttl: bool, fields: &[(&str, &str)]) -> State {
     let mut catalog = Catalog::default();
@@ -23,7 +24,7 @@ async fn state(ttl: bool, fields: &[(&str, &str)]) -> State {
         policies: Arc::new(ArcSwap::new(policies)),
         meter,
     };
-    let stores = Stores::new(options, "shop".into());
+    let stores = Stores::new(options, "shop".into(), true);
     let declared = Declared {
         name: "store".into(),
         component_type: "state.in-memory".into(),

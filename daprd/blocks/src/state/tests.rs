@@ -26,7 +26,7 @@ fn stores() -> Stores {
         policies: Arc::new(ArcSwap::new(policies)),
         meter,
     };
-    Stores::new(options, "app".into())
+    Stores::new(options, "app".into(), true)
 }
 
 fn declared(fields: &[(&str, &str)]) -> Declared {
@@ -100,6 +100,31 @@ async fn a_raw_store_tells_what_it_is_and_when_that_changes() {
     stores.remove("store").await;
     raw.changed().await;
     assert!(raw.metadata().is_err());
+}
+
+#[tokio::test]
+async fn actors_have_one_store() {
+    let stores = stores();
+    let named = |name: &str, fields: &[(&str, &str)]| Declared {
+        name: name.to_owned(),
+        ..declared(fields)
+    };
+    let theirs = [("ActorStateStore", "yes")];
+    stores.apply(named("one", &theirs)).await.unwrap();
+    stores.apply(named("one", &theirs)).await.expect("the same");
+    stores
+        .apply(named("other", &[]))
+        .await
+        .expect("another one");
+    let error = stores.apply(named("two", &theirs)).await.unwrap_err();
+    let text = "detected duplicate actor state store: one and two";
+    assert!(component::error::chain(&error).contains(text), "{error:?}");
+    assert!(stores.check("two").is_err());
+    stores.apply(named("one", &[])).await.unwrap();
+    stores
+        .apply(named("two", &theirs))
+        .await
+        .expect("now they have none");
 }
 
 /// Keeps the names of its calls.
@@ -188,7 +213,7 @@ async fn writing_one_item_in_bulk_is_the_single_call() {
         policies: Arc::new(ArcSwap::new(policies)),
         meter,
     };
-    let stores = Stores::new(options, "app".to_owned());
+    let stores = Stores::new(options, "app".to_owned(), false);
     let component = Arc::new(Calling::default());
     let listed = Listed {
         name: "store".to_owned(),

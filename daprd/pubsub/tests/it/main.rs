@@ -103,7 +103,7 @@ impl World {
             policies: Arc::new(ArcSwap::new(policies)),
             meter,
         };
-        let state = state::Stores::new(registry.clone(), "app".into());
+        let state = state::Stores::new(registry.clone(), "app".into(), false);
         let (engine, run) = Engine::new(Options {
             registry,
             app_id: "app".into(),

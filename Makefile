@@ -8,7 +8,7 @@ $(if $(complaint),$(error .ci/own-target: $(complaint)))
 SHELL := /bin/bash
 xtask := .ci/xtask
 # What tests start, as Debian packages. A family of components that is tested against another server adds it here.
-servers := redis-server mosquitto rabbitmq-server
+servers := redis-server mosquitto rabbitmq-server etcd-server
 
 .DEFAULT_GOAL := help
 .PHONY: help build servers test fuzz lint tidy gen e2e cluster-up cluster-down images chart demo demo-down e2e-cluster bench ci

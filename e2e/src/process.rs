@@ -35,6 +35,10 @@ pub enum Signal {
     Interrupt,
     Terminate,
     Hangup,
+    /// Pauses it,
+    Stop,
+    /// and lets it go on.
+    Continue,
 }
 
 /// A running program.
@@ -127,6 +131,8 @@ impl Process {
             Signal::Interrupt => "INT",
             Signal::Terminate => "TERM",
             Signal::Hangup => "HUP",
+            Signal::Stop => "STOP",
+            Signal::Continue => "CONT",
         };
         // The shell's own `kill`: sending a signal from Rust needs unsafe code or one more dependency.
         let status = Command::new("sh")

@@ -175,24 +175,19 @@ impl Watcher {
         next.expect("the stream holds").expect("the stream is open")
     }
 
+    /// Takes jobs, all of which work, until the stream ends, and tells of each by its name.
+    pub async fn take_all(mut self, mut tell: impl FnMut(String)) {
+        while let Ok(Some(job)) = self.jobs.message().await {
+            // Where the stream ends, nobody hears it.
+            let _ = self.requests.send(result(&job, true)).await;
+            tell(job.name);
+        }
+    }
+
     /// Says that a job worked, or did not.
     pub async fn answer(&self, job: &wire::WatchJobsResponse, worked: bool) {
-        let status = if worked {
-            wire::WatchJobsRequestResultStatus::Success
-        } else {
-            wire::WatchJobsRequestResultStatus::Failed
-        };
-        let result = wire::WatchJobsRequestResult {
-            id: job.id,
-            status: status.into(),
-        };
-        let request = wire::WatchJobsRequest {
-            watch_job_request_type: Some(WatchJobRequestType::Result(result)),
-        };
-        self.requests
-            .send(request)
-            .await
-            .expect("the stream is open");
+        let sent = self.requests.send(result(job, worked)).await;
+        sent.expect("the stream is open");
     }
 
     /// The next job, which works; its name.
@@ -200,5 +195,20 @@ impl Watcher {
         let job = self.next().await;
         self.answer(&job, true).await;
         job.name
+    }
+}
+
+fn result(job: &wire::WatchJobsResponse, worked: bool) -> wire::WatchJobsRequest {
+    let status = if worked {
+        wire::WatchJobsRequestResultStatus::Success
+    } else {
+        wire::WatchJobsRequestResultStatus::Failed
+    };
+    let result = wire::WatchJobsRequestResult {
+        id: job.id,
+        status: status.into(),
+    };
+    wire::WatchJobsRequest {
+        watch_job_request_type: Some(WatchJobRequestType::Result(result)),
     }
 }

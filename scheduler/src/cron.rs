@@ -1,4 +1,4 @@
-//! The engine at work: it reads all jobs from the store, follows their changes, and does what the engine asks for.
+//! The engine at work: it drives the jobs that are this replica's, follows their changes, and does what the engine asks for.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,180 +6,96 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use prost::Message as _;
-use proto::cron::Counter;
-use proto::scheduler::v1::{
-    WatchJobsRequestInitial, WatchJobsRequestResultStatus, WatchJobsResponse,
-};
-use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep_until};
+use proto::scheduler::v1::WatchJobsResponse;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use values::Clock;
 
 use crate::engine::{Effect, Engine, Save};
+use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::names::{self, COUNTERS, JOBS};
-use crate::routes::{MESSAGES, StreamId};
-use crate::store::{self, Change, Compare, Op, Range, Txn};
+use crate::ownership::Owned;
+use crate::routes::StreamId;
+use crate::store::{self, Change, Compare, Op, Seen, Txn};
+use streams::{Ended, Event};
 
-/// Where streams meet the engine. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Streams {
-    events: mpsc::Sender<Event>,
-    ended: Arc<Ended>,
-}
+pub(crate) mod reading;
+mod streams;
 
-#[derive(Default)]
-struct Ended {
-    streams: Mutex<Vec<StreamId>>,
-    next: std::sync::atomic::AtomicU64,
-    notify: Notify,
-}
-
-enum Event {
-    Began(
-        StreamId,
-        Box<WatchJobsRequestInitial>,
-        mpsc::Sender<WatchJobsResponse>,
-    ),
-    Taken(StreamId, usize, usize),
-    Result(StreamId, u64, WatchJobsRequestResultStatus),
-}
-
-/// A stream's place with the engine, given up when it is dropped.
-pub(crate) struct Joined {
-    id: StreamId,
-    streams: Streams,
-    messages: mpsc::Receiver<WatchJobsResponse>,
-    /// What was passed on and is not reported yet.
-    taken: (usize, usize),
-}
-
-impl Streams {
-    /// A sidecar takes jobs from now on. `None` when the program stops.
-    pub async fn join(&self, initial: WatchJobsRequestInitial) -> Option<Joined> {
-        use std::sync::atomic::Ordering;
-        let id = self.ended.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, messages) = mpsc::channel(MESSAGES);
-        let joined = Joined {
-            id,
-            streams: self.clone(),
-            messages,
-            taken: (0, 0),
-        };
-        let event = Event::Began(id, Box::new(initial), sender);
-        self.events.send(event).await.ok()?;
-        Some(joined)
-    }
-}
-
-impl Joined {
-    /// The next job to send; `None` when the program stops. Nothing is lost where it is broken off.
-    pub async fn next(&mut self) -> Option<WatchJobsResponse> {
-        let (messages, bytes) = self.taken;
-        if messages >= REPORT || bytes >= REPORT_BYTES || messages > 0 && self.messages.is_empty() {
-            let place = self.streams.events.reserve().await.ok()?;
-            place.send(Event::Taken(self.id, messages, bytes));
-            self.taken = (0, 0);
-        }
-        let message = self.messages.recv().await?;
-        self.taken.0 += 1;
-        self.taken.1 += message.encoded_len();
-        Some(message)
-    }
-
-    /// What became of a job.
-    pub async fn result(&self, id: u64, status: WatchJobsRequestResultStatus) {
-        let event = Event::Result(self.id, id, status);
-        // The engine ends with the program only.
-        let _ = self.streams.events.send(event).await;
-    }
-}
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        self.streams.ended.streams.lock().push(self.id);
-        self.streams.ended.notify.notify_one();
-    }
-}
+pub(crate) use streams::{Joined, Streams};
 
 /// The engine with its surroundings.
 pub(crate) struct Cron {
     engine: Engine,
     store: store::Shared,
+    leadership: Leadership,
     changes: store::Watch,
+    /// The page of jobs that is being read. Changes wait: they tell nothing of how far a job has come.
+    reading: Option<BoxFuture<'static, Result<reading::Page, store::Error>>>,
+    /// The revision that reading began at. What happened before is known.
+    since: Option<u64>,
     events: mpsc::Receiver<Event>,
     ended: Arc<Ended>,
     streams: HashMap<StreamId, mpsc::Sender<WatchJobsResponse>>,
+    /// What writes of this replica are compared with.
+    fence: Option<Compare>,
+    /// Until when jobs of others by now are waited for.
+    grace: Instant,
     /// What is to be stored, and waits for its turn.
     saves: VecDeque<Save>,
-    saving: FuturesUnordered<BoxFuture<'static, (Save, Result<(), store::Error>)>>,
-    /// What found no room in the store.
+    saving: FuturesUnordered<BoxFuture<'static, Saved>>,
+    /// What could not be stored.
     unsaved: VecDeque<Save>,
     clock: Arc<dyn Clock>,
-    storing: daemon::Target,
+    health: Health,
+}
+
+/// What came of storing.
+type Saved = (Save, Result<store::Committed, store::Error>);
+
+/// What the engine says of itself.
+pub(crate) struct Health {
+    /// There is a store, and room in it.
+    pub storing: daemon::Target,
+    /// Jobs fire.
+    pub firing: daemon::Target,
 }
 
 impl Cron {
-    /// An engine with every job of the store. `storing` says whether there is room in it.
-    ///
-    /// # Errors
-    /// What reading the store gives.
-    pub async fn load(
+    /// An engine that has no jobs before it runs.
+    pub fn new(
         store: store::Shared,
+        leadership: Leadership,
         metrics: Metrics,
         clock: Arc<dyn Clock>,
-        storing: daemon::Target,
-    ) -> Result<(Self, Streams), store::Error> {
-        let mut engine = Engine::new(metrics);
-        let changes = store.watch(JOBS);
-        let mut range = Range {
-            limit: Some(PAGE),
-            ..Range::prefix(JOBS)
-        };
-        loop {
-            let page = store.range(range.clone()).await?;
-            let Some(last) = page.entries.last() else {
-                break;
-            };
-            range.start = [&last.key[..], b"\0"].concat().into();
-            let mut counters = counters(&store, &page.entries).await?;
-            for entry in &page.entries {
-                if let Some(name) = names::of_key(&entry.key, JOBS) {
-                    let counter = counters.remove(name);
-                    engine.put(name, entry.modified, &entry.value, counter.as_ref());
-                }
-            }
-            if !page.more {
-                break;
-            }
-        }
-        tracing::info!("{} jobs are stored", engine.len());
-        storing.ready();
-        let (sender, events) = mpsc::channel(EVENTS);
-        let ended = Arc::new(Ended::default());
-        let streams = Streams {
-            events: sender,
-            ended: ended.clone(),
-        };
+        health: Health,
+    ) -> (Self, Streams) {
+        let (streams, events, ended) = Streams::new();
         let cron = Self {
-            engine,
+            engine: Engine::new(metrics),
+            leadership,
+            changes: store.watch(JOBS),
             store,
-            changes,
+            reading: None,
+            since: None,
             events,
             ended,
             streams: HashMap::new(),
+            fence: None,
+            grace: Instant::now(),
             saves: VecDeque::new(),
             saving: FuturesUnordered::new(),
             unsaved: VecDeque::new(),
             clock,
-            storing,
+            health,
         };
-        Ok((cron, streams))
+        (cron, streams)
     }
 
     /// Fires jobs until shutdown.
@@ -191,6 +107,10 @@ impl Cron {
         let mut events = Vec::new();
         let mut swept = Instant::now();
         loop {
+            // Whoever was paused finds its lease lost before it fires.
+            if let Some(owned) = self.leadership.lapsed() {
+                self.own(&owned);
+            }
             let now = self.clock.now();
             let mut next = swept + SWEEP;
             if let Some(due) = self.engine.advance(now) {
@@ -203,10 +123,17 @@ impl Cron {
                 self.saves.append(&mut self.unsaved);
             }
             self.bring_about();
+            let free = self.is_free();
+            if !free {
+                next = next.min(self.grace);
+            }
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                changes = self.changes.recv() => match changes {
-                    Some(changes) => self.changed(changes),
+                () = shutdown.cancelled() => break,
+                owned = self.leadership.next(), if free => self.own(&owned?),
+                Some(page) = next_page(&mut self.reading) => self.read(page?),
+                seen = self.changes.next(), if self.reading.is_none() => match seen {
+                    Some(Seen::Changes(changes)) => self.changed(changes),
+                    Some(Seen::Resync) => self.resync(),
                     None => return Err(store::Error::Closed),
                 },
                 Some((save, outcome)) = self.saving.next() => self.saved(save, outcome)?,
@@ -226,6 +153,68 @@ impl Cron {
                 () = sleep_until(next) => {}
             }
         }
+        // The store waits for whoever watches.
+        drop(self.changes);
+        // What is being stored is stored under the lease, or not at all.
+        let last = async {
+            while self.saving.next().await.is_some() {}
+            self.leadership.resign().await;
+        };
+        if timeout(GRACE, last).await.is_err() {
+            tracing::warn!("the lease of this replica ends by itself");
+        }
+        Ok(())
+    }
+
+    /// Whether the replica may go on to what it may drive next: what it may not drive any more is back.
+    fn is_free(&mut self) -> bool {
+        if self.engine.leaving() > 0 && Instant::now() >= self.grace {
+            self.engine.abandon();
+        }
+        self.engine.leaving() == 0
+    }
+
+    fn own(&mut self, owned: &Owned) {
+        self.fence = Some(self.leadership.fence(owned));
+        self.engine.own(&owned.shares);
+        self.grace = Instant::now() + GRACE;
+        if owned.shares.is_empty() {
+            self.health.firing.not_ready();
+            self.reading = None;
+            self.saves.clear();
+            self.unsaved.clear();
+        } else if owned.settled.is_some() {
+            self.resync();
+        }
+    }
+
+    /// Reads all jobs anew.
+    fn resync(&mut self) {
+        if self.engine.owns_any() {
+            self.engine.begin_reading();
+            self.since = None;
+            self.reading = Some(reading::page(self.store.clone(), reading::first()).boxed());
+        }
+    }
+
+    fn read(&mut self, page: reading::Page) {
+        let since = *self.since.get_or_insert(page.revision);
+        for job in &page.jobs {
+            if let Some(name) = names::of_key(&job.key, JOBS) {
+                let counter = page.counters.get(name);
+                self.engine.read(name, job.modified, &job.value, counter);
+            }
+        }
+        self.reading = match page.next {
+            Some(next) => Some(reading::page(self.store.clone(), next).boxed()),
+            None => {
+                self.engine.end_reading(since);
+                tracing::info!("{} jobs are this replica's", self.engine.len());
+                self.health.storing.ready();
+                self.health.firing.ready();
+                None
+            }
+        };
     }
 
     fn take(&mut self, now: Timestamp, event: Event) {
@@ -253,6 +242,9 @@ impl Cron {
             let Some(name) = names::of_key(&key, JOBS) else {
                 continue;
             };
+            if self.since.is_some_and(|since| revision <= since) {
+                continue;
+            }
             match value {
                 // A job that is written new begins anew, whatever was counted under its name.
                 Some(value) => self.engine.put(name, revision, &value, None),
@@ -261,21 +253,25 @@ impl Cron {
         }
     }
 
-    fn saved(&mut self, save: Save, outcome: Result<(), store::Error>) -> Result<(), store::Error> {
+    fn saved(
+        &mut self,
+        save: Save,
+        outcome: Result<store::Committed, store::Error>,
+    ) -> Result<(), store::Error> {
         match outcome {
-            Ok(()) => {
-                if self.unsaved.is_empty() {
-                    self.storing.ready();
+            Ok(done) if done.held => {
+                if self.unsaved.is_empty() && self.reading.is_none() {
+                    self.health.storing.ready();
                 }
                 self.engine.saved(save.slot, save.revision);
             }
-            Err(store::Error::Full) => {
+            // The job has changed, of which the watch tells, or this replica's record, of which the leadership does.
+            Ok(_) => self.unsaved.push_back(save),
+            Err(error) if error.is_passing() => {
                 if self.unsaved.is_empty() {
-                    tracing::error!(
-                        "the store is full: jobs that ran cannot be counted, and go no further"
-                    );
+                    tracing::error!("jobs that ran cannot be counted, and go no further: {error}");
                 }
-                self.storing.not_ready();
+                self.health.storing.not_ready();
                 self.unsaved.push_back(save);
             }
             Err(error) => return Err(error),
@@ -299,20 +295,24 @@ impl Cron {
             let Some(save) = self.saves.pop_front() else {
                 break;
             };
-            let store = self.store.clone();
+            if !self.engine.knows(save.slot, save.revision) {
+                continue;
+            }
+            let (store, fence) = (self.store.clone(), self.fence.clone());
             self.saving.push(Box::pin(async move {
-                let outcome = store.commit(transaction(&save)).await;
-                (save, outcome.map(drop))
+                let outcome = store.commit(transaction(&save, fence)).await;
+                (save, outcome)
             }));
         }
     }
 }
 
 /// What is written only if the job is still the same; one that was replaced has its own counter.
-fn transaction(save: &Save) -> Txn {
+fn transaction(save: &Save, fence: Option<Compare>) -> Txn {
     let job = Bytes::from(format!("{JOBS}{}", save.name));
     let counter = Bytes::from(format!("{COUNTERS}{}", save.name));
-    let compare = vec![Compare::Modified(job.clone(), save.revision)];
+    let job_is_same = Compare::Modified(job.clone(), save.revision);
+    let compare = std::iter::once(job_is_same).chain(fence).collect();
     let then = match &save.counter {
         Some(value) => vec![Op::put(counter, value.encode_to_vec())],
         None => vec![Op::delete(counter), Op::delete(job)],
@@ -320,46 +320,26 @@ fn transaction(save: &Save) -> Txn {
     Txn { compare, then }
 }
 
-/// The counters of a page of jobs, by name.
-async fn counters(
-    store: &store::Shared,
-    jobs: &[store::Entry],
-) -> Result<HashMap<String, Counter>, store::Error> {
-    let name = |job: Option<&store::Entry>| {
-        let name = job.and_then(|job| names::of_key(&job.key, JOBS));
-        format!("{COUNTERS}{}", name.unwrap_or_default())
-    };
-    let range = Range {
-        start: name(jobs.first()).into(),
-        end: store::End::Before(format!("{}\0", name(jobs.last())).into()),
-        limit: None,
-        keys_only: false,
-    };
-    let page = store.range(range).await?;
-    let read = page.entries.iter().filter_map(|entry| {
-        let name = names::of_key(&entry.key, COUNTERS)?;
-        Some((name.to_owned(), Counter::decode(&entry.value[..]).ok()?))
-    });
-    Ok(read.collect())
+/// The page that is being read, if one is.
+async fn next_page(
+    reading: &mut Option<BoxFuture<'static, Result<reading::Page, store::Error>>>,
+) -> Option<Result<reading::Page, store::Error>> {
+    let page = reading.as_mut()?.await;
+    *reading = None;
+    Some(page)
 }
 
-/// Events of streams that wait,
-const EVENTS: usize = 8192;
-/// and how many are taken before jobs fire again.
+/// Events that are taken before jobs fire again.
 const EVENTS_AT_ONCE: usize = 1024;
 
 /// Jobs that are being stored at a time.
 const SAVING: usize = 8192;
 
-/// Jobs that are read at a time.
-const PAGE: usize = 1000;
-
 /// The clock of the machine may be set: it is looked at this often.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// A stream says after so many messages or bytes that it has room again.
-const REPORT: usize = 256;
-const REPORT_BYTES: usize = 1 << 20;
+/// What is out when its job becomes another replica's is waited for so long; whoever takes longer may see it there again.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! A job is in one place at a time: in the queue of due times, with the jobs that wait for a stream, at a gate, on its way,
 //! or being saved.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,13 +14,15 @@ use proto::scheduler::v1::{
 
 use crate::gates::{Entry, Gates};
 use crate::metrics::{self, Metrics};
-use crate::progress::{Progress, Step};
+use crate::ownership::Share;
+use crate::progress::Step;
 use crate::routes::{Flight, Pick, Routes, StreamId};
-use crate::slots::{Place, Slot, Slots};
+use crate::slots::{Place, Slots};
 use crate::spec::Plan;
 use moment::{nanoseconds, timestamp};
 use read::{Read, read};
 
+mod jobs;
 mod moment;
 mod read;
 
@@ -52,6 +54,12 @@ pub(crate) struct Engine {
     gates: Gates,
     metrics: Metrics,
     effects: VecDeque<Effect>,
+    /// Jobs of this replica are in each of these.
+    shares: Vec<Share>,
+    /// Jobs of others by now, that are still out or being saved.
+    leaving: HashSet<u32>,
+    /// Jobs that were known when they began to be read anew, and did not turn up yet, with their revisions.
+    unread: HashMap<u32, u64>,
 }
 
 impl Engine {
@@ -63,6 +71,9 @@ impl Engine {
             gates: Gates::new(metrics.clone()),
             metrics,
             effects: VecDeque::new(),
+            shares: Vec::new(),
+            leaving: HashSet::new(),
+            unread: HashMap::new(),
         }
     }
 
@@ -74,38 +85,6 @@ impl Engine {
     /// Jobs there are.
     pub fn len(&self) -> usize {
         self.slots.len()
-    }
-
-    /// A job has been written. What was known under its name is forgotten, unless it is newer.
-    pub fn put(&mut self, name: &str, revision: u64, value: &[u8], counter: Option<&Counter>) {
-        if let Some(known) = self.slots.find(name) {
-            if self.slots.get(known).revision >= revision {
-                return;
-            }
-            self.forget(known);
-        }
-        let planned = read(value)
-            .filter(|job| name.starts_with(&job.prefix))
-            .and_then(|job| Some((Plan::of(&job.stored).ok()?, job)));
-        let Some((plan, job)) = planned else {
-            tracing::error!("job {name:?} cannot be read, and does not fire");
-            return;
-        };
-        let partition = job.stored.partition_id;
-        let progress = counter
-            .map(|counter| Progress::of(counter, partition))
-            .unwrap_or_default();
-        let slot = self.slots.insert(name, Slot::new(name, value, revision));
-        self.next(slot, progress.due(&plan), partition, false);
-    }
-
-    /// A job has been deleted, at this revision.
-    pub fn remove(&mut self, name: &str, revision: u64) {
-        if let Some(slot) = self.slots.find(name)
-            && self.slots.get(slot).revision < revision
-        {
-            self.forget(slot);
-        }
     }
 
     /// A stream begins.
@@ -179,7 +158,10 @@ impl Engine {
 
     /// What a [`Save`] asked for is stored.
     pub fn saved(&mut self, slot: u32, revision: u64) {
-        if self.slots.is(slot, revision) && self.slots.get(slot).place == Place::Saving {
+        if !self.slots.is(slot, revision) || self.has_left(slot) {
+            return;
+        }
+        if self.slots.get(slot).place == Place::Saving {
             let job = self.slots.get_mut(slot);
             job.place = Place::Queued;
             self.due.insert((job.due, slot));
@@ -216,6 +198,9 @@ impl Engine {
 
     /// Sends a job that is due, or lets it wait.
     fn fire(&mut self, now: Timestamp, slot: u32) {
+        if self.has_left(slot) {
+            return;
+        }
         let Some(job) = read(&self.slots.get(slot).value) else {
             self.slots.get_mut(slot).place = Place::Parked;
             return;
@@ -368,22 +353,6 @@ impl Engine {
             revision: job.revision,
             counter,
         }));
-    }
-
-    fn forget(&mut self, slot: u32) {
-        let job = self.slots.remove(slot);
-        match job.place {
-            Place::Queued => {
-                self.due.remove(&(job.due, slot));
-            }
-            Place::Waiting => {
-                if let Some(read) = read(&job.value) {
-                    self.routes.forget(&read.route, job.due, slot);
-                }
-            }
-            // Those are known by their revision.
-            Place::Gate | Place::Out | Place::Saving | Place::Ending | Place::Parked => {}
-        }
     }
 }
 

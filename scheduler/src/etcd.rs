@@ -1,22 +1,22 @@
 //! The part of etcd's API that tools use, served for the embedded store (contract 8.2, process behaviour 5.2): reading and
-//! writing of keys, what `etcdctl` asks of a member, and the one lease there is.
+//! writing of keys, what `etcdctl` asks of a member, and the leases there are.
 
 use bytes::Bytes;
+use futures::stream::Empty;
 use proto::etcd::KeyValue;
 use proto::etcd::rpc::{
     self, alarm_request::AlarmAction, kv_server::Kv, lease_server::Lease,
     maintenance_server::Maintenance,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::leadership::Leadership;
-use crate::store::{self, End, Entry, Op, Range, Txn};
+use crate::store::embedded::Embedded;
+use crate::store::{self, End, Entry, Op, Range, Store as _};
 
 /// The three services. Cheap to clone. Compat: Q-scheduler-etcd
 #[derive(Clone)]
 pub(crate) struct Etcd {
-    pub store: store::Shared,
-    pub leadership: Leadership,
+    pub store: Embedded,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -82,6 +82,10 @@ impl Kv for Etcd {
         }))
     }
 
+    async fn txn(&self, _: Request<rpc::TxnRequest>) -> Answer<rpc::TxnResponse> {
+        Err(not_served())
+    }
+
     async fn compact(&self, _: Request<rpc::CompactionRequest>) -> Answer<rpc::CompactionResponse> {
         // Only the last revision is kept.
         let header = self.header().await?;
@@ -91,12 +95,14 @@ impl Kv for Etcd {
 
 #[tonic::async_trait]
 impl Lease for Etcd {
+    type LeaseKeepAliveStream = Empty<Result<rpc::LeaseKeepAliveResponse, Status>>;
+
     async fn lease_revoke(
         &self,
         request: Request<rpc::LeaseRevokeRequest>,
     ) -> Answer<rpc::LeaseRevokeResponse> {
         let id = request.into_inner().id;
-        if !self.leadership.revoke(id).await.map_err(refused)? {
+        if !self.store.revoke(id).await.map_err(refused)? {
             return Err(Status::not_found("etcdserver: requested lease not found"));
         }
         let header = self.header().await?;
@@ -107,11 +113,25 @@ impl Lease for Etcd {
         &self,
         _: Request<rpc::LeaseLeasesRequest>,
     ) -> Answer<rpc::LeaseLeasesResponse> {
-        let id = self.leadership.lease();
+        let leases = self.store.leases().into_iter();
         Ok(Response::new(rpc::LeaseLeasesResponse {
             header: self.header().await?,
-            leases: vec![rpc::LeaseStatus { id }],
+            leases: leases.map(|id| rpc::LeaseStatus { id }).collect(),
         }))
+    }
+
+    async fn lease_grant(
+        &self,
+        _: Request<rpc::LeaseGrantRequest>,
+    ) -> Answer<rpc::LeaseGrantResponse> {
+        Err(not_served())
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        _: Request<Streaming<rpc::LeaseKeepAliveRequest>>,
+    ) -> Answer<Self::LeaseKeepAliveStream> {
+        Err(not_served())
     }
 }
 
@@ -160,11 +180,7 @@ impl Maintenance for Etcd {
 
 impl Etcd {
     async fn write(&self, op: Op) -> Result<store::Committed, Status> {
-        let txn = Txn {
-            compare: Vec::new(),
-            then: vec![op],
-        };
-        self.store.commit(txn).await.map_err(refused)
+        self.store.commit(vec![op].into()).await.map_err(refused)
     }
 
     async fn header(&self) -> Result<Option<rpc::ResponseHeader>, Status> {
@@ -205,6 +221,10 @@ fn key_value(entry: Entry) -> KeyValue {
 
 fn refused(error: store::Error) -> Status {
     crate::service::unavailable(error)
+}
+
+fn not_served() -> Status {
+    Status::unimplemented("the store of this scheduler does not serve it")
 }
 
 /// The names of the one member, which are as good as any.

@@ -8,14 +8,18 @@ use daemon::{HealthFlags, LogFlags, MetricsFlags, ServiceFlags, ServiceMode, Ser
 use security::{Anchors, TokenSource};
 use values::{GoDuration, Quantity};
 
+use crate::transfer::Command;
+
 mod settings;
 
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Embedded, Settings, Store};
 
 /// Command line of the scheduler.
 #[derive(Parser, Debug)]
 #[command(name = "scheduler", version = daemon::version(), args_override_self = true)]
 pub struct Flags {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// The port for the scheduler server to listen on
     #[arg(long, default_value_t = 50006)]
     port: u16,
@@ -31,7 +35,7 @@ pub struct Flags {
     /// Scheduler server ID
     #[arg(long, default_value = "dapr-scheduler-server-0")]
     id: String,
-    /// Keep jobs in the store of this program
+    /// Keep jobs in the store of this program, which then has one replica; otherwise in an etcd
     #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, value_parser = daemon::boolean)]
     etcd_embed: bool,
     /// The members, as id=http://host:port; the store of this program has one
@@ -53,7 +57,7 @@ pub struct Flags {
     /// Bytes of keys and values that the store takes
     #[arg(long, default_value = "9.2E")]
     etcd_space_quota: Quantity,
-    /// Client endpoints of an etcd to keep jobs in
+    /// Client endpoints of an etcd to keep jobs in, as host:port, http://host:port or https://host:port
     #[arg(long, value_delimiter = ',')]
     etcd_client_endpoints: Vec<String>,
     /// Username for that etcd
@@ -118,7 +122,34 @@ struct Unused {
     identity_directory_write: Option<PathBuf>,
 }
 
-daemon::program!(Flags, "scheduler");
+impl daemon::Program for Flags {
+    const NAME: &'static str = "scheduler";
+
+    fn command() -> Option<clap::Command> {
+        Some(<Self as clap::CommandFactory>::command())
+    }
+
+    fn parse(args: Vec<std::ffi::OsString>) -> Result<Self, daemon::Stop> {
+        Ok(<Self as Parser>::try_parse_from(args)?)
+    }
+
+    fn log(&self) -> daemon::LogOptions {
+        self.log.options()
+    }
+
+    /// Subcommands may run beside a scheduler, which has the ports.
+    fn metrics(&self) -> daemon::MetricsOptions {
+        let options = self.metrics.options();
+        daemon::MetricsOptions {
+            enabled: options.enabled && self.command.is_none(),
+            ..options
+        }
+    }
+
+    fn health(&self) -> Option<daemon::HealthOptions> {
+        self.command.is_none().then(|| self.health.options())
+    }
+}
 
 impl Unused {
     /// Flags that were given another value than they have by themselves.

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use proto::scheduler::v1::{ConcurrencyLimit, concurrency_limit::Target};
 
 use crate::metrics::Metrics;
+use crate::ownership::Share;
 
 /// A job that waits: its place, and the revision by which it is known to be the same one.
 pub(crate) type Waiter = (u32, u64);
@@ -13,6 +14,8 @@ pub(crate) type Waiter = (u32, u64);
 /// All limits.
 pub(crate) struct Gates {
     gates: HashMap<String, Gate>,
+    /// Which part of each limit is this replica's.
+    share: Share,
     metrics: Metrics,
 }
 
@@ -39,8 +42,14 @@ impl Gates {
     pub fn new(metrics: Metrics) -> Self {
         Self {
             gates: HashMap::new(),
+            share: Share { index: 0, total: 1 },
             metrics,
         }
+    }
+
+    /// Each limit is divided among the replicas; what is left over is for the first ones, and each has room for one at least.
+    pub fn divide(&mut self, share: Share) {
+        self.share = share;
     }
 
     /// Takes over what a stream asks for; what was asked for last counts. Returns what has to be given back with
@@ -167,7 +176,14 @@ impl Gates {
 
     pub fn has_room(&self, key: &str) -> bool {
         let gate = self.gates.get(key);
-        gate.is_none_or(|gate| gate.inside < gate.limit)
+        gate.is_none_or(|gate| gate.inside < self.part(gate.limit))
+    }
+
+    fn part(&self, limit: u32) -> u32 {
+        let Share { index, total } = self.share;
+        let (each, left) = (u64::from(limit) / total, u64::from(limit) % total);
+        let part = each + u64::from(index < left);
+        u32::try_from(part).unwrap_or(limit).max(1)
     }
 
     fn go_in(&mut self, keys: Vec<String>) -> Vec<String> {
@@ -233,6 +249,21 @@ mod tests {
             gates.enter("ns", "t", None, (5, 5)),
             Entry::Inside(Vec::new())
         );
+    }
+
+    #[test]
+    fn replicas_divide_a_limit_and_have_room_for_one_at_least() {
+        let parts = |limit, total| {
+            let part = |index| {
+                let mut gates = Gates::new(Metrics::detached());
+                gates.divide(Share { index, total });
+                gates.part(limit)
+            };
+            (0..total).map(part).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(5, 1), [5]);
+        assert_eq!(parts(5, 3), [2, 2, 1]);
+        assert_eq!(parts(2, 3), [1, 1, 1]);
     }
 
     #[test]

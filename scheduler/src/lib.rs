@@ -16,6 +16,7 @@ mod leadership;
 mod metrics;
 mod names;
 mod namespaces;
+mod ownership;
 mod progress;
 mod routes;
 mod server;
@@ -25,6 +26,7 @@ mod spec;
 mod store;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod watch;
 
 pub use flags::Flags;
@@ -38,6 +40,12 @@ use server::{Server, Surroundings};
 /// For settings that cannot work, and whatever ends a part early.
 pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let settings = flags.settings()?;
+    if let Some(command) = &flags.command {
+        let moved = daemon.unless_shutdown(transfer::run(command, &settings.store));
+        return moved
+            .await
+            .unwrap_or_else(|| Err(anyhow::anyhow!("broken off")));
+    }
     let meter = Meter::new(daemon.registry(), MetricOptions::default())?;
     let metrics = Metrics::new(&meter);
     let secured = daemon.health().target("security-provider");

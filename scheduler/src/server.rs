@@ -21,14 +21,16 @@ use transport::{KeepAlive, Listener, ServerOptions};
 use values::SystemClock;
 
 use crate::authorize::Authorizer;
-use crate::cron::{Cron, Streams};
+use crate::cron::{self, Cron, Streams};
 use crate::etcd::Etcd;
-use crate::flags::Settings;
-use crate::leadership::Leadership;
+use crate::flags::{self, Settings};
+use crate::leadership::{Hosts, Leadership};
 use crate::metrics::Metrics;
+use crate::names::LEADERSHIP;
 use crate::namespaces;
 use crate::service::Service;
-use crate::store::{self, embedded};
+use crate::store::embedded::{self, Embedded};
+use crate::store::{self, Op, Store as _, etcd};
 
 /// What outlives attempts to begin.
 pub(crate) struct Surroundings {
@@ -60,7 +62,10 @@ impl Surroundings {
         Ok(Self {
             metrics,
             serving: target("scheduler-server"),
-            storing: target("scheduler-etcd-embed"),
+            storing: target(match settings.store {
+                flags::Store::Embedded(_) => "scheduler-etcd-embed",
+                flags::Store::Etcd(_) => "scheduler-etcd-external",
+            }),
             firing: target("scheduler-cron"),
             namespaces: settings.kubernetes.then(|| target("scheduler-controller")),
             leads,
@@ -70,19 +75,24 @@ impl Surroundings {
     }
 }
 
-/// A scheduler that has its ports, and has read its jobs.
+/// A scheduler that has its ports, and its store.
 pub(crate) struct Server<'a> {
     settings: &'a Settings,
     surroundings: &'a Surroundings,
     security: Security,
     listener: Listener,
-    clients: Listener,
     store: store::Shared,
-    writer: embedded::Writer,
+    own: Option<Own>,
     cron: Cron,
     streams: Streams,
-    leadership: Leadership,
-    host: Host,
+    hosts: Hosts,
+}
+
+/// What belongs to the store of this program.
+struct Own {
+    store: Embedded,
+    writer: embedded::Writer,
+    clients: Listener,
 }
 
 impl<'a> Server<'a> {
@@ -92,36 +102,43 @@ impl<'a> Server<'a> {
         security: Security,
         surroundings: &'a Surroundings,
     ) -> anyhow::Result<Self> {
-        let clients = Listener::listen(&settings.client_host, settings.client_port).await;
-        let clients = clients.context("port for clients of the store")?;
+        let own = match &settings.store {
+            flags::Store::Embedded(options) => Some(Own::open(options).await?),
+            flags::Store::Etcd(_) => None,
+        };
         let listener = Listener::listen(&settings.host, settings.port).await;
         let listener =
             listener.with_context(|| format!("could not listen on port {}", settings.port))?;
-        let (store, writer) = open(&settings.folder, settings.quota)?;
-        let store: store::Shared = Arc::new(store);
-        let (cron, streams) = Cron::load(
-            store.clone(),
-            surroundings.metrics.clone(),
-            Arc::new(SystemClock),
-            surroundings.storing.clone(),
-        )
-        .await?;
+        let store: store::Shared = match (&own, &settings.store) {
+            (Some(own), _) => Arc::new(own.store.clone()),
+            (None, flags::Store::Etcd(options)) => Arc::new(etcd::Etcd::new(options)?),
+            (None, flags::Store::Embedded(_)) => anyhow::bail!("there is no store"),
+        };
         let host = Host {
             address: settings.broadcast.clone(),
         };
-        let leadership = Leadership::acquire(store.clone(), &settings.id, &host).await?;
+        let (leadership, hosts) = Leadership::new(store.clone(), &settings.id, &host);
+        let health = cron::Health {
+            storing: surroundings.storing.clone(),
+            firing: surroundings.firing.clone(),
+        };
+        let (cron, streams) = Cron::new(
+            store.clone(),
+            leadership,
+            surroundings.metrics.clone(),
+            Arc::new(SystemClock),
+            health,
+        );
         Ok(Self {
             settings,
             surroundings,
             security,
             listener,
-            clients,
             store,
-            writer,
+            own,
             cron,
             streams,
-            leadership,
-            host,
+            hosts,
         })
     }
 
@@ -130,7 +147,6 @@ impl<'a> Server<'a> {
         let Surroundings {
             metrics,
             serving,
-            firing,
             leads,
             bytes,
             ..
@@ -144,7 +160,7 @@ impl<'a> Server<'a> {
             streams: self.streams,
             metrics: metrics.clone(),
             clock: Arc::new(SystemClock),
-            hosts: vec![self.host],
+            hosts: self.hosts,
             shutdown: self.surroundings.shutdown.clone(),
         };
         let routes = Routes::new(
@@ -165,9 +181,42 @@ impl<'a> Server<'a> {
             Ok(())
         });
 
+        if let Some(own) = self.own {
+            own.spawn(daemon, bytes.clone());
+        }
+        let (token, cron) = (daemon.shutdown(), self.cron);
+        daemon.spawn("cron", async move { Ok(cron.run(token).await?) });
+        if let Some(ready) = self.surroundings.namespaces.clone() {
+            let kubeconfig = self.settings.kubeconfig.clone();
+            let (token, store) = (daemon.shutdown(), self.store.clone());
+            daemon.spawn(
+                "namespaces",
+                namespaces::run(kubeconfig, store, ready, token),
+            );
+        }
+        leads.set(1);
+        serving.ready();
+    }
+}
+
+impl Own {
+    /// Takes the port for clients and opens the store, which has one replica: records are of programs before this one.
+    async fn open(options: &flags::Embedded) -> anyhow::Result<Self> {
+        let clients = Listener::listen(&options.client_host, options.client_port).await;
+        let clients = clients.context("port for clients of the store")?;
+        let (store, writer) = open(&options.folder, options.quota)?;
+        let records = vec![Op::delete_prefix(LEADERSHIP)];
+        store.commit(records.into()).await?;
+        Ok(Self {
+            store,
+            writer,
+            clients,
+        })
+    }
+
+    fn spawn(self, daemon: &Daemon, bytes: IntGauge) {
         let etcd = Etcd {
             store: self.store.clone(),
-            leadership: self.leadership.clone(),
         };
         let routes =
             Routes::new(KvServer::new(etcd.clone()).max_decoding_message_size(MAX_MESSAGE))
@@ -183,32 +232,16 @@ impl<'a> Server<'a> {
             transport::serve(listener, options, routes.prepare(), token).await;
             Ok(())
         });
-
-        let (token, leadership, cron) = (daemon.shutdown(), self.leadership, self.cron);
-        daemon.spawn("cron", async move {
-            cron.run(token).await?;
-            Ok(leadership.resign().await?)
-        });
-        if let Some(ready) = self.surroundings.namespaces.clone() {
-            let kubeconfig = self.settings.kubeconfig.clone();
-            let (token, store) = (daemon.shutdown(), self.store.clone());
-            daemon.spawn(
-                "namespaces",
-                namespaces::run(kubeconfig, store, ready, token),
-            );
-        }
-        let watched = measure(self.store, bytes.clone(), daemon.shutdown());
+        let watched = measure(self.store, bytes, daemon.shutdown());
         daemon.spawn("size of the store", watched);
-        daemon.spawn("store", async move { Ok(self.writer.ended().await?) });
-        leads.set(1);
-        firing.ready();
-        serving.ready();
+        let writer = self.writer;
+        daemon.spawn("store", async move { Ok(writer.ended().await?) });
     }
 }
 
 /// Says how large the file is, until shutdown.
 async fn measure(
-    store: store::Shared,
+    store: Embedded,
     bytes: IntGauge,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -226,7 +259,7 @@ async fn measure(
 }
 
 /// Opens the store in its folder, which is for nobody else.
-fn open(folder: &Path, quota: u64) -> anyhow::Result<(embedded::Embedded, embedded::Writer)> {
+pub(crate) fn open(folder: &Path, quota: u64) -> anyhow::Result<(Embedded, embedded::Writer)> {
     // Q-scheduler-store: jobs in the files of an etcd would be there and never fire.
     let etcd = folder.join("member");
     ensure!(
@@ -240,7 +273,7 @@ fn open(folder: &Path, quota: u64) -> anyhow::Result<(embedded::Embedded, embedd
         .create(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let file = folder.join(FILE);
-    embedded::Embedded::open(&file, quota)
+    Embedded::open(&file, quota)
         .with_context(|| format!("cannot open the store {}", file.display()))
 }
 

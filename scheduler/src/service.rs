@@ -15,6 +15,7 @@ use values::Clock;
 
 use crate::authorize::{Authorizer, Caller};
 use crate::cron::Streams;
+use crate::leadership::Hosts;
 use crate::metrics::Metrics;
 use crate::names::{self, COUNTERS, JOBS};
 use crate::spec;
@@ -30,7 +31,7 @@ pub(crate) struct Service {
     pub metrics: Metrics,
     pub clock: Arc<dyn Clock>,
     /// Every replica of the scheduler.
-    pub hosts: Vec<wire::Host>,
+    pub hosts: Hosts,
     pub shutdown: CancellationToken,
 }
 
@@ -263,7 +264,9 @@ fn unreadable(error: prost::DecodeError) -> Status {
 pub(crate) fn unavailable(error: store::Error) -> Status {
     match &error {
         store::Error::Full => Status::resource_exhausted(error.to_string()),
-        store::Error::Closed | store::Error::Broken(_) => Status::unavailable(chain(&error)),
+        store::Error::Closed | store::Error::Broken(_) | store::Error::Unavailable(_) => {
+            Status::unavailable(chain(&error))
+        }
     }
 }
 

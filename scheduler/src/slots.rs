@@ -89,6 +89,13 @@ impl Slots {
         slot
     }
 
+    /// The slots in use.
+    pub fn numbers(&self) -> Vec<u32> {
+        let slots = (0_u32..).zip(&self.slots);
+        let used = slots.filter(|(_, slot)| slot.is_some());
+        used.map(|(number, _)| number).collect()
+    }
+
     /// Whether the slot still has the job of this revision.
     pub fn is(&self, number: u32, revision: u64) -> bool {
         let slot = self.slots.get(number as usize).and_then(Option::as_ref);

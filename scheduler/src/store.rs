@@ -1,12 +1,14 @@
-//! Ordered keys and values with revisions, as etcd has them: ranges, transactions that compare and swap, and a watch.
+//! Ordered keys and values with revisions, as etcd has them: ranges, transactions that compare and swap, leases, and a watch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use futures::stream::BoxStream;
 
 pub(crate) mod embedded;
+pub(crate) mod etcd;
 mod record;
 
 /// A store.
@@ -18,8 +20,17 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Compares and writes, all or nothing. Back when it is durable.
     async fn commit(&self, txn: Txn) -> Result<Committed, Error>;
 
-    /// Every later change of keys that begin so, in the order in which they happened.
+    /// Every later change of keys that begin so, in the order in which they happened. It is at work while it is polled.
     fn watch(&self, prefix: &str) -> Watch;
+
+    /// Begins a lease, under which keys may be written that go with it. It lasts for about `ttl` unless it is renewed.
+    async fn grant(&self, ttl: Duration) -> Result<Lease, Error>;
+
+    /// Renews a lease: how long it lasts from now. `None` if it has ended.
+    async fn renew(&self, lease: i64) -> Result<Option<Duration>, Error>;
+
+    /// Ends a lease. False if it has ended.
+    async fn revoke(&self, lease: i64) -> Result<bool, Error>;
 
     /// How much there is.
     async fn size(&self) -> Result<Size, Error>;
@@ -28,8 +39,23 @@ pub(crate) trait Store: Send + Sync + 'static {
 /// A shared store.
 pub(crate) type Shared = Arc<dyn Store>;
 
-/// What a watch says, a batch at a time. It ends with the store.
-pub(crate) type Watch = mpsc::Receiver<Vec<Change>>;
+/// What a watch says. It ends with the store.
+pub(crate) type Watch = BoxStream<'static, Seen>;
+
+/// News of a watch.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Changes(Vec<Change>),
+    /// Changes may have been missed: what is there is to be read anew. What changes from now on is told.
+    Resync,
+}
+
+/// A lease as it was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub id: i64,
+    pub ttl: Duration,
+}
 
 /// Why a store did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,6 +69,16 @@ pub(crate) enum Error {
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
+    /// The store is elsewhere, and did not do it in time, or refused to. It may have done it.
+    #[error("etcd: {0}")]
+    Unavailable(Arc<str>),
+}
+
+impl Error {
+    /// Whether it may work later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Full | Self::Unavailable(_))
+    }
 }
 
 /// Keys from `start`.
@@ -104,6 +140,16 @@ pub(crate) enum Compare {
     Absent(Bytes),
     /// The key was written last at this revision.
     Modified(Bytes, u64),
+}
+
+impl From<Vec<Op>> for Txn {
+    /// Writes without a comparison.
+    fn from(then: Vec<Op>) -> Self {
+        Self {
+            compare: Vec::new(),
+            then,
+        }
+    }
 }
 
 /// A write.
@@ -213,20 +259,4 @@ impl Op {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn where_prefixes_end() {
-        assert_eq!(
-            End::of_prefix(b"ab"),
-            End::Before(Bytes::from_static(b"ac"))
-        );
-        assert_eq!(
-            End::of_prefix(b"a\xff\xff"),
-            End::Before(Bytes::from_static(b"b"))
-        );
-        assert_eq!(End::of_prefix(b"\xff"), End::Open);
-        assert_eq!(End::of_prefix(b""), End::Open);
-    }
-}
+mod tests;

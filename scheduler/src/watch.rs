@@ -8,27 +8,29 @@ use futures::{Stream, StreamExt as _, stream};
 use proto::scheduler::v1 as wire;
 use proto::scheduler::v1::watch_jobs_request::WatchJobRequestType as Kind;
 use tokio::time::timeout;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::authorize::Caller;
 use crate::cron::Joined;
+use crate::leadership::Hosts;
 use crate::metrics::Metrics;
 use crate::service::Service;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The replicas; a single one does not change.
+/// The replicas, whenever they have agreed on who they are.
 pub(crate) fn hosts(
-    hosts: Vec<wire::Host>,
+    hosts: Hosts,
     shutdown: CancellationToken,
 ) -> Answers<wire::WatchHostsResponse> {
-    let first = stream::iter([Ok(wire::WatchHostsResponse { hosts })]);
-    let end = stream::once(async move {
-        shutdown.cancelled().await;
-        Err(closing())
+    let told = WatchStream::new(hosts).filter_map(|hosts| async {
+        let hosts = hosts?.to_vec();
+        Some(Ok(wire::WatchHostsResponse { hosts }))
     });
-    Box::pin(first.chain(end))
+    let end = stream::once(async { Err(closing()) });
+    Box::pin(told.take_until(shutdown.cancelled_owned()).chain(end))
 }
 
 /// Begins a stream of jobs.

@@ -21,9 +21,12 @@ pub mod extensions {
 /// What the scheduler stores, by upstream's field numbers.
 pub use schema::daprrust::cron::v1 as cron;
 
-/// The part of etcd's API that the scheduler serves for its store (contract 8.2).
+/// The part of etcd's API that the scheduler serves for its store, or asks of an etcd (contract 8.2).
 pub mod etcd {
-    pub use crate::schema::etcd::{etcdserverpb as rpc, mvccpb::KeyValue};
+    pub use crate::schema::etcd::{
+        etcdserverpb as rpc,
+        mvccpb::{Event, KeyValue, event::EventType},
+    };
 }
 
 /// The durable-task protocol (contract 11). Its packages differ from their place here: the service and

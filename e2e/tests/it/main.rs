@@ -24,6 +24,7 @@ mod reload;
 mod replicas;
 mod resources;
 mod scheduler;
+mod scheduler_replicas;
 mod sdk;
 mod shutdown;
 mod state_grpc;

@@ -1,14 +1,15 @@
 //! The engine over a store in a file, with streams of its own.
 
 use proto::cron::Counter;
-use proto::scheduler::v1::Job;
+use proto::scheduler::v1::{Host, Job, WatchJobsRequestInitial, WatchJobsRequestResultStatus};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use values::FixedClock;
 
 use super::*;
+use crate::names::LEADERSHIP;
 use crate::spec::{self, any};
-use crate::store::{Error, Store as _, embedded::Embedded};
+use crate::store::{Entry, Error, Range, Store as _, embedded::Embedded};
 use crate::testing::{app, at};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -47,16 +48,17 @@ struct World {
 async fn world(jobs: Vec<Op>) -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, _) = Embedded::open(&folder.path().join("store"), u64::MAX).expect("a new file");
-    let txn = Txn {
-        compare: Vec::new(),
-        then: jobs,
-    };
-    store.commit(txn).await.expect("it is writable");
+    store.commit(jobs.into()).await.expect("it is writable");
     let store: store::Shared = Arc::new(store);
     let clock = Arc::new(FixedClock::at(at("2026-01-01T01:00:00Z")));
-    let target = daemon::Health::default().target("store");
-    let loaded = Cron::load(store.clone(), Metrics::detached(), clock, target).await;
-    let (cron, streams) = loaded.expect("it is readable");
+    let health = daemon::Health::default();
+    let health = Health {
+        storing: health.target("store"),
+        firing: health.target("cron"),
+    };
+    let (leadership, _) = Leadership::new(store.clone(), "one", &Host::default());
+    let metrics = Metrics::detached();
+    let (cron, streams) = Cron::new(store.clone(), leadership, metrics, clock, health);
     let shutdown = CancellationToken::new();
     let mut running = JoinSet::new();
     running.spawn(cron.run(shutdown.clone()));
@@ -76,12 +78,14 @@ async fn next(stream: &mut Joined) -> WatchJobsResponse {
 
 async fn until_empty(store: &store::Shared) {
     let empty = async {
+        let record = |entry: &Entry| entry.key.starts_with(LEADERSHIP.as_bytes());
         while !store
             .range(Range::prefix(""))
             .await
             .unwrap()
             .entries
-            .is_empty()
+            .iter()
+            .all(record)
         {
             tokio::task::yield_now().await;
         }

@@ -7,6 +7,7 @@ use proto::scheduler::v1::{
 
 use super::*;
 use crate::names;
+use crate::ownership::Share;
 use crate::routes::MESSAGES;
 use crate::spec::{self, any};
 use crate::testing::{app, at, reminder};
@@ -25,8 +26,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        let mut engine = Engine::new(Metrics::detached());
+        engine.own(&[Share { index: 0, total: 1 }]);
         Self {
-            engine: Engine::new(Metrics::detached()),
+            engine,
             now: at(NOW),
             revision: 0,
             sent: Vec::new(),
@@ -288,4 +291,52 @@ fn bytes_that_are_no_job_or_another_one_do_not_fire() {
     world.engine.put("app||ns||other||z", 3, &value, None);
     world.settle();
     assert_eq!((world.sent(), world.engine.len()), (vec![], 0));
+}
+
+/// Jobs have the numbers of their writes as partition ids.
+#[test]
+fn jobs_of_others_are_given_away_once_they_are_back() {
+    let mut world = World::new();
+    world.connect(1, &[], &[]);
+    for (name, due) in [("a", "0s"), ("b", "0s"), ("c", "10s"), ("d", "10s")] {
+        world.put(&app("ns", "app"), name, None, Some(due));
+    }
+    assert_eq!(world.sent(), [to(1, "a", 1), to(1, "b", 2)]);
+    world.engine.own(&[Share { index: 1, total: 2 }]);
+    assert_eq!((world.engine.len(), world.engine.leaving()), (3, 1));
+    world.result(1, 2, SUCCESS);
+    assert_eq!((world.engine.len(), world.engine.leaving()), (2, 0));
+    world.put(&app("ns", "app"), "e", None, Some("0s"));
+    world.put(&app("ns", "app"), "f", None, Some("0s"));
+    // The deletion of the second was a write, too.
+    assert_eq!(world.sent(), [to(1, "f", 3)], "the sixth is another one's");
+    world.pass(10);
+    assert_eq!(world.sent(), [to(1, "c", 4)]);
+    // The lease is lost: nothing that is out comes again.
+    world.engine.own(&[]);
+    world.disconnect(1);
+    world.connect(2, &[], &[]);
+    world.pass(100);
+    assert_eq!((world.sent(), world.engine.len()), (Vec::new(), 0));
+}
+
+#[test]
+fn what_does_not_turn_up_in_a_reading_has_been_deleted() {
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.put(&app("ns", "app"), name, None, Some("10s"));
+    }
+    world.engine.begin_reading();
+    let name = names::job(&app("ns", "app"), "a").unwrap();
+    let value = world
+        .engine
+        .slots
+        .get(world.engine.slots.find(&name).unwrap());
+    let value = value.value.to_vec();
+    world.engine.read(&name, 1, &value, None);
+    world.engine.end_reading(2);
+    // The third was written since.
+    world.connect(1, &[], &[]);
+    world.pass(10);
+    assert_eq!(world.sent(), [to(1, "a", 1), to(1, "c", 2)]);
 }

@@ -1,6 +1,7 @@
 //! Checked settings.
 
 use super::*;
+use crate::store::etcd;
 
 /// What the command line amounts to.
 pub(crate) struct Settings {
@@ -9,21 +10,31 @@ pub(crate) struct Settings {
     pub port: u16,
     /// `host:port` that sidecars are told.
     pub broadcast: String,
-    /// The folder of the store.
-    pub folder: PathBuf,
-    pub quota: u64,
-    pub client_host: String,
-    pub client_port: u16,
+    pub store: Store,
     pub kubernetes: bool,
     pub kubeconfig: Option<PathBuf>,
     service: ServiceOptions,
 }
 
+/// Where jobs are kept.
+pub(crate) enum Store {
+    Embedded(Embedded),
+    /// An etcd elsewhere.
+    Etcd(etcd::Options),
+}
+
+/// The store of this program.
+pub(crate) struct Embedded {
+    pub folder: PathBuf,
+    pub quota: u64,
+    /// Where its clients are heard.
+    pub client_host: String,
+    pub client_port: u16,
+}
+
 impl Flags {
     /// Checks what clap cannot, and reads the environment.
     pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
-        self.store()?;
-        self.members()?;
         let kubernetes = self.service.mode == ServiceMode::Kubernetes;
         ensure!(
             kubernetes || self.kubeconfig.is_none(),
@@ -32,63 +43,65 @@ impl Flags {
         let service = self.service.options()?;
         let given = self.unused.given();
         if !given.is_empty() {
-            tracing::info!(
-                "flags without effect on the embedded store: {}",
-                given.join(", ")
-            );
+            tracing::info!("flags without effect: {}", given.join(", "));
         }
-        let folder = if kubernetes {
-            self.etcd_data_dir.join(LAYOUT)
-        } else {
-            let own = format!("{}-{}", service.namespace, self.id);
-            self.etcd_data_dir.join(own).join(LAYOUT)
-        };
+        let store = self.store(&service, kubernetes)?;
         let broadcast = match &self.override_broadcast_host_port {
             Some(address) => address.clone(),
             None => self.own_address()?,
         };
-        let quota = self
-            .etcd_space_quota
-            .value()
-            .and_then(|quota| u64::try_from(quota).ok());
         Ok(Settings {
             id: self.id.clone(),
             host: self.listen_address.clone(),
             port: self.port,
             broadcast,
-            folder,
-            quota: quota.context("flag --etcd-space-quota is no number of bytes")?,
-            client_host: self.etcd_client_listen_address.clone(),
-            client_port: self.etcd_client_port,
+            store,
             kubernetes,
             kubeconfig: self.kubeconfig.clone(),
             service,
         })
     }
 
-    fn store(&self) -> anyhow::Result<()> {
+    fn store(&self, service: &ServiceOptions, kubernetes: bool) -> anyhow::Result<Store> {
+        if !self.etcd_embed {
+            ensure!(
+                !self.etcd_client_endpoints.is_empty(),
+                "must specify --etcd-client-endpoints when not using embedded etcd"
+            );
+            return Ok(Store::Etcd(etcd::Options {
+                endpoints: self.etcd_client_endpoints.clone(),
+                username: self.etcd_client_username.clone(),
+                password: self.etcd_client_password.clone(),
+            }));
+        }
         let external = [
             ("endpoints", !self.etcd_client_endpoints.is_empty()),
             ("username", !self.etcd_client_username.is_empty()),
             ("password", !self.etcd_client_password.is_empty()),
         ];
-        let given = external.iter().find(|(_, given)| *given);
-        if let Some((flag, _)) = given.filter(|_| self.etcd_embed) {
+        if let Some((flag, _)) = external.iter().find(|(_, given)| *given) {
             bail!("cannot use --etcd-client-{flag} with --etcd-embed");
         }
-        ensure!(
-            self.etcd_embed || !self.etcd_client_endpoints.is_empty(),
-            "must specify --etcd-client-endpoints when not using embedded etcd"
-        );
-        // Q-scheduler-store
-        ensure!(
-            self.etcd_embed,
-            "an etcd of its own (--etcd-embed=false) is not supported yet: leave the flag out, and run one replica"
-        );
-        Ok(())
+        self.members()?;
+        let folder = if kubernetes {
+            self.etcd_data_dir.join(LAYOUT)
+        } else {
+            let own = format!("{}-{}", service.namespace, self.id);
+            self.etcd_data_dir.join(own).join(LAYOUT)
+        };
+        let quota = self
+            .etcd_space_quota
+            .value()
+            .and_then(|quota| u64::try_from(quota).ok());
+        Ok(Store::Embedded(Embedded {
+            folder,
+            quota: quota.context("flag --etcd-space-quota is no number of bytes")?,
+            client_host: self.etcd_client_listen_address.clone(),
+            client_port: self.etcd_client_port,
+        }))
     }
 
-    /// Several members would each have their own jobs, and fire them alone.
+    /// Several members would each have their own jobs, and fire them alone. Q-scheduler-store
     fn members(&self) -> anyhow::Result<()> {
         let members = &self.etcd_initial_cluster;
         let own = members
@@ -101,7 +114,7 @@ impl Flags {
         );
         ensure!(
             members.len() == 1,
-            "flag --etcd-initial-cluster lists {} members: several members are not supported yet, run one, and name only it",
+            "flag --etcd-initial-cluster lists {} members: the store of this program has one; several replicas keep their jobs in an etcd, which --etcd-embed=false and --etcd-client-endpoints name",
             members.len()
         );
         let url = members[0].split_once('=').map_or("", |(_, url)| url);

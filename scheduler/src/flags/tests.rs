@@ -6,6 +6,13 @@ fn parse(args: &[&str]) -> Flags {
     Flags::try_parse_from(std::iter::once("scheduler").chain(args.iter().copied())).unwrap()
 }
 
+fn embedded(settings: &Settings) -> &Embedded {
+    match &settings.store {
+        Store::Embedded(store) => store,
+        Store::Etcd(_) => panic!("not the store of the program"),
+    }
+}
+
 fn error(args: &[&str]) -> String {
     parse(args).settings().err().unwrap().to_string()
 }
@@ -16,13 +23,14 @@ fn defaults() {
     assert_eq!(flags.unused.given(), Vec::<&str>::new());
     let settings = flags.settings().unwrap();
     assert_eq!((settings.port, &*settings.host), (50006, ""));
+    let store = embedded(&settings);
     assert_eq!(
-        (settings.client_port, &*settings.client_host),
+        (store.client_port, &*store.client_host),
         (2379, "localhost")
     );
-    assert_eq!(settings.quota, 9_200_000_000_000_000_000);
+    assert_eq!(store.quota, 9_200_000_000_000_000_000);
     assert!(
-        settings
+        store
             .folder
             .ends_with("default-dapr-scheduler-server-0/dapr-0.1")
     );
@@ -58,11 +66,27 @@ fn what_tests_and_charts_pass() {
     assert_eq!(flags.unused.given(), given);
     let settings = flags.settings().unwrap();
     assert_eq!(settings.broadcast, "127.0.0.1:1");
-    assert_eq!(settings.quota, 16 << 20);
+    assert_eq!(embedded(&settings).quota, 16 << 20);
     let told = parse(&["--override-broadcast-host-port=h:9"])
         .settings()
         .unwrap();
     assert_eq!(told.broadcast, "h:9");
+}
+
+#[test]
+fn replicas_share_an_etcd() {
+    let settings = parse(&[
+        "--id=dapr-scheduler-server-2",
+        "--etcd-embed=false",
+        "--etcd-client-endpoints=a:1,https://b:2",
+        "--etcd-client-username=u",
+        "--etcd-client-password=p",
+    ]);
+    let Store::Etcd(store) = settings.settings().unwrap().store else {
+        panic!("the store of the program");
+    };
+    assert_eq!(store.endpoints, ["a:1", "https://b:2"]);
+    assert_eq!((&*store.username, &*store.password), ("u", "p"));
 }
 
 #[test]
@@ -83,10 +107,6 @@ fn what_does_not_go_together() {
         (
             &["--etcd-embed=false"],
             "must specify --etcd-client-endpoints when not using embedded etcd",
-        ),
-        (
-            &["--etcd-embed=false", "--etcd-client-endpoints=h:1"],
-            "not supported yet",
         ),
         (
             &["--id=other"],

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableTable as _, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::record::{self, Head};
-use super::{Change, Committed, Compare, End, Error, Op, Page, Range, Size, Store, Txn, Watch};
+use super::{Change, Committed, Compare, End, Error, Op, Txn};
+use leases::Leases;
+
+mod answer;
+mod leases;
 
 /// Where the keys are.
 const KEYS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("keys");
@@ -32,6 +35,7 @@ struct Shared {
     path: PathBuf,
     quota: u64,
     watchers: Mutex<Vec<(String, mpsc::Sender<Vec<Change>>)>>,
+    leases: Leases,
 }
 
 /// The thread that writes. It ends when the last [`Embedded`] is dropped.
@@ -60,6 +64,7 @@ impl Embedded {
             path: path.to_owned(),
             quota,
             watchers: Mutex::default(),
+            leases: Leases::default(),
         });
         let (requests, waiting) = mpsc::channel(REQUESTS);
         let writer = shared.clone();
@@ -67,6 +72,11 @@ impl Embedded {
             .name("store".to_owned())
             .spawn(move || write(&writer, waiting))?;
         Ok((Self { shared, requests }, Writer(thread)))
+    }
+
+    /// The leases there are.
+    pub fn leases(&self) -> Vec<i64> {
+        self.shared.leases.list()
     }
 }
 
@@ -79,83 +89,6 @@ impl Writer {
             _ => Err(Error::Closed),
         }
     }
-}
-
-#[async_trait]
-impl Store for Embedded {
-    async fn range(&self, range: Range) -> Result<Page, Error> {
-        if range.end == End::Single {
-            return read(&self.shared.database, &range);
-        }
-        let shared = self.shared.clone();
-        let reading = tokio::task::spawn_blocking(move || read(&shared.database, &range));
-        reading.await.map_err(broken)?
-    }
-
-    async fn commit(&self, txn: Txn) -> Result<Committed, Error> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request { txn, reply };
-        let sent = self.requests.send(request).await;
-        sent.map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
-    }
-
-    fn watch(&self, prefix: &str) -> Watch {
-        let (sender, receiver) = mpsc::channel(BATCHES);
-        let mut watchers = self.shared.watchers.lock();
-        watchers.push((prefix.to_owned(), sender));
-        receiver
-    }
-
-    async fn size(&self) -> Result<Size, Error> {
-        let reading = self.shared.database.begin_read().map_err(broken)?;
-        let numbers = reading.open_table(NUMBERS).map_err(broken)?;
-        let number = |name| Ok(numbers.get(name).map_err(broken)?.map_or(0, |n| n.value()));
-        let used = number(USED)?;
-        let metadata = std::fs::metadata(&self.shared.path).map_err(broken)?;
-        Ok(Size {
-            allocated: metadata.len(),
-            used,
-            full: used.saturating_add(MARGIN) > self.shared.quota,
-            revision: number(REVISION)?,
-        })
-    }
-}
-
-fn read(database: &Database, range: &Range) -> Result<Page, Error> {
-    let reading = database.begin_read().map_err(broken)?;
-    let keys = reading.open_table(KEYS).map_err(broken)?;
-    let numbers = reading.open_table(NUMBERS).map_err(broken)?;
-    let revision = numbers.get(REVISION).map_err(broken)?;
-    let mut page = Page {
-        revision: revision.map_or(0, |revision| revision.value()),
-        ..Page::default()
-    };
-    let mut take = |key: &[u8], record: &[u8]| {
-        page.entries
-            .extend(record::entry(key, record, range.keys_only))
-    };
-    let rows = match &range.end {
-        End::Single => {
-            if let Some(record) = keys.get(&range.start[..]).map_err(broken)? {
-                take(&range.start, record.value());
-            }
-            return Ok(page);
-        }
-        End::Before(end) if *end <= range.start => return Ok(page),
-        End::Before(end) => keys.range(&range.start[..]..&end[..]),
-        End::Open => keys.range(&range.start[..]..),
-    };
-    for (read, row) in rows.map_err(broken)?.enumerate() {
-        let (key, record) = row.map_err(broken)?;
-        if range.limit.is_some_and(|limit| read >= limit) {
-            page.more = true;
-            break;
-        }
-        page.entries
-            .extend(record::entry(key.value(), record.value(), range.keys_only));
-    }
-    Ok(page)
 }
 
 /// Writes what waits until nobody can ask any more.

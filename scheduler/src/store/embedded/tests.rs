@@ -1,10 +1,12 @@
 //! The store against a file.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::*;
-use crate::store::Entry;
+use crate::store::{Entry, Range, Seen, Store as _};
 
 fn put(key: &str, value: &str) -> Txn {
     Txn {
@@ -111,9 +113,12 @@ async fn watchers_hear_every_change_in_order() {
         revision,
         value: value.map(Bytes::from),
     };
-    assert_eq!(watch.recv().await.unwrap(), [change("a/1", 1, Some("x"))]);
-    let both = [change("a/1", 3, None), change("a/2", 3, Some("z"))];
-    assert_eq!(watch.recv().await.unwrap(), both);
+    assert_eq!(
+        watch.next().await.unwrap(),
+        Seen::Changes(vec![change("a/1", 1, Some("x"))])
+    );
+    let both = vec![change("a/1", 3, None), change("a/2", 3, Some("z"))];
+    assert_eq!(watch.next().await.unwrap(), Seen::Changes(both));
 }
 
 #[tokio::test]
@@ -154,4 +159,27 @@ async fn what_is_acknowledged_is_there_after_the_program() {
     let (again, _writer) = Embedded::open(&path, u64::MAX).unwrap();
     assert_eq!(keys(&again, Range::prefix("k")).await.len(), 200);
     assert_eq!(again.commit(put("n", "v")).await.unwrap().revision, 201);
+}
+
+#[tokio::test]
+async fn what_is_under_a_lease_goes_with_it() {
+    let opened = opened(u64::MAX);
+    let store = &opened.store;
+    let ttl = Duration::from_secs(20);
+    let lease = store.grant(ttl).await.unwrap();
+    let op = Op::Put {
+        key: key("a"),
+        value: key("x"),
+        lease: lease.id,
+    };
+    store
+        .commit(vec![op, Op::put("b", "y")].into())
+        .await
+        .unwrap();
+    assert_eq!(store.renew(lease.id).await.unwrap(), Some(ttl));
+    assert_eq!(store.leases(), [lease.id]);
+    assert!(store.revoke(lease.id).await.unwrap());
+    assert_eq!(keys(store, Range::prefix("")).await.len(), 1);
+    assert_eq!(store.renew(lease.id).await.unwrap(), None);
+    assert!(!store.revoke(lease.id).await.unwrap());
 }

@@ -1,0 +1,86 @@
+//! Reading of all jobs with their counters, a page at a time and each page once the one before has been taken in.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+use proto::cron::Counter;
+use tokio::time::sleep;
+
+use crate::names::{self, COUNTERS, JOBS};
+use crate::ownership::AGAIN;
+use crate::store::{self, Entry, Range};
+
+/// A page of jobs.
+pub(crate) struct Page {
+    pub jobs: Vec<Entry>,
+    /// By the names of jobs.
+    pub counters: HashMap<String, Counter>,
+    /// Where the next page begins.
+    pub next: Option<Bytes>,
+    /// Of the last write before.
+    pub revision: u64,
+}
+
+/// Reads the page from a key on, as often as it takes.
+///
+/// # Errors
+/// When the store has broken.
+pub(crate) async fn page(store: store::Shared, start: Bytes) -> Result<Page, store::Error> {
+    loop {
+        match attempt(&store, start.clone()).await {
+            Err(error) if error.is_passing() => {
+                tracing::warn!("jobs cannot be read: {error}");
+                sleep(AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Where the first page begins.
+pub(crate) fn first() -> Bytes {
+    Range::prefix(JOBS).start
+}
+
+async fn attempt(store: &store::Shared, start: Bytes) -> Result<Page, store::Error> {
+    let range = Range {
+        start,
+        limit: Some(PAGE),
+        ..Range::prefix(JOBS)
+    };
+    let page = store.range(range).await?;
+    let last = page.entries.last().filter(|_| page.more);
+    Ok(Page {
+        counters: counters(store, &page.entries).await?,
+        next: last.map(|last| [&last.key[..], b"\0"].concat().into()),
+        revision: page.revision,
+        jobs: page.entries,
+    })
+}
+
+/// The counters of a page of jobs, by name.
+async fn counters(
+    store: &store::Shared,
+    jobs: &[Entry],
+) -> Result<HashMap<String, Counter>, store::Error> {
+    let name = |job: Option<&Entry>| {
+        let name = job.and_then(|job| names::of_key(&job.key, JOBS));
+        format!("{COUNTERS}{}", name.unwrap_or_default())
+    };
+    let range = Range {
+        start: name(jobs.first()).into(),
+        end: store::End::Before(format!("{}\0", name(jobs.last())).into()),
+        limit: None,
+        keys_only: false,
+    };
+    let page = store.range(range).await?;
+    let read = page.entries.iter().filter_map(|entry| {
+        let name = names::of_key(&entry.key, COUNTERS)?;
+        Some((name.to_owned(), Counter::decode(&entry.value[..]).ok()?))
+    });
+    Ok(read.collect())
+}
+
+/// Jobs that are read at a time.
+const PAGE: usize = 1000;

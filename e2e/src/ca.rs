@@ -64,6 +64,21 @@ impl Ca {
         }
     }
 
+    /// Writes `server.crt` and `server.key` of a server on the loopback that is none of Dapr's.
+    pub fn write_server(&self, folder: &Path) {
+        let key = key();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = params.signed_by(&key, &self.issuer).expect("a valid leaf");
+        for (name, text) in [
+            ("server.crt", leaf.pem() + &self.issuer.pem()),
+            ("server.key", key.serialize_pem()),
+        ] {
+            std::fs::write(folder.join(name), text).expect("the folder is writable");
+        }
+    }
+
     /// An identity of an app (or of a program) in a namespace.
     pub fn identity(&self, namespace: &str, app_id: &str) -> Identity {
         let key = key();

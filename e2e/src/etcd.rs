@@ -10,11 +10,13 @@ use tokio::process::{Child, Command};
 use tonic::transport::Channel;
 
 use crate::http::Client;
-use crate::{mesh, ports, process, scheduler, wait};
+use crate::{Ca, mesh, ports, process, scheduler, wait};
 
 /// A server with one member on the loopback; gone when dropped.
 pub struct Etcd {
     clients: u16,
+    /// The same with TLS, which the authority in its folder vouches for.
+    secure: u16,
     peers: u16,
     dir: TempDir,
     child: Child,
@@ -24,10 +26,14 @@ impl Etcd {
     /// Starts one, empty.
     pub async fn start() -> Self {
         let dir = process::folder("etcd");
-        let [clients, peers] = ports::several().map(ports::Reserved::release);
-        let child = launch(&dir, clients, peers);
+        let [clients, secure, peers] = ports::several().map(ports::Reserved::release);
+        let ca = Ca::new("etcd");
+        ca.write(dir.path());
+        ca.write_server(dir.path());
+        let child = launch(&dir, [clients, secure, peers]);
         let etcd = Self {
             clients,
+            secure,
             peers,
             dir,
             child,
@@ -47,6 +53,17 @@ impl Etcd {
             .arg(&format!("--id={id}"))
             .arg("--etcd-embed=false")
             .arg(&format!("--etcd-client-endpoints={}", self.address()))
+    }
+
+    /// One that speaks TLS to it.
+    pub fn secure_replica(&self, id: &str) -> scheduler::Builder {
+        let anchors = self.dir.path().join("ca.crt");
+        self.replica(id)
+            .arg(&format!(
+                "--etcd-client-endpoints=https://127.0.0.1:{}",
+                self.secure
+            ))
+            .env("SSL_CERT_FILE", &anchors.to_string_lossy())
     }
 
     /// Lets in only this user from now on, who may do everything.
@@ -136,7 +153,7 @@ impl Etcd {
 
     /// Starts it again, on its port, with what it held.
     pub async fn come_back(&mut self) {
-        self.child = launch(&self.dir, self.clients, self.peers);
+        self.child = launch(&self.dir, [self.clients, self.secure, self.peers]);
         self.serves().await;
     }
 
@@ -162,10 +179,12 @@ impl Etcd {
     }
 }
 
-fn launch(dir: &TempDir, clients: u16, peers: u16) -> Child {
+fn launch(dir: &TempDir, [clients, secure, peers]: [u16; 3]) -> Child {
     let [clients, peers] = [clients, peers].map(|port| format!("http://127.0.0.1:{port}"));
+    let clients = format!("{clients},https://127.0.0.1:{secure}");
     Command::new("etcd")
         .args(["--data-dir", "data", "--name", "default"])
+        .args(["--cert-file", "server.crt", "--key-file", "server.key"])
         .args(["--listen-client-urls", &clients])
         .args(["--advertise-client-urls", &clients])
         .args(["--listen-peer-urls", &peers])

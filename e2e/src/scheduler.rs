@@ -40,6 +40,13 @@ impl Builder {
         self
     }
 
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// One more argument.
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {

@@ -260,9 +260,7 @@ impl Cron {
     ) -> Result<(), store::Error> {
         match outcome {
             Ok(done) if done.held => {
-                if self.unsaved.is_empty() && self.reading.is_none() {
-                    self.health.storing.ready();
-                }
+                self.is_stored();
                 self.engine.saved(save.slot, save.revision);
             }
             // The job has changed, of which the watch tells, or this replica's record, of which the leadership does.
@@ -277,6 +275,13 @@ impl Cron {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Something has been stored, or need not be any more.
+    fn is_stored(&self) {
+        if self.unsaved.is_empty() && self.reading.is_none() && self.engine.owns_any() {
+            self.health.storing.ready();
+        }
     }
 
     fn bring_about(&mut self) {
@@ -296,6 +301,7 @@ impl Cron {
                 break;
             };
             if !self.engine.knows(save.slot, save.revision) {
+                self.is_stored();
                 continue;
             }
             let (store, fence) = (self.store.clone(), self.fence.clone());

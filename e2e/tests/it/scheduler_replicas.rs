@@ -40,17 +40,18 @@ struct Fired {
 }
 
 impl Fired {
-    async fn of(replicas: &[&Scheduler]) -> Self {
+    fn of(replicas: &[&Scheduler]) -> Self {
         let (sender, names) = mpsc::unbounded_channel();
         let mut takers = JoinSet::new();
         for (number, replica) in replicas.iter().enumerate() {
-            let watcher = Watcher::open(&mut replica.client(), "app").await;
-            let watcher = watcher.expect("it takes streams");
-            let sender = sender.clone();
-            takers.spawn(watcher.take_all(move |name| {
+            let (mut client, sender) = (replica.client(), sender.clone());
+            takers.spawn(async move {
+                let watcher = Watcher::open(&mut client, "app").await;
+                let watcher = watcher.expect("it takes streams");
                 // The test may have ended.
-                let _ = sender.send((number, name));
-            }));
+                let tell = |name| drop(sender.send((number, name)));
+                watcher.take_all(tell).await;
+            });
         }
         Self {
             names,
@@ -97,7 +98,7 @@ async fn three_divide_the_jobs_and_two_take_over_from_one_that_dies() {
         let all = [&a, &b, &c].map(|replica| replica.address());
         assert_eq!(replicas(replica, 3).await, BTreeSet::from(all));
     }
-    let mut fired = Fired::of(&[&a, &b, &c]).await;
+    let mut fired = Fired::of(&[&a, &b, &c]);
     let mut client = a.client();
     schedule(&mut client, "all", 60, "0s").await;
     assert_eq!(fired.each(60).await, BTreeSet::from([0, 1, 2]));
@@ -129,7 +130,7 @@ async fn one_that_is_paused_past_its_lease_fires_nothing_of_what_others_have_fir
     let b = etcd.replica("b").start().await;
     replicas(&a, 2).await;
     replicas(&b, 2).await;
-    let mut fired = Fired::of(&[&a, &b]).await;
+    let mut fired = Fired::of(&[&a, &b]);
     schedule(&mut b.client(), "job", 40, "3s").await;
     a.process().signal(Signal::Stop).await;
     assert_eq!(fired.each(40).await, BTreeSet::from([1]));
@@ -151,7 +152,7 @@ async fn nothing_is_missed_when_the_etcd_restarts_and_compacts() {
     let mut etcd = Etcd::start().await;
     let mut scheduler = etcd.replica("a").start().await;
     let mut client = scheduler.client();
-    let mut fired = Fired::of(&[&scheduler]).await;
+    let mut fired = Fired::of(&[&scheduler]);
     schedule(&mut client, "gone", 1, "8s").await;
     schedule(&mut client, "stays", 1, "8s").await;
     let key = |name: &str| format!("dapr/jobs/app||default||app||{name}");
@@ -199,13 +200,12 @@ async fn nothing_is_missed_when_the_etcd_restarts_and_compacts() {
     scheduler.stop().await;
 }
 
-/// Keys and values as upstream's scheduler leaves them (contract 8.2).
 #[tokio::test]
-async fn jobs_of_upstream_go_on_where_they_were() {
+async fn an_etcd_has_tls_and_users() {
     let etcd = Etcd::start().await;
     etcd.protect("user", "secret").await;
     let scheduler = etcd
-        .replica("a")
+        .secure_replica("a")
         .arg("--etcd-client-username=user")
         .arg("--etcd-client-password=secret")
         .start()
@@ -226,7 +226,11 @@ async fn jobs_of_upstream_go_on_where_they_were() {
             .is_some()
     );
     scheduler.stop().await;
+}
 
+/// Keys and values as upstream's scheduler leaves them (contract 8.2).
+#[tokio::test]
+async fn jobs_of_upstream_go_on_where_they_were() {
     let etcd = Etcd::start().await;
     let seconds = |seconds| prost_types::Timestamp { seconds, nanos: 0 };
     let metadata = prost_types::Any {

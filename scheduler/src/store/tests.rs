@@ -99,13 +99,13 @@ async fn conforms(store: &dyn Store, watch: &mut Watch) {
     let first = store
         .commit(vec![Op::put("t/a", "1"), Op::put("t/b", "1")].into())
         .await
-        .unwrap();
+        .expect("it works");
     let second = store
         .commit(vec![Op::put("t/a", "2")].into())
         .await
-        .unwrap();
+        .expect("it works");
     assert_eq!((first.held, second.revision), (true, first.revision + 1));
-    let page = store.range(Range::one("t/a")).await.unwrap();
+    let page = store.range(Range::one("t/a")).await.expect("it works");
     let entry = &page.entries[0];
     assert_eq!(
         (
@@ -132,31 +132,46 @@ async fn conforms(store: &dyn Store, watch: &mut Watch) {
         let done = store
             .commit(txn(compare.clone(), Op::put("t/c", "1")))
             .await
-            .unwrap();
+            .expect("it works");
         assert_eq!(done.held, held, "{compare:?}");
-        store.commit(vec![Op::delete("t/c")].into()).await.unwrap();
+        store
+            .commit(vec![Op::delete("t/c")].into())
+            .await
+            .expect("it works");
     }
 
-    let lease = store.grant(Duration::from_secs(20)).await.unwrap();
+    let lease = store
+        .grant(Duration::from_secs(20))
+        .await
+        .expect("it works");
     let under = |key: &'static str| Op::Put {
         key: key.into(),
         value: "l".into(),
         lease: lease.id,
     };
-    store.commit(vec![under("t/l")].into()).await.unwrap();
-    assert_eq!(store.renew(lease.id).await.unwrap(), Some(lease.ttl));
+    store
+        .commit(vec![under("t/l")].into())
+        .await
+        .expect("it works");
+    assert_eq!(
+        store.renew(lease.id).await.expect("it works"),
+        Some(lease.ttl)
+    );
     let limited = Range {
         limit: Some(2),
         ..Range::prefix("t/")
     };
-    assert!(store.range(limited.clone()).await.unwrap().more);
+    assert!(store.range(limited.clone()).await.expect("it works").more);
     assert_eq!(keys(store, limited).await, ["t/a", "t/b"]);
-    assert!(store.revoke(lease.id).await.unwrap());
-    assert!(!store.revoke(lease.id).await.unwrap());
-    assert_eq!(store.renew(lease.id).await.unwrap(), None);
+    assert!(store.revoke(lease.id).await.expect("it works"));
+    assert!(!store.revoke(lease.id).await.expect("it works"));
+    assert_eq!(store.renew(lease.id).await.expect("it works"), None);
     assert_eq!(keys(store, Range::prefix("t/")).await, ["t/a", "t/b"]);
     let rest = vec![Op::delete_prefix("t/"), Op::delete("t")];
-    assert_eq!(store.commit(rest.into()).await.unwrap().deleted, 2);
+    assert_eq!(
+        store.commit(rest.into()).await.expect("it works").deleted,
+        2
+    );
 
     let seen = changes(watch, 11).await;
     let told: Vec<_> = seen

@@ -3,7 +3,7 @@
 //! Each replica keeps a record under a lease (contract 8.2). The replicas there are, in the order of their keys, are a view;
 //! a replica's place in it is its share. It writes into its record which view it has seen, and stops before it writes whatever
 //! is not its own in that view. Once all have seen the same view, each drives its share of it: nobody drives anything by
-//! another one any more. Who loses its lease stops by its own clock, before the store ends the lease.
+//! another one any more. Who loses its lease stops by its own clock, before the store ends the lease. Q-scheduler-replicas
 
 use std::collections::VecDeque;
 use std::time::Duration;

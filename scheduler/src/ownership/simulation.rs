@@ -4,18 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::store::{Committed, Entry, Error, Page};
+use crate::store::Error;
+use model::{Answer, Model, Request, key};
+
+mod model;
 
 const TTL: Duration = Duration::from_secs(20);
-
-/// What the replicas share.
-#[derive(Default)]
-struct Model {
-    revision: u64,
-    records: BTreeMap<Bytes, Entry>,
-    leases: BTreeMap<i64, Duration>,
-    granted: i64,
-}
 
 struct Replica {
     machine: Ownership,
@@ -27,25 +21,6 @@ struct Replica {
     paused: bool,
     resumes: Duration,
     inbox: Vec<Answer>,
-}
-
-/// A request on its way to the store.
-struct Request {
-    name: u32,
-    birth: u64,
-    asked: Moment,
-    effect: Effect,
-    /// The request does not arrive, or its answer does not.
-    lost: bool,
-    unanswered: bool,
-}
-
-/// An answer on its way back.
-enum Answer {
-    Granted(Moment, Result<store::Lease, Error>),
-    Renewed(Moment, i64, Result<Option<Duration>, Error>),
-    Wrote(Result<Committed, Error>),
-    Seen(Page),
 }
 
 enum Event {
@@ -65,14 +40,6 @@ struct World {
     births: u64,
     order: u64,
     chaos: bool,
-}
-
-fn key(name: u32) -> Bytes {
-    format!("dapr/leadership/{name}").into()
-}
-
-fn lost() -> Error {
-    Error::Unavailable("lost".into())
 }
 
 impl World {
@@ -235,15 +202,10 @@ impl World {
         }
     }
 
-    fn end(&mut self, lease: i64) -> bool {
-        let was = self.model.leases.remove(&lease).is_some();
-        let before = self.model.records.len();
-        self.model.records.retain(|_, entry| entry.lease != lease);
-        if self.model.records.len() < before {
-            self.model.revision += 1;
+    fn end(&mut self, lease: i64) {
+        if self.model.end(lease) {
             self.tell();
         }
-        was
     }
 
     fn tell(&mut self) {
@@ -260,7 +222,11 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Request(request) => {
-                let answer = self.answer(&request);
+                let before = self.model.revision;
+                let answer = self.model.answer(self.now, &request);
+                if self.model.revision > before {
+                    self.tell();
+                }
                 if let Some(answer) = answer {
                     self.later(150, Event::Answer(request.name, request.birth, answer));
                 }
@@ -277,78 +243,6 @@ impl World {
             }
             Event::News(name, birth) => self.send(name, birth, Moment::ZERO, Effect::Read),
         }
-    }
-
-    /// The store at work.
-    fn answer(&mut self, request: &Request) -> Option<Answer> {
-        let asked = request.asked;
-        let gone = request.lost;
-        let failed = gone || request.unanswered;
-        let model = &mut self.model;
-        Some(match &request.effect {
-            Effect::Own(_) => return None,
-            Effect::Grant => {
-                model.granted += 1;
-                let (id, ttl) = (model.granted, TTL);
-                if !gone {
-                    model.leases.insert(id, self.now + ttl);
-                }
-                let lease = store::Lease { id, ttl };
-                Answer::Granted(asked, if failed { Err(lost()) } else { Ok(lease) })
-            }
-            Effect::Renew(lease) => {
-                let ends = model.leases.get_mut(lease);
-                let held = ends.filter(|_| !gone).map(|until| {
-                    *until = self.now + TTL;
-                    TTL
-                });
-                Answer::Renewed(asked, *lease, if failed { Err(lost()) } else { Ok(held) })
-            }
-            Effect::Revoke(lease) => {
-                if !gone {
-                    self.end(*lease);
-                }
-                return None;
-            }
-            Effect::Write {
-                record,
-                lease,
-                over,
-            } => {
-                let known = model.records.get(&key(request.name));
-                let held = known.map(|entry| entry.modified) == *over;
-                let written = !gone && model.leases.contains_key(lease);
-                let outcome = if !written || failed {
-                    Err(lost())
-                } else {
-                    Ok(Committed {
-                        held,
-                        revision: model.revision + u64::from(held),
-                        deleted: 0,
-                    })
-                };
-                if written && held {
-                    model.revision += 1;
-                    let entry = Entry {
-                        key: key(request.name),
-                        value: record.clone(),
-                        created: known.map_or(model.revision, |entry| entry.created),
-                        modified: model.revision,
-                        version: 1,
-                        lease: *lease,
-                    };
-                    model.records.insert(key(request.name), entry);
-                    self.tell();
-                }
-                Answer::Wrote(outcome)
-            }
-            // A reader tries until it has an answer.
-            Effect::Read => Answer::Seen(Page {
-                entries: model.records.values().cloned().collect(),
-                more: false,
-                revision: model.revision,
-            }),
-        })
     }
 
     /// At most one replica that runs drives a partition; `None` if one has none.

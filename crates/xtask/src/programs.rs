@@ -41,8 +41,9 @@ pub const DIST: &str = "dist";
 /// of its own to map and to relocate. They look names up in files and DNS, as `/etc/nsswitch.conf` of the image says.
 const STATIC: &str = r#"["-C", "target-feature=+crt-static"]"#;
 
-/// Flags of this chore, and of those that begin with it.
+/// Flags of this chore, and of those that begin with it, which have groups of the same name.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Cargo profile of the programs; `dist` is how they are published
     #[arg(long, env = "PROFILE", default_value = RELEASE)]

@@ -199,6 +199,32 @@ EOF
 kubectl create clusterrolebinding dapr-kube-proxy --clusterrole=system:node-proxier --user=system:kube-proxy >/dev/null
 start kube-proxy "$bin/kube-proxy" --config="$run/proxy.yaml"
 kubectl apply -f "$here/one-node/coredns.yaml" >/dev/null
+# Claims are given folders of this machine, made beforehand: nobody makes more of them, and none is given twice.
+volume() { # NUMBER
+	mkdir -p "$run/volumes/$1"
+	cat <<-EOF
+	---
+	apiVersion: v1
+	kind: PersistentVolume
+	metadata: {name: volume-$1}
+	spec:
+	  capacity: {storage: 16Gi}
+	  accessModes: [ReadWriteOnce]
+	  storageClassName: folders
+	  local: {path: "$run/volumes/$1"}
+	  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [$node]}]}]}}
+	EOF
+}
+{
+	cat <<-EOF
+	apiVersion: storage.k8s.io/v1
+	kind: StorageClass
+	metadata: {name: folders, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
+	provisioner: kubernetes.io/no-provisioner
+	volumeBindingMode: WaitForFirstConsumer
+	EOF
+	for number in {1..30}; do volume "$number"; done
+} | kubectl apply -f - >/dev/null
 await 120 "node registered" kubectl get node $node
 await 120 "node ready" kubectl wait --for=condition=Ready node/$node --timeout=1s
 await 120 "DNS ready" kubectl -n kube-system wait --for=condition=Available deployment/coredns --timeout=1s

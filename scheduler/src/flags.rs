@@ -66,6 +66,9 @@ pub struct Flags {
     /// Password for that etcd
     #[arg(long, default_value = "")]
     etcd_client_password: String,
+    /// Folder to write the identity to, for a member of an etcd beside this program
+    #[arg(long, hide = true)]
+    identity_directory_write: Option<PathBuf>,
     #[command(flatten)]
     unused: Unused,
     #[command(flatten)]
@@ -117,9 +120,6 @@ struct Unused {
     /// Without effect: one task fires jobs
     #[arg(long, default_value_t = 2048)]
     workers: u32,
-    /// Without effect: the identity stays in memory
-    #[arg(long, hide = true)]
-    identity_directory_write: Option<PathBuf>,
 }
 
 impl daemon::Program for Flags {
@@ -167,7 +167,6 @@ impl Unused {
             etcd_initial_election_tick_advance,
             etcd_metrics,
             workers,
-            identity_directory_write,
         } = self;
         let given = [
             ("etcd-compaction-mode", etcd_compaction_mode != "revision"),
@@ -197,10 +196,6 @@ impl Unused {
             ),
             ("etcd-metrics", etcd_metrics != "basic"),
             ("workers", *workers != 2048),
-            (
-                "identity-directory-write",
-                identity_directory_write.is_some(),
-            ),
         ];
         given
             .into_iter()

@@ -12,6 +12,7 @@ mod engine;
 mod etcd;
 mod flags;
 mod gates;
+mod identity;
 mod leadership;
 mod metrics;
 mod names;
@@ -54,6 +55,10 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     let (security, identity) = security::new(settings.security(daemon.registry()))?;
     let token = daemon.shutdown();
     daemon.spawn("security", async move { Ok(identity.run(token).await?) });
+    if let Some(folder) = settings.identity.clone() {
+        let files = identity::run(security.clone(), folder, daemon.shutdown());
+        daemon.spawn("identity in files", files);
+    }
     match daemon.unless_shutdown(security.ready()).await {
         Some(ready) => ready?,
         None => return daemon.wait().await,

@@ -11,6 +11,8 @@ pub(crate) struct Settings {
     /// `host:port` that sidecars are told.
     pub broadcast: String,
     pub store: Store,
+    /// Where the identity is written.
+    pub identity: Option<PathBuf>,
     pub kubernetes: bool,
     pub kubeconfig: Option<PathBuf>,
     service: ServiceOptions,
@@ -56,6 +58,7 @@ impl Flags {
             port: self.port,
             broadcast,
             store,
+            identity: self.identity_directory_write.clone(),
             kubernetes,
             kubeconfig: self.kubeconfig.clone(),
             service,

@@ -57,15 +57,11 @@ fn what_tests_and_charts_pass() {
         "--etcd-embed",
         "--etcd-metrics=extensive",
     ]);
-    let given = [
-        "etcd-backend-batch-interval",
-        "etcd-metrics",
-        "workers",
-        "identity-directory-write",
-    ];
+    let given = ["etcd-backend-batch-interval", "etcd-metrics", "workers"];
     assert_eq!(flags.unused.given(), given);
     let settings = flags.settings().unwrap();
     assert_eq!(settings.broadcast, "127.0.0.1:1");
+    assert_eq!(settings.identity, Some("/i".into()));
     assert_eq!(embedded(&settings).quota, 16 << 20);
     let told = parse(&["--override-broadcast-host-port=h:9"])
         .settings()

@@ -134,7 +134,7 @@ impl Config {
             entrypoint_tolerations: tolerations(text("IGNORE_ENTRYPOINT_TOLERATIONS")),
             actors: actors(&text, on("ACTORS_ENABLED", true))?,
             reminders: reminders(&text)?,
-            scheduler: scheduler_enabled && SCHEDULER_EXISTS,
+            scheduler: scheduler_enabled,
             run_as_non_root: on("SIDECAR_RUN_AS_NON_ROOT", true),
             run_as_user: number("SIDECAR_RUN_AS_USER", text("SIDECAR_RUN_AS_USER"))?,
             run_as_group: number("SIDECAR_RUN_AS_GROUP", text("SIDECAR_RUN_AS_GROUP"))?,
@@ -295,8 +295,6 @@ fn detect_cluster_domain() -> String {
 }
 
 const CLUSTER_DOMAIN: &str = "cluster.local";
-/// There is no scheduler yet, so no sidecar is told of one; a pod that names an address keeps it.
-const SCHEDULER_EXISTS: bool = false;
 
 #[cfg(test)]
 mod tests;

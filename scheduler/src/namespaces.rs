@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::PartialObjectMeta;
-use kubernetes::{Cluster, Reflector, Signal, Store};
+use kubernetes::{Cluster, Reflector, Signal, State, Store};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,8 @@ pub(crate) async fn run(
                 noticed.notify_one();
             }
         }
-        if known.is_known() {
+        // Who may not see namespaces, as in an installation for one of them, fires jobs all the same.
+        if known.is_known() || known.state() == State::Refused {
             ready.ready();
         }
     });

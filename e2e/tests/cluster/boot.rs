@@ -164,6 +164,7 @@ async fn only_sentry_reads_the_key(namespace: &str) {
         ("dapr-operator", false),
         ("dapr-injector", false),
         ("dapr-placement", false),
+        ("dapr-scheduler", false),
         ("default", false),
     ] {
         let user = format!("system:serviceaccount:{namespace}:{account}");

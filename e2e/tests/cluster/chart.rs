@@ -114,6 +114,17 @@ async fn values_reach_flags_and_variables() {
         find(&objects, "StatefulSet", "dapr-placement-server").is_none(),
         "actors are off"
     );
+    let scheduler = the(&objects, "StatefulSet", "dapr-scheduler-server");
+    for (flag, value) in [
+        ("etcd-space-quota", "1Gi"),
+        ("etcd-compaction-retention", "1h"),
+        ("workers", "64"),
+    ] {
+        assert_eq!(argument(scheduler, flag), Some(value));
+    }
+    let pod = &scheduler["spec"]["template"];
+    assert_eq!(pod["metadata"]["annotations"]["note"], "mine");
+    assert_eq!(pod["spec"]["securityContext"]["fsGroup"], 2000);
     the(&objects, "ResourceQuota", "system-critical-quota");
     let config = the(&objects, "Configuration", "daprsystem");
     assert_eq!(config["spec"]["mtls"]["workloadCertTTL"], "1h");
@@ -171,7 +182,7 @@ async fn file_names_of_the_authority_hold_everywhere() {
                 }
             }
         }
-        assert_eq!(mounting, 3, "operator, injector and placement");
+        assert_eq!(mounting, 4, "operator, injector, placement and scheduler");
     }
     for (names, why) in [
         ("{ca: a}", "ca, cert and key are needed together"),
@@ -204,7 +215,11 @@ async fn the_chart_names_the_version_of_the_workspace() {
             format!("image: localhost/dapr/sample-redis:{version}"),
         ),
         (
-            "demo/manifests/4-shop.yaml",
+            "demo/manifests/4-shelf.yaml",
+            format!("image: localhost/dapr/sample:{version}"),
+        ),
+        (
+            "demo/manifests/5-shop.yaml",
             format!("image: localhost/dapr/sample:{version}"),
         ),
     ] {

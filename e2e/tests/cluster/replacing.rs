@@ -9,15 +9,16 @@ use crate::render::{is_hook, render, render_with, the};
 const AVAILABLE: &str = "global: {ha: {enabled: true}}";
 
 /// Selectors of workloads: immutable, and what Services go by.
-const WORKLOADS: [(&str, &str); 4] = [
+const WORKLOADS: [(&str, &str); 5] = [
     ("Deployment", "dapr-operator"),
     ("Deployment", "dapr-sentry"),
     ("Deployment", "dapr-sidecar-injector"),
     ("StatefulSet", "dapr-placement-server"),
+    ("StatefulSet", "dapr-scheduler-server"),
 ];
 
 /// Name, app that it selects, whether it is headless (immutable), and ports that sidecars and the API server call.
-const SERVICES: [(&str, &str, bool, &[u16]); 5] = [
+const SERVICES: [(&str, &str, bool, &[u16]); 7] = [
     ("dapr-api", "dapr-operator", false, &[443, 80]),
     ("dapr-webhook", "dapr-operator", false, &[443]),
     ("dapr-sentry", "dapr-sentry", false, &[443]),
@@ -33,16 +34,29 @@ const SERVICES: [(&str, &str, bool, &[u16]); 5] = [
         true,
         &[50005, 8201],
     ),
+    (
+        "dapr-scheduler-server",
+        "dapr-scheduler-server",
+        true,
+        &[50006, 2379, 2380],
+    ),
+    (
+        "dapr-scheduler-server-a",
+        "dapr-scheduler-server",
+        false,
+        &[443, 2379, 2380],
+    ),
 ];
 
 /// Bindings, whose role is immutable: kind, name and role are alike.
-const BINDINGS: [(&str, &str, &str); 7] = [
+const BINDINGS: [(&str, &str, &str); 8] = [
     ("ClusterRoleBinding", "dapr-injector", "dapr-injector"),
     (
         "ClusterRoleBinding",
         "dapr-operator-admin",
         "dapr-operator-admin",
     ),
+    ("ClusterRoleBinding", "dapr-scheduler", "dapr-scheduler"),
     ("ClusterRoleBinding", "dapr-sentry", "dapr-sentry"),
     ("RoleBinding", "dapr-injector", "dapr-injector"),
     ("RoleBinding", "dapr-operator", "dapr-operator"),
@@ -51,7 +65,7 @@ const BINDINGS: [(&str, &str, &str); 7] = [
 ];
 
 /// Objects without immutable fields that keep their names, so that an upgrade changes them and makes no second one.
-const OTHERS: [(&str, &str); 9] = [
+const OTHERS: [(&str, &str); 10] = [
     ("Secret", "dapr-trust-bundle"),
     ("ConfigMap", "dapr-trust-bundle"),
     ("Configuration", "daprsystem"),
@@ -59,6 +73,7 @@ const OTHERS: [(&str, &str); 9] = [
     ("ServiceAccount", "dapr-injector"),
     ("ServiceAccount", "dapr-operator"),
     ("ServiceAccount", "dapr-placement"),
+    ("ServiceAccount", "dapr-scheduler"),
     ("ServiceAccount", "dapr-sentry"),
     ("PodDisruptionBudget", "dapr-sentry-budget"),
 ];
@@ -120,6 +135,38 @@ async fn placement_claims_what_upstream_claims() {
         let spec = &the(&objects, "StatefulSet", "dapr-placement-server")["spec"];
         assert_eq!(spec["volumeClaimTemplates"], claims, "{values}");
         assert_eq!(spec["serviceName"], "dapr-placement-server");
+        assert_eq!(spec["podManagementPolicy"], "Parallel");
+    }
+}
+
+#[tokio::test]
+async fn the_scheduler_claims_what_upstream_claims() {
+    let claim = |size: &str, class: Option<&str>| {
+        let mut spec = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": size } } });
+        if let Some(class) = class {
+            spec["storageClassName"] = json!(class);
+        }
+        json!([{
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "dapr-scheduler-data-dir" },
+            "spec": spec,
+        }])
+    };
+    for (values, claims) in [
+        ("{}", claim("16Gi", None)),
+        (AVAILABLE, claim("16Gi", None)),
+        (
+            "dapr_scheduler: {cluster: {storageSize: 1Gi, storageClassName: fast}}",
+            claim("1Gi", Some("fast")),
+        ),
+        (
+            "dapr_scheduler: {cluster: {inMemoryStorage: true}}",
+            Value::Null,
+        ),
+    ] {
+        let objects = render(values).await;
+        let spec = &the(&objects, "StatefulSet", "dapr-scheduler-server")["spec"];
+        assert_eq!(spec["volumeClaimTemplates"], claims, "{values}");
+        assert_eq!(spec["serviceName"], "dapr-scheduler-server");
         assert_eq!(spec["podManagementPolicy"], "Parallel");
     }
 }

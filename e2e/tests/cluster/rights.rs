@@ -12,10 +12,11 @@ use crate::render::{is_hook, render};
 
 const NAMESPACED: &str = include_str!("values/namespaced.yaml");
 const EVERYWHERE: &str = "*";
-const ACCOUNTS: [&str; 4] = [
+const ACCOUNTS: [&str; 5] = [
     "dapr-injector",
     "dapr-operator",
     "dapr-placement",
+    "dapr-scheduler",
     "dapr-sentry",
 ];
 /// The key of the certificate authority.

@@ -39,6 +39,7 @@ async fn every_container_is_our_build() {
         "app",
         "dapr-operator",
         "dapr-placement-server",
+        "dapr-scheduler-server",
         "dapr-sentry",
         "dapr-sidecar-injector",
         "daprd",

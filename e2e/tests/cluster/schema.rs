@@ -37,6 +37,14 @@ async fn what_cannot_work_is_refused_with_the_reason() {
             "'Ignore', 'Fail'",
         ),
         (
+            "dapr_scheduler: {etcdEmbed: false, etcdClientEndpoints: ['http://etcd:2379']}",
+            "jobs in an etcd elsewhere are not read yet",
+        ),
+        (
+            "dapr_scheduler: {cluster: {folder: /jobs}}",
+            "/dapr_scheduler/cluster/folder",
+        ),
+        (
             "dapr_operator: {image: {name: 5}}",
             "at '/dapr_operator/image/name': got number, want string",
         ),
@@ -52,7 +60,7 @@ async fn what_upstream_accepts_is_accepted() {
     let values = r#"
         global: {tag: 1.16, unknown: 1, scheduler: {enabled: true}, extraVolumes: {scheduler: []}, imagePullSecrets: one,
           prometheus: {port: "9091"}, k8sLabels: {app.kubernetes.io/component: "{{ .Values.component }}"}}
-        dapr_scheduler: {etcdDataDirPath: /data, cluster: {storageSize: 1Gi}, securityContext: {fsGroup: 1}}
+        dapr_scheduler: {etcdDataDirPath: /data, cluster: {storageSize: 1Gi}, securityContext: {fsGroup: 1}, workers: "64"}
         dapr_operator: {watchInterval: 0, maxPodRestartsPerMinute: -1, nameOverride: x}
         dapr_rbac: {serviceAccount: {scheduler: {annotations: {a: b}}}}
         dapr_dashboard: {enabled: true}"#;

@@ -103,6 +103,50 @@ const PLACEMENT: &[&str] = &[
     "--mode=kubernetes",
 ];
 
+const SCHEDULER: &[&str] = &[
+    "--listen-address=0.0.0.0",
+    "--id",
+    "dapr-scheduler-server-0",
+    "--etcd-initial-cluster",
+    "dapr-scheduler-server-0=https://dapr-scheduler-server-0.dapr-scheduler-server:2380,dapr-scheduler-server-1=https://other:2380",
+    "--etcd-embed=true",
+    "--etcd-client-endpoints",
+    "a:2379,b:2379",
+    "--etcd-client-username",
+    "user",
+    "--etcd-client-password",
+    "password",
+    "--log-level",
+    "info",
+    "--log-as-json",
+    "--enable-metrics",
+    "--metrics-port",
+    "9090",
+    "--enable-metrics=false",
+    "--etcd-client-port",
+    "2379",
+    "--etcd-data-dir=/var/run/data/dapr-scheduler/dapr-system/dapr-scheduler-server-0",
+    "--etcd-space-quota=9.2E",
+    "--etcd-compaction-mode=revision",
+    "--etcd-compaction-retention=1000000",
+    "--etcd-snapshot-count=100000",
+    "--etcd-max-snapshots=10",
+    "--etcd-max-wals=10",
+    "--etcd-backend-batch-limit=10000",
+    "--etcd-backend-batch-interval=100ms",
+    "--etcd-max-txn-ops=10000",
+    "--etcd-experimental-bootstrap-defrag-threshold-megabytes=100",
+    "--etcd-initial-election-tick-advance=false",
+    "--etcd-metrics=basic",
+    "--tls-enabled",
+    "--trust-domain=cluster.local",
+    "--trust-anchors-file=/var/run/secrets/dapr.io/tls/ca.crt",
+    "--sentry-address=dapr-sentry.dapr-system.svc.cluster.local:443",
+    "--mode=kubernetes",
+    "--workers=2048",
+    "--override-broadcast-host-port=scheduler.test:443",
+];
+
 #[tokio::test]
 async fn every_flag_of_upstreams_chart_is_taken() {
     for (program, flags) in [
@@ -110,6 +154,7 @@ async fn every_flag_of_upstreams_chart_is_taken() {
         ("operator", OPERATOR),
         ("injector", INJECTOR),
         ("placement", PLACEMENT),
+        ("scheduler", SCHEDULER),
     ] {
         let (code, said) = read(program, flags).await;
         assert_eq!(code, 0, "{program}: {said}");

@@ -33,7 +33,7 @@ fn defaults() {
         Actors::Placement(Service::new("dapr-placement-server", 50005))
     );
     assert!(config.run_as_non_root && config.read_only_root_filesystem);
-    assert!(!config.drop_all_capabilities && !config.scheduler);
+    assert!(!config.drop_all_capabilities && config.scheduler);
     for (text, native) in [
         ("", NativeSidecar::No),
         ("false", NativeSidecar::No),

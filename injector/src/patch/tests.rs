@@ -79,6 +79,7 @@ fn placement_comes_from_the_pod_or_the_installation() {
 #[test]
 fn the_scheduler_is_told_only_where_there_is_one() {
     let mut config = config();
+    config.scheduler = false;
     assert!(!args(&[], &config).contains("--scheduler-host-address"));
     assert!(
         args(&[("scheduler-host-address", "mine:1")], &config)

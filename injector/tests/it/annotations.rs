@@ -271,7 +271,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "scheduler-host-address",
         "mine:1",
         "--scheduler-host-address mine:1 ",
-        "",
+        "--scheduler-host-address dapr-scheduler-server-a.dapr-system.svc.c.local:443 ",
     ),
     (
         "api-token-secret",

@@ -1,9 +1,12 @@
-//! The sample app: a shop that places an order every two seconds, and a stock that reserves what is ordered. It knows
-//! its own sidecar and nothing else, neither the other app's address nor what keeps the state or carries the events.
+//! The sample app: a shop that places an order every two seconds, a stock that reserves what is ordered, and shelves, which
+//! are actors. It knows its own sidecar and nothing else, neither the other app's address nor what keeps the state or
+//! carries the events.
 //!
 //!   sample shop    reads and saves the last order's number, calls the stock, publishes the order
-//!   sample stock   answers the calls, receives the orders; it also echoes requests, for the cluster suite
+//!   sample stock   answers the calls, receives the orders and jobs; it also echoes requests, for the cluster suite
+//!   sample shelf   hosts the actors, which set themselves reminders
 
+mod shelf;
 mod shop;
 mod sidecar;
 mod stock;
@@ -20,7 +23,8 @@ fn main() -> anyhow::Result<()> {
         let app = match role.as_str() {
             "shop" => shop::routes(),
             "stock" => stock::routes(),
-            other => anyhow::bail!("start it as `sample shop` or `sample stock`, not {other:?}"),
+            "shelf" => shelf::routes(),
+            other => anyhow::bail!("start it as `sample shop`, `stock` or `shelf`, not {other:?}"),
         };
         #[allow(
             clippy::disallowed_methods,

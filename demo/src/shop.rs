@@ -1,4 +1,5 @@
-//! The shop: an order every two seconds, each with one call of every building block that the demo shows.
+//! The shop: an order every two seconds, each with one call of every building block that the demo shows. With the first one
+//! it asks the shelf to be watched, once and for all.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
 use crate::sidecar::Sidecar;
-use crate::{log, stock};
+use crate::{log, shelf, stock};
 
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -38,6 +39,12 @@ async fn place_order(sidecar: &Sidecar) -> Result<String> {
         .await
         .context("read the last order's number")?;
     let order = last.as_u64().unwrap_or(0) + 1;
+    if order == 1 {
+        sidecar
+            .call_actor(shelf::ACTOR, "apples", "watch", json!({}))
+            .await
+            .context("have the shelf watched")?;
+    }
     let reply = sidecar
         .invoke("stock", "reserve", json!({ "order": order }))
         .await

@@ -72,6 +72,43 @@ impl Sidecar {
         .map(drop)
     }
 
+    /// Calls a method of an actor, wherever it is.
+    pub async fn call_actor(&self, kind: &str, id: &str, method: &str, body: Value) -> Result<()> {
+        let path = format!("actors/{kind}/{id}/method/{method}");
+        self.call(Method::PUT, &path, Some(body)).await.map(drop)
+    }
+
+    /// The value of a key of an actor of this program, `Null` if there is none.
+    pub async fn actor_state(&self, kind: &str, id: &str, key: &str) -> Result<Value> {
+        let path = format!("actors/{kind}/{id}/state/{key}");
+        self.call(Method::GET, &path, None).await
+    }
+
+    pub async fn save_actor_state(
+        &self,
+        kind: &str,
+        id: &str,
+        key: &str,
+        value: Value,
+    ) -> Result<()> {
+        let change = json!([{ "operation": "upsert", "request": { "key": key, "value": value } }]);
+        self.call(
+            Method::POST,
+            &format!("actors/{kind}/{id}/state"),
+            Some(change),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Sets a reminder of an actor of this program.
+    pub async fn remind(&self, kind: &str, id: &str, name: &str, reminder: Value) -> Result<()> {
+        let path = format!("actors/{kind}/{id}/reminders/{name}");
+        self.call(Method::POST, &path, Some(reminder))
+            .await
+            .map(drop)
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = Request::builder()

@@ -1,10 +1,10 @@
-//! The stock: called by the shop, subscribed to its orders. What it received it tells at /received, and /echo
-//! repeats a request, so that a test can see what arrived.
+//! The stock: called by the shop, subscribed to its orders, and told when a job of it is due. What it received it tells at
+//! /received, and /echo repeats a request, so that a test can see what arrived.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use http::StatusCode;
@@ -24,6 +24,7 @@ pub fn routes() -> Router {
         .route("/healthz", get(healthy))
         .route("/reserve", post(reserve))
         .route("/orders", post(order))
+        .route("/job/{name}", post(job))
         .route("/received", get(received))
         .route("/echo", any(echo))
         .with_state(Received::default())
@@ -45,12 +46,27 @@ async fn order(State(received): State<Received>, Json(event): Json<Value>) -> Js
         "order {}: event received from {}",
         data["order"], event["source"]
     ));
+    keep(&received, data.clone());
+    Json(json!({ "status": "SUCCESS" }))
+}
+
+/// A job that somebody has given this app is due.
+async fn job(
+    State(received): State<Received>,
+    Path(name): Path<String>,
+    Json(data): Json<Value>,
+) -> StatusCode {
+    log(&format!("job {name}: due, with {data}"));
+    keep(&received, json!({ "job": name, "data": data }));
+    StatusCode::OK
+}
+
+fn keep(received: &Received, what: Value) {
     let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
     if received.len() == MAX_RECEIVED {
         received.pop_front();
     }
-    received.push_back(data.clone());
-    Json(json!({ "status": "SUCCESS" }))
+    received.push_back(what);
 }
 
 async fn received(State(received): State<Received>) -> Json<Value> {

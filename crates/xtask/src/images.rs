@@ -25,6 +25,9 @@ const USER: u32 = 65532;
 /// The broker of the demo, which comes from Debian: name of the image, path of the program.
 const REDIS: (&str, &str) = ("sample-redis", "/usr/bin/redis-server");
 
+/// The image of `--etcd`.
+const ETCD: &str = "sample-etcd";
+
 /// Flags of the chore.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -42,6 +45,9 @@ pub struct Arguments {
     /// Also those of the demo and of the cluster suite: the sample app, and a Redis from Debian's redis-server
     #[arg(long)]
     samples: bool,
+    /// Also this program, as the etcd beside schedulers in the cluster suite
+    #[arg(long)]
+    etcd: Option<PathBuf>,
     /// Pack the programs that are there
     #[arg(long)]
     no_build: bool,
@@ -67,6 +73,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.samples {
         wanted.push((SAMPLE, folder.join(SAMPLE)));
         wanted.push((REDIS.0, REDIS.1.into()));
+    }
+    if let Some(etcd) = &arguments.etcd {
+        wanted.push((ETCD, etcd.clone()));
     }
     let mut index = BTreeMap::new();
     for (name, program) in wanted {

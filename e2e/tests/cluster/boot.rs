@@ -29,14 +29,25 @@ async fn every_fixture_of_values_starts() {
     let namespace = Namespace::create("boot", images).await;
     let root = bundle("ca.crt").await;
 
-    install_with(SYSTEM, &["-f", &values(AVAILABLE)]).await;
+    let members = images.members();
+    let members = members.unwrap_or_else(|| {
+        ["--set", "dapr_scheduler.etcd.enabled=false"]
+            .map(str::to_owned)
+            .into()
+    });
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    install_with(
+        SYSTEM,
+        &[&["-f", &values(AVAILABLE)], &members[..]].concat(),
+    )
+    .await;
     for deployment in ["dapr-operator", "dapr-sentry", "dapr-sidecar-injector"] {
         let status = get(&["-n", SYSTEM, "deployment", deployment]).await;
         assert_eq!(status["status"]["readyReplicas"], 3, "{deployment}");
     }
     namespace.stock("available").await;
 
-    install_with(SYSTEM, &["-f", &values(HARDENED)]).await;
+    install_with(SYSTEM, &[&["-f", &values(HARDENED)], &members[..]].concat()).await;
     namespace.stock("hardened").await;
     assert_eq!(
         bundle("ca.crt").await,

@@ -27,16 +27,32 @@ impl Images {
 
     /// The full name of an image of ours.
     pub fn name(&self, program: &str) -> &str {
+        self.find(program)
+            .unwrap_or_else(|| panic!("no image of {program} in images.json"))
+    }
+
+    fn find(&self, program: &str) -> Option<&str> {
         let last = |image: &&String| {
             image
                 .rsplit('/')
                 .next()
                 .is_some_and(|last| last.starts_with(&format!("{program}:")))
         };
-        self.0
-            .keys()
-            .find(last)
-            .unwrap_or_else(|| panic!("no image of {program} in images.json"))
+        self.0.keys().find(last).map(String::as_str)
+    }
+
+    /// Values by which schedulers have a member of an etcd beside them, where there is an image of one.
+    pub fn members(&self) -> Option<Vec<String>> {
+        let image = self.find("sample-etcd")?;
+        let values = [
+            format!("dapr_scheduler.etcd.image.name={image}"),
+            "dapr_scheduler.etcd.command={/etcd}".to_owned(),
+            "dapr_scheduler.cluster.folder=members".to_owned(),
+        ];
+        let set = values
+            .into_iter()
+            .flat_map(|value| ["--set".to_owned(), value]);
+        Some(set.collect())
     }
 
     fn read() -> Self {

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::apps::{Client, Namespace, is_ready};
-use crate::installation::{SYSTEM, control_plane_alone};
+use crate::installation::{SYSTEM, control_plane_alone, install, install_with};
 use crate::kube::{get, kubectl, until};
 
 /// A pod is gone after its grace period, and its successor has a certificate some seconds later.
@@ -47,6 +47,47 @@ async fn a_job_comes_to_its_app_also_after_the_scheduler_was_deleted() {
     schedule(&sidecar, "again", "0s", 4).await;
     arrived(&direct, "again", 4).await;
     namespace.delete().await;
+}
+
+/// Two of the three go on with all jobs, and the third comes back to its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_three_schedulers_survive_each_of_them() {
+    let (images, _alone) = control_plane_alone().await;
+    let Some(members) = images.members() else {
+        eprintln!("no image of an etcd in this cluster: its schedulers are left out");
+        return;
+    };
+    let more = [
+        "--set".to_owned(),
+        "dapr_scheduler.etcd.enabled=true".to_owned(),
+    ];
+    let values = [&members[..], &more].concat();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    install_with(SYSTEM, &values).await;
+    let namespace = Namespace::create("members", images).await;
+    let app = namespace.stock("worker").await;
+    let (sidecar, direct) = (app.sidecar().await, app.direct().await);
+    for number in 0..12 {
+        schedule(&sidecar, &format!("far-{number}"), "10h", number).await;
+    }
+    for number in 0..3 {
+        let pod = format!("dapr-scheduler-server-{number}");
+        let late: Vec<String> = (0..6).map(|n| format!("late-{number}-{n}")).collect();
+        for name in &late {
+            schedule(&sidecar, name, "3s", number).await;
+        }
+        kubectl(&["-n", SYSTEM, "delete", "pod", &pod]).await;
+        for name in &late {
+            arrived(&direct, name, number).await;
+        }
+        ready(&pod).await;
+    }
+    for number in 0..12 {
+        let (status, said) = sidecar.get(&format!("jobs/far-{number}")).await;
+        assert_eq!(status, 200, "{said}");
+    }
+    namespace.delete().await;
+    install().await;
 }
 
 async fn schedule(sidecar: &Client, name: &str, due: &str, number: u8) {

@@ -6,16 +6,19 @@ use crate::installation::{control_plane, restricted};
 use crate::kube::{apply, kubectl};
 use crate::render::{argument, find, program, refused, render, render_with, the, try_render};
 
-const AVAILABLE: &str = include_str!("values/available.yaml");
+const AVAILABLE: &str = "global: {ha: {enabled: true}}";
 const SCHEDULER: &str = "dapr-scheduler-server";
 const BUDGET: &str = "dapr-scheduler-server-disruption-budget";
 
-/// One server, whatever else is highly available: its store has one writer.
+/// One server, whose store has one writer.
 #[tokio::test]
 async fn the_scheduler_has_its_folder_and_sidecars_its_address() {
     for (values, folder) in [
         ("{}", "dapr-system/$(SCHEDULER_ID)"),
-        (AVAILABLE, "dapr-system/$(SCHEDULER_ID)"),
+        (
+            "{global: {ha: {enabled: true}}, dapr_scheduler: {etcd: {enabled: false}}}",
+            "dapr-system/$(SCHEDULER_ID)",
+        ),
         ("dapr_scheduler: {cluster: {folder: own/jobs}}", "own/jobs"),
     ] {
         let objects = render(values).await;
@@ -65,7 +68,10 @@ async fn the_scheduler_has_its_folder_and_sidecars_its_address() {
 /// Three servers, each with a member of an etcd that has the names and the files of upstream's.
 #[tokio::test]
 async fn members_of_an_etcd_have_the_names_and_files_of_upstreams() {
-    let objects = render("dapr_scheduler: {etcd: {enabled: true}, etcdSpaceQuota: 2Gi}").await;
+    let objects = render(&format!(
+        "{AVAILABLE}\ndapr_scheduler: {{etcdSpaceQuota: 2Gi}}"
+    ))
+    .await;
     let scheduler = the(&objects, "StatefulSet", SCHEDULER);
     assert_eq!(scheduler["spec"]["replicas"], 3);
     the(&objects, "PodDisruptionBudget", BUDGET);
@@ -111,6 +117,24 @@ async fn members_of_an_etcd_have_the_names_and_files_of_upstreams() {
     assert!(said.contains("etcdSpaceQuota"), "{said}");
 }
 
+#[tokio::test]
+async fn three_servers_share_an_etcd_elsewhere() {
+    let values = r#"dapr_scheduler: {etcdEmbed: false, etcdClientEndpoints: ["https://a:2379", "https://b:2379"],
+        etcdClientUsername: dapr, etcdClientPassword: "s: e"}"#;
+    let objects = render(values).await;
+    let scheduler = the(&objects, "StatefulSet", SCHEDULER);
+    assert_eq!(scheduler["spec"]["replicas"], 3);
+    for (flag, value) in [
+        ("etcd-embed", "false"),
+        ("etcd-client-endpoints", "https://a:2379,https://b:2379"),
+        ("etcd-client-username", "dapr"),
+        ("etcd-client-password", "s: e"),
+    ] {
+        assert_eq!(argument(scheduler, flag), Some(value));
+    }
+    assert_eq!(argument(scheduler, "etcd-initial-cluster"), None);
+}
+
 /// Jobs in the files of an etcd would be left behind, and nobody would notice (Q-chart-scheduler). What there is, Helm asks the
 /// API server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,14 +157,19 @@ async fn a_scheduler_with_jobs_in_etcd_is_not_replaced_unasked() {
     claim["resources"]["requests"]["storage"] = json!("3Gi");
     apply(&scheduler.to_string()).await;
     let said = try_render("{}", &live).await.expect_err("jobs are left");
-    assert!(said.contains("keeps its jobs in etcd"), "{said}");
+    assert!(said.contains("keeps its jobs in an etcd"), "{said}");
     assert!(said.contains("dapr_scheduler.cluster.folder"), "{said}");
     let left = "dapr_scheduler: {cluster: {folder: embedded}}";
     assert_eq!(size(&render_with(left, &live).await), "3Gi");
     render_with("global: {scheduler: {enabled: false}}", &live).await;
+    // its members are taken over, on its claims
+    assert_eq!(size(&render_with(AVAILABLE, &live).await), "3Gi");
 
     scheduler["metadata"]["annotations"] = ours;
     apply(&scheduler.to_string()).await;
+    let said = try_render(AVAILABLE, &live).await;
+    let said = said.expect_err("jobs are left");
+    assert!(said.contains("keeps its jobs in a file"), "{said}");
     let larger = "dapr_scheduler: {cluster: {storageSize: 32Gi}}";
     assert_eq!(size(&render_with(larger, &live).await), "3Gi");
     kubectl(&["delete", "namespace", &namespace, "--wait=false"]).await;

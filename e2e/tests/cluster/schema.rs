@@ -37,8 +37,12 @@ async fn what_cannot_work_is_refused_with_the_reason() {
             "'Ignore', 'Fail'",
         ),
         (
-            "dapr_scheduler: {etcdEmbed: false, etcdClientEndpoints: ['http://etcd:2379']}",
-            "jobs in an etcd elsewhere are not read yet",
+            "dapr_scheduler: {etcdEmbed: false}",
+            "etcdClientEndpoints has to name the etcd",
+        ),
+        (
+            "dapr_scheduler: {etcdClientEndpoints: ['http://etcd:2379']}",
+            "so of etcdEmbed=false",
         ),
         (
             "dapr_scheduler: {cluster: {folder: /jobs}}",

@@ -3,23 +3,30 @@ Where jobs are, and that no upgrade leaves them behind. A release of this chart 
 one of upstream's says nothing, and has them in an etcd within its scheduler.
 */ -}}
 
-{{- /* `embedded`: a file of one server. `etcd`: members of an etcd, one beside each of three servers. Empty: no scheduler. */ -}}
+{{- /*
+`embedded`: a file of one server. `etcd`: members of an etcd, one beside each of three servers. `external`: an etcd elsewhere.
+Empty: no scheduler.
+*/ -}}
 {{- define "dapr.scheduler.store" -}}
 {{- if .Values.global.scheduler.enabled -}}
-{{- if or (not .Values.etcdEmbed) .Values.etcdClientEndpoints }}
-{{- fail "dapr_scheduler.etcdEmbed=false and etcdClientEndpoints: jobs in an etcd elsewhere are not read yet, and would never fire. Leave both out to begin with an empty store, or turn the scheduler off with global.scheduler.enabled=false" }}
-{{- end }}
 {{- $wanted := .Values.etcd.enabled | toString }}
-{{- $members := eq $wanted "true" }}
-{{- if eq $wanted "auto" }}
-{{- $members = .Values.global.ha.enabled }}
+{{- if not .Values.etcdEmbed }}
+{{- if not .Values.etcdClientEndpoints }}
+{{- fail "dapr_scheduler.etcdEmbed=false: etcdClientEndpoints has to name the etcd" }}
 {{- end }}
-{{- ternary "etcd" "embedded" $members }}
+{{- print "external" }}
+{{- else if or .Values.etcdClientEndpoints .Values.etcdClientUsername .Values.etcdClientPassword }}
+{{- fail "dapr_scheduler.etcdClientEndpoints, etcdClientUsername and etcdClientPassword are of an etcd elsewhere, so of etcdEmbed=false" }}
+{{- else if or (eq $wanted "true") (and (eq $wanted "auto") .Values.global.ha.enabled) }}
+{{- print "etcd" }}
+{{- else }}
+{{- print "embedded" }}
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "dapr.scheduler.replicas" -}}
-{{- with include "dapr.scheduler.store" . }}{{ ternary 3 1 (eq . "etcd") }}{{ end }}
+{{- with include "dapr.scheduler.store" . }}{{ ternary 1 3 (eq . "embedded") }}{{ end }}
 {{- end }}
 
 {{- define "dapr.scheduler.annotations" -}}
@@ -34,10 +41,17 @@ dapr.io/scheduler-folder: {{ . | quote }}
 {{- $store := include "dapr.scheduler.store" . }}
 {{- with include "dapr.scheduler.live" . | fromYaml }}
 {{- $annotations := .metadata.annotations | default dict }}
-{{- $there := get $annotations "dapr.io/scheduler-store" | default "etcd" }}
+{{- $upstreams := "etcd" }}
+{{- range .spec.template.spec.containers }}
+{{- if has "--etcd-embed=false" .args }}
+{{- $upstreams = "external" }}
+{{- end }}
+{{- end }}
+{{- $there := get $annotations "dapr.io/scheduler-store" | default $upstreams }}
 {{- if and (ne $there $store) (eq (get $annotations "dapr.io/scheduler-folder") $.Values.cluster.folder) }}
-{{- $how := ternary "Three servers with members of an etcd (dapr_scheduler.etcd.enabled=true) take it over with its jobs" "One server with that store (dapr_scheduler.etcd.enabled=false) keeps it" (eq $there "etcd") }}
-{{- fail (printf "the scheduler of the release in namespace %s keeps its jobs in %s, and these values ask for another store (%s), which would begin without them. %s. Where no app has jobs, reminders or workflows that are to be kept, say so with another folder on the volume, such as dapr_scheduler.cluster.folder=%s. How jobs are moved is in docs/operations.md, \"Move a scheduler\"" $.Release.Namespace (ternary "etcd" "a file" (eq $there "etcd")) $store $how $store) }}
+{{- $where := get (dict "embedded" "a file of its own" "etcd" "an etcd among its servers" "external" "an etcd elsewhere") $there }}
+{{- $how := get (dict "embedded" "etcd.enabled=false" "etcd" "etcd.enabled=true" "external" "etcdEmbed=false and etcdClientEndpoints") $there }}
+{{- fail (printf "the scheduler of the release in namespace %s keeps its jobs in %s, and would begin without them (%s). It keeps them with dapr_scheduler.%s. Where no app has jobs, reminders or workflows that are to be kept, say so with another folder on the volume, such as dapr_scheduler.cluster.folder=%s. How jobs are moved is in docs/operations.md, \"Move a scheduler\"" $.Release.Namespace $where $store $how $store) }}
 {{- end }}
 {{- end }}
 {{- end }}

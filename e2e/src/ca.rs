@@ -9,6 +9,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::json;
 
 use crate::mesh::Identity;
 
@@ -22,7 +23,27 @@ pub struct Ca {
 impl Ca {
     /// A new root and issuer for a trust domain.
     pub fn new(trust_domain: &str) -> Self {
+        Self::with(trust_domain, |_| {})
+    }
+
+    /// As ten years old as one that sentry replaces: it ends in a year or two.
+    pub fn near_its_end(trust_domain: &str) -> Self {
+        let since_1970 = std::time::UNIX_EPOCH.elapsed().expect("a date after 1970");
+        let years = since_1970.as_secs() / (365 * 24 * 60 * 60);
+        let year = 1970 + i32::try_from(years).expect("a date in this age");
+        Self::with(trust_domain, |params| {
+            params.not_before = rcgen::date_time_ymd(year - 8, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year + 2, 1, 1);
+        })
+    }
+
+    fn with(trust_domain: &str, change: impl Fn(&mut CertificateParams)) -> Self {
         crate::mesh::install_provider();
+        let authority = |name: &str| {
+            let mut params = authority(name);
+            change(&mut params);
+            params
+        };
         let root =
             CertifiedIssuer::self_signed(authority(trust_domain), key()).expect("a valid root");
         let sentry = format!("spiffe://{trust_domain}/ns/default/dapr-sentry");
@@ -52,16 +73,23 @@ impl Ca {
 
     /// Writes `ca.crt`, `issuer.crt` and `issuer.key` as sentry reads them.
     pub fn write(&self, folder: &Path) {
-        for (name, text) in [
-            ("ca.crt", self.root.pem()),
-            ("issuer.crt", self.issuer.pem()),
-            ("issuer.key", self.issuer.key().serialize_pem()),
-        ] {
-            let path = folder.join(name);
-            std::fs::write(&path, text).expect("the folder is writable");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
-                .expect("the file is ours");
-        }
+        write(folder, "ca.crt", &self.root.pem());
+        write(folder, "issuer.crt", &self.issuer.pem());
+        write(folder, "issuer.key", &self.issuer.key().serialize_pem());
+    }
+
+    /// The same, with the document by which sentry knows that it has made them.
+    pub fn write_as_sentrys(&self, folder: &Path) {
+        let record = json!({
+            "stage": "idle",
+            "longest": 60,
+            "root": self.root.pem(),
+            "chain": self.issuer.pem(),
+            "key": self.issuer.key().serialize_pem(),
+            "rootKey": self.root.key().serialize_pem(),
+        });
+        self.write(folder);
+        write(folder, "rotation.json", &record.to_string());
     }
 
     /// Writes `server.crt` and `server.key` of a server on the loopback that is none of Dapr's.
@@ -98,6 +126,13 @@ impl Ca {
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
         }
     }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("the folder is writable");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .expect("the file is ours");
 }
 
 fn key() -> KeyPair {

@@ -1,6 +1,7 @@
 //! The certificate authority as a process.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -12,6 +13,7 @@ use crate::{Ca, ports};
 /// How sentry is started.
 pub struct Builder {
     ca: Option<Ca>,
+    credentials: Option<PathBuf>,
     trust_domain: String,
     config: String,
     args: Vec<String>,
@@ -32,6 +34,14 @@ impl Builder {
     #[must_use]
     pub fn without_credentials(mut self) -> Self {
         self.ca = None;
+        self
+    }
+
+    /// Keeps what it has in a folder that outlives it.
+    #[must_use]
+    pub fn credentials(mut self, folder: &Path) -> Self {
+        self.ca = None;
+        self.credentials = Some(folder.to_owned());
         self
     }
 
@@ -66,8 +76,11 @@ impl Builder {
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Sentry {
         let dir = process::folder("sentry");
-        let credentials = dir.path().join("credentials");
-        std::fs::create_dir(&credentials).expect("the folder is ours");
+        let credentials = match self.credentials {
+            Some(folder) => folder,
+            None => dir.path().join("credentials"),
+        };
+        std::fs::create_dir_all(&credentials).expect("the folder is ours");
         if let Some(ca) = &self.ca {
             ca.write(&credentials);
         }
@@ -87,6 +100,7 @@ impl Builder {
         let ports = [grpc, metrics, health];
         Sentry {
             service: Service::start("sentry", dir, ports, args, self.env).await,
+            credentials,
             ca: self.ca,
             trust_domain: self.trust_domain,
         }
@@ -96,6 +110,7 @@ impl Builder {
 /// A running sentry.
 pub struct Sentry {
     service: Service,
+    credentials: PathBuf,
     ca: Option<Ca>,
     trust_domain: String,
 }
@@ -109,6 +124,7 @@ impl Sentry {
         Builder {
             trust_domain: ca.trust_domain().to_owned(),
             ca: Some(ca),
+            credentials: None,
             config: String::new(),
             args: Vec::new(),
             env: BTreeMap::new(),
@@ -128,7 +144,7 @@ impl Sentry {
 
     /// The trust anchors as PEM, from the credentials folder.
     pub fn anchors_pem(&self) -> String {
-        let path = self.dir().join("credentials/ca.crt");
+        let path = self.credentials.join("ca.crt");
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 

@@ -23,6 +23,7 @@ mod redis;
 mod reload;
 mod replicas;
 mod resources;
+mod rotation;
 mod scheduler;
 mod scheduler_replicas;
 mod sdk;

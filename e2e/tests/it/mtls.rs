@@ -234,7 +234,7 @@ async fn sidecars_call_each_other() {
     sentry.stop().await;
 }
 
-fn local_call() -> InternalInvokeRequest {
+pub fn local_call() -> InternalInvokeRequest {
     InternalInvokeRequest {
         ver: ApiVersion::V1.into(),
         message: Some(InvokeRequest {

@@ -45,7 +45,9 @@ fn page(revision: u64, entries: Vec<Entry>) -> Page {
 /// What it writes.
 fn record(effects: &[Effect]) -> cron::Leadership {
     match effects {
-        [.., Effect::Write { record, .. }] => cron::Leadership::decode(&record[..]).unwrap(),
+        [.., Effect::Write { record, .. }] => {
+            cron::Leadership::decode(&record[..]).expect("a record")
+        }
         other => panic!("{other:?}"),
     }
 }

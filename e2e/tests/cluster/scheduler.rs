@@ -49,8 +49,10 @@ async fn the_scheduler_has_its_folder_and_sidecars_its_address() {
         let injector = the(&objects, "Deployment", "dapr-sidecar-injector");
         assert_eq!(argument(injector, "scheduler-enabled"), Some("true"));
     }
-    let in_memory = render("dapr_scheduler: {cluster: {inMemoryStorage: true}}").await;
+    let in_memory = format!("{AVAILABLE}\ndapr_scheduler: {{cluster: {{inMemoryStorage: true}}}}");
+    let in_memory = render(&in_memory).await;
     let scheduler = the(&in_memory, "StatefulSet", SCHEDULER);
+    assert_eq!(scheduler["spec"]["replicas"], 1);
     let volume = json!({ "name": "dapr-scheduler-data-dir", "emptyDir": { "medium": "Memory" } });
     let volumes = scheduler["spec"]["template"]["spec"]["volumes"].as_array();
     assert!(volumes.is_some_and(|all| all.contains(&volume)));

@@ -45,6 +45,10 @@ async fn what_cannot_work_is_refused_with_the_reason() {
             "so of etcdEmbed=false",
         ),
         (
+            "dapr_scheduler: {etcd: {enabled: true}, cluster: {inMemoryStorage: true}}",
+            "does not take back a member that has lost its files",
+        ),
+        (
             "dapr_scheduler: {cluster: {folder: /jobs}}",
             "/dapr_scheduler/cluster/folder",
         ),

@@ -17,7 +17,9 @@ Empty: no scheduler.
 {{- print "external" }}
 {{- else if or .Values.etcdClientEndpoints .Values.etcdClientUsername .Values.etcdClientPassword }}
 {{- fail "dapr_scheduler.etcdClientEndpoints, etcdClientUsername and etcdClientPassword are of an etcd elsewhere, so of etcdEmbed=false" }}
-{{- else if or (eq $wanted "true") (and (eq $wanted "auto") .Values.global.ha.enabled) }}
+{{- else if and (eq $wanted "true") .Values.cluster.inMemoryStorage }}
+{{- fail "dapr_scheduler.etcd.enabled and cluster.inMemoryStorage: an etcd does not take back a member that has lost its files. Leave one of the two out" }}
+{{- else if or (eq $wanted "true") (and (eq $wanted "auto") .Values.global.ha.enabled (not .Values.cluster.inMemoryStorage)) }}
 {{- print "etcd" }}
 {{- else }}
 {{- print "embedded" }}

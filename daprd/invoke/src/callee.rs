@@ -10,13 +10,13 @@ use proto::{
     common::v1::{InvokeRequest, InvokeResponse, StreamPayload},
     internals::v1::{
         InternalInvokeRequest, InternalInvokeRequestStream, InternalInvokeResponse,
-        InternalInvokeResponseStream, Reminder, Status as HttpStatus,
-        service_invocation_server::{ServiceInvocation, ServiceInvocationServer},
+        InternalInvokeResponseStream, Status as HttpStatus,
     },
 };
 use security::SpiffeId;
-use tonic::{Status, Streaming};
-use tower::Service;
+use tonic::{Status, Streaming, server::Grpc};
+use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
 use transport::Peer;
 
 use crate::{
@@ -30,43 +30,35 @@ use crate::{
 };
 
 const SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
+const CALL_LOCAL: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
+const CALL_LOCAL_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
 const REFLECTION: &str = "/grpc.reflection.";
 
-/// The internal server. Clones share it.
+/// The internal server, but for what other sidecars ask of actors. Clones share it.
 #[derive(Clone)]
-pub struct Internal {
-    invoker: Invoker,
-    service: ServiceInvocationServer<Callee>,
-}
+pub struct Internal(Invoker);
 
 impl Internal {
     pub(crate) fn new(invoker: Invoker) -> Self {
-        let limit = invoker.0.options.max_message;
-        let callee = Callee(invoker.clone());
-        Self {
-            service: ServiceInvocationServer::new(callee)
-                .max_decoding_message_size(limit)
-                .max_encoding_message_size(limit),
-            invoker,
-        }
+        Self(invoker)
     }
 
     /// Answers one request of another sidecar.
-    pub async fn handle<B>(mut self, request: Request<B>) -> Response<tonic::body::Body>
+    pub async fn handle<B>(self, request: Request<B>) -> Response<tonic::body::Body>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<component::BoxError>,
     {
+        let request = request.map(body::streamed);
+        let callee = Callee(self.0);
         let path = request.uri().path();
-        if path.starts_with(SERVICE) {
-            let request = request.map(body::streamed);
-            let Ok(response) = self.service.call(request).await;
-            return response;
+        match path {
+            CALL_LOCAL => Box::pin(callee.serve_one(request)).await,
+            CALL_LOCAL_STREAM => Box::pin(callee.serve_stream(request)).await,
+            _ if path.starts_with(REFLECTION) => reflection(request).await,
+            _ if path.starts_with(SERVICE) => Status::unimplemented(path).into_http(),
+            _ => callee.0.pass_to_app(request).await,
         }
-        if path.starts_with(REFLECTION) {
-            return reflection(request.map(body::streamed)).await;
-        }
-        self.invoker.pass_to_app(request.map(body::streamed)).await
     }
 }
 
@@ -103,10 +95,33 @@ struct Callee(Invoker);
 
 type Chunks<T> = stream::BoxStream<'static, Result<T, Status>>;
 
-#[tonic::async_trait]
-impl ServiceInvocation for Callee {
-    type CallLocalStreamStream = Chunks<InternalInvokeResponseStream>;
-    type CallActorStreamStream = Chunks<InternalInvokeResponse>;
+impl Callee {
+    async fn serve_one(self, request: Request<Body>) -> Response<tonic::body::Body> {
+        let mut grpc: Grpc<ProstCodec<_, _>> = self.grpc();
+        let call = service_fn(move |request| {
+            let callee = self.clone();
+            async move { callee.call_local(request).await }
+        });
+        grpc.unary(call, request).await
+    }
+
+    async fn serve_stream(self, request: Request<Body>) -> Response<tonic::body::Body> {
+        let mut grpc: Grpc<ProstCodec<_, _>> = self.grpc();
+        let call = service_fn(move |request| {
+            let callee = self.clone();
+            async move { callee.call_local_stream(request).await }
+        });
+        grpc.streaming(call, request).await
+    }
+
+    fn grpc<A, Q>(&self) -> Grpc<ProstCodec<A, Q>>
+    where
+        A: prost::Message + Send + 'static,
+        Q: prost::Message + Default + Send + 'static,
+    {
+        let limit = Some(self.0.0.options.max_message);
+        Grpc::new(ProstCodec::default()).apply_max_message_size_config(limit, limit)
+    }
 
     async fn call_local(
         &self,
@@ -134,7 +149,7 @@ impl ServiceInvocation for Callee {
     async fn call_local_stream(
         &self,
         request: tonic::Request<Streaming<InternalInvokeRequestStream>>,
-    ) -> Result<tonic::Response<Self::CallLocalStreamStream>, Status> {
+    ) -> Result<tonic::Response<Chunks<InternalInvokeResponseStream>>, Status> {
         let id = caller(&request)?;
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.unwrap_or_default();
@@ -153,31 +168,6 @@ impl ServiceInvocation for Callee {
         let (parts, body) = response.into_parts();
         Ok(tonic::Response::new(chunks(reply_head(&parts), body)))
     }
-
-    async fn call_actor(
-        &self,
-        _: tonic::Request<InternalInvokeRequest>,
-    ) -> Result<tonic::Response<InternalInvokeResponse>, Status> {
-        Err(no_actors())
-    }
-
-    async fn call_actor_reminder(
-        &self,
-        _: tonic::Request<Reminder>,
-    ) -> Result<tonic::Response<()>, Status> {
-        Err(no_actors())
-    }
-
-    async fn call_actor_stream(
-        &self,
-        _: tonic::Request<InternalInvokeRequest>,
-    ) -> Result<tonic::Response<Self::CallActorStreamStream>, Status> {
-        Err(no_actors())
-    }
-}
-
-fn no_actors() -> Status {
-    Status::unimplemented("this sidecar hosts no actors")
 }
 
 fn unread(error: body::ReadError) -> Status {
@@ -275,7 +265,7 @@ impl Invoker {
 /// The request that an HTTP app gets.
 fn http_request(
     message: InvokeRequest,
-    metadata: &std::collections::BTreeMap<String, proto::internals::v1::ListStringValue>,
+    metadata: &peers::metadata::Metadata,
     body: Body,
 ) -> Result<Request<Body>, Status> {
     let extension = message.http_extension.clone().unwrap_or_default();
@@ -284,7 +274,7 @@ fn http_request(
     // The path is the method's only for an HTTP app, which is asked last.
     *request.uri_mut() = method::query_only(&extension.querystring)
         .map_err(|error| Status::internal(error.to_string()))?;
-    let mut all: HeaderMap = headers::from_metadata(metadata);
+    let mut all: HeaderMap = peers::metadata::into_headers(metadata);
     transport::remove_hop_by_hop(&mut all);
     all.remove(header::HOST);
     if let Ok(content_type) = HeaderValue::from_str(&message.content_type)

@@ -1,8 +1,7 @@
-//! Headers of an invocation: what is added for the callee, what is dropped between hops, and how both travel in messages.
-
-use std::collections::BTreeMap;
+//! Headers of an invocation: what is added for the callee, what is dropped between hops, and what goes with them in messages.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use peers::metadata::{self, DESTINATION_APP_ID, Metadata};
 use proto::internals::v1::ListStringValue;
 use security::SpiffeId;
 use telemetry::trace::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE};
@@ -11,7 +10,6 @@ use transport::remove_hop_by_hop;
 const CALLER_APP_ID: HeaderName = HeaderName::from_static("dapr-caller-app-id");
 const CALLER_NAMESPACE: HeaderName = HeaderName::from_static("dapr-caller-namespace");
 pub const CALLEE_APP_ID: HeaderName = HeaderName::from_static("dapr-callee-app-id");
-const DESTINATION_APP_ID: &str = "destination-app-id";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
@@ -177,8 +175,8 @@ const PERMANENT: [&str; 20] = [
     "warning",
 ];
 
-/// Headers as they travel inside a message; the body's length is known by its end.
-pub fn into_metadata(headers: &HeaderMap, callee: &str) -> BTreeMap<String, ListStringValue> {
+/// Headers as they travel inside a message, which says whom it is for.
+pub fn into_metadata(headers: &HeaderMap, callee: &str) -> Metadata {
     let mut metadata = from_headers(headers);
     let callee = ListStringValue {
         values: vec![callee.to_owned()],
@@ -188,53 +186,13 @@ pub fn into_metadata(headers: &HeaderMap, callee: &str) -> BTreeMap<String, List
 }
 
 /// Headers as they travel inside a message.
-pub fn from_headers(headers: &HeaderMap) -> BTreeMap<String, ListStringValue> {
-    let mut metadata: BTreeMap<String, ListStringValue> = BTreeMap::new();
-    for (name, value) in headers {
-        if name == header::CONTENT_LENGTH {
-            continue;
-        }
-        // Values outside of UTF-8 have no place in a proto string.
-        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        metadata
-            .entry(name.as_str().to_owned())
-            .or_default()
-            .values
-            .push(text);
-    }
-    metadata
-}
-
-/// The headers of a message; what is no header is left out.
-pub fn from_metadata(metadata: &BTreeMap<String, ListStringValue>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, list) in metadata {
-        let skipped = name.starts_with(':')
-            || name.eq_ignore_ascii_case(DESTINATION_APP_ID)
-            || name.eq_ignore_ascii_case("content-length");
-        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
-            continue;
-        };
-        for value in list.values.iter().filter(|_| !skipped) {
-            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-                headers.append(header.clone(), value);
-            }
-        }
-    }
-    headers
-}
-
-/// The one value of a header in a message.
-pub fn value<'m>(metadata: &'m BTreeMap<String, ListStringValue>, name: &str) -> Option<&'m str> {
-    let (_, list) = metadata
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))?;
-    list.values.first().map(String::as_str)
+pub fn from_headers(headers: &HeaderMap) -> Metadata {
+    metadata::from_headers(headers, |name| name.as_str().to_owned())
 }
 
 /// Name of the header that says who calls.
-pub fn caller_app_id(metadata: &BTreeMap<String, ListStringValue>) -> &str {
-    value(metadata, CALLER_APP_ID.as_str()).unwrap_or_default()
+pub fn caller_app_id(metadata: &Metadata) -> &str {
+    metadata::value(metadata, &CALLER_APP_ID).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -291,16 +249,5 @@ mod tests {
         let mut names: Vec<_> = metadata.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["dapr-content-type", "server"]);
-    }
-
-    #[test]
-    fn headers_survive_the_message() {
-        let mut headers = HeaderMap::new();
-        headers.append("x-a", HeaderValue::from_static("1"));
-        headers.append("x-a", HeaderValue::from_static("2"));
-        headers.insert("content-length", HeaderValue::from_static("9"));
-        let back = from_metadata(&into_metadata(&headers, "app"));
-        assert_eq!(back.get_all("x-a").iter().count(), 2);
-        assert_eq!(back.len(), 2);
     }
 }

@@ -208,7 +208,7 @@ fn answered(
     let status = head.status.ok_or_else(missing)?;
     let message = head.message.unwrap_or_default();
     let mut response = Response::new(data(first.payload, rest));
-    *response.headers_mut() = headers::from_metadata(&head.headers);
+    *response.headers_mut() = peers::metadata::into_headers(&head.headers);
     if (0..FIRST_HTTP_STATUS).contains(&status.code) {
         // A gRPC app: its own code.
         let status = answer::from_internal(status);

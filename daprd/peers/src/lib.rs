@@ -2,6 +2,7 @@
 //! when there are too many calls for one. A callee whose identity is not the one dialled is refused in the handshake.
 
 mod dialled;
+pub mod metadata;
 
 use std::{
     sync::{

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,17 +68,8 @@ fn read(file: &Path) -> io::Result<Option<Vote>> {
     }
 }
 
-/// Replaces the file as a whole, and is on disk when it returns.
 fn write(file: &Path, vote: &Vote) -> io::Result<()> {
-    let beside = file.with_extension("new");
-    let mut new = std::fs::File::create(&beside)?;
-    new.write_all(&serde_json::to_vec(vote)?)?;
-    new.sync_all()?;
-    std::fs::rename(&beside, file)?;
-    match file.parent() {
-        Some(folder) => std::fs::File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    daemon::replace_file(file, &serde_json::to_vec(vote)?)
 }
 
 impl RaftLogReader<Config> for Log {

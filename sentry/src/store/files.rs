@@ -1,14 +1,13 @@
 //! Credentials in files, readable by nobody else.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
+
+use daemon::Draft;
 
 use super::{Credentials, Error, MAX, Stored};
 use crate::settings::Paths;
-
-const MODE: u32 = 0o600;
 
 /// Small local files, read in place.
 pub fn load(paths: &Paths) -> Result<Stored, Error> {
@@ -45,7 +44,7 @@ pub fn save(paths: &Paths, stored: &Stored, wanted: &Credentials) -> Result<(), 
     });
     let written = std::thread::scope(|scope| {
         let all: Vec<_> = changed
-            .map(|(path, content)| (path, scope.spawn(move || write_beside(path, content))))
+            .map(|(path, content)| (path, scope.spawn(move || Draft::write(path, content))))
             .collect();
         let done = all.into_iter().map(|(path, written)| {
             let panicked = |_| Err(io::Error::other("writing it panicked"));
@@ -61,8 +60,8 @@ pub fn save(paths: &Paths, stored: &Stored, wanted: &Credentials) -> Result<(), 
     for (path, written) in written {
         ready.push((path, written.map_err(failed(path))?));
     }
-    for (path, beside) in ready {
-        fs::rename(beside, path).map_err(failed(path))?;
+    for (path, draft) in ready {
+        draft.place().map_err(failed(path))?;
     }
     Ok(())
 }
@@ -86,27 +85,4 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
         source,
     })?;
     Ok(Some(content))
-}
-
-/// Written beside first, so that no reader sees half a file; gives where.
-fn write_beside(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(&beside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    Ok(beside.into())
 }

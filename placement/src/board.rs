@@ -10,15 +10,16 @@ use daemon::Refusals;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use proto::placement::v1::Host;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::dissemination::{Dissemination, Effect, Reason, StreamId, Timing};
+use crate::election::Leads;
 use crate::mailbox::{self, mailbox};
 use crate::metrics::Metrics;
+use crate::state::{StateTables, state};
 
 /// How to disseminate.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,9 @@ pub struct BoardTask {
     options: Options,
     metrics: Metrics,
     events: mpsc::Receiver<Event>,
-    leads: watch::Receiver<bool>,
+    leads: watch::Receiver<Leads>,
+    /// Until when hosts are gathered, after an election.
+    gathers: Option<Instant>,
     namespaces: BTreeMap<String, Dissemination>,
     streams: HashMap<StreamId, Connection>,
     ends: FuturesUnordered<BoxFuture<'static, StreamId>>,
@@ -76,44 +79,12 @@ struct Connection {
     expel: oneshot::Sender<Status>,
 }
 
-/// The tables of all namespaces, as `/placement/state` shows them.
-#[derive(Debug, Default, Serialize)]
-pub struct StateTables {
-    /// By namespace.
-    pub tables: BTreeMap<String, StateTable>,
-}
-
-/// The table of a namespace.
-#[derive(Debug, Serialize)]
-pub struct StateTable {
-    /// Number of the latest round.
-    pub version: u64,
-    hosts: Vec<StateHost>,
-}
-
-#[derive(Debug, Serialize)]
-struct StateHost {
-    name: String,
-    id: String,
-    #[serde(skip_serializing_if = "is_zero")]
-    port: i64,
-    entities: Vec<String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pod: String,
-    api_level: u32,
-    namespace: String,
-}
-
-fn is_zero(port: &i64) -> bool {
-    *port == 0
-}
-
 impl Board {
     /// A board without hosts, and its task. It takes hosts while this member leads, and sends them on when it does not.
     #[must_use]
     pub fn new(
         options: Options,
-        leads: watch::Receiver<bool>,
+        leads: watch::Receiver<Leads>,
         metrics: Metrics,
     ) -> (Self, BoardTask) {
         let (sender, events) = mpsc::channel(EVENTS);
@@ -124,6 +95,7 @@ impl Board {
             metrics,
             events,
             leads,
+            gathers: None,
             namespaces: BTreeMap::new(),
             streams: HashMap::new(),
             ends: FuturesUnordered::new(),
@@ -246,9 +218,12 @@ impl BoardTask {
         }
     }
 
-    /// Another member leads: it hears from the hosts now, and what is known here is of the past.
+    /// Another member leads: it hears from the hosts now, and what is known here is of the past. Or this one does: hosts of the
+    /// last leader come, each as fast as it can, and the first must not get the actors at which others have calls.
     fn led(&mut self) {
-        if *self.leads.borrow_and_update() {
+        let leads = *self.leads.borrow_and_update();
+        if leads.is_yes() {
+            self.gathers = (leads == Leads::Next).then(|| Instant::now() + GATHER);
             return;
         }
         for (_, connection) in self.streams.drain() {
@@ -261,7 +236,7 @@ impl BoardTask {
     }
 
     fn join(&mut self, host: Host, reply: oneshot::Sender<Result<Joined, Status>>) {
-        if !*self.leads.borrow() {
+        if !self.leads.borrow().is_yes() {
             // Whoever asked may have given up, here and below.
             let _ = reply.send(Err(follower()));
             return;
@@ -301,9 +276,9 @@ impl BoardTask {
             coalesce: self.options.coalesce,
         };
         let factor = self.options.replication_factor;
-        self.namespaces
-            .entry(namespace.clone())
-            .or_insert_with(|| Dissemination::new(timing, factor));
+        self.namespaces.entry(namespace.clone()).or_insert_with(|| {
+            Dissemination::new(timing, factor, self.gathers.map(Instant::into_std))
+        });
         self.apply(&namespace, |machine, now| machine.join(id, host, now));
     }
 
@@ -369,29 +344,15 @@ fn status(reason: Reason, namespace: &str) -> Status {
     }
 }
 
-fn state(machine: &Dissemination) -> StateTable {
-    let (version, hosts) = machine.state();
-    let hosts = hosts.into_iter().map(|host| StateHost {
-        name: host.name,
-        id: host.id,
-        port: host.port,
-        entities: host.entities,
-        pod: host.pod,
-        api_level: host.api_level,
-        namespace: host.namespace,
-    });
-    StateTable {
-        version,
-        hosts: hosts.collect(),
-    }
-}
-
 async fn until(wake: Option<std::time::Instant>) {
     match wake {
         Some(wake) => sleep_until(Instant::from_std(wake)).await,
         None => std::future::pending().await,
     }
 }
+
+/// How long a member that was elected waits for the hosts of the last leader before its first table. Q-placement-gather
+const GATHER: Duration = Duration::from_millis(500);
 
 /// Reports that wait for the task; streams wait when it is full.
 const EVENTS: usize = 1024;

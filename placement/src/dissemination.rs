@@ -68,7 +68,7 @@ pub struct Dissemination {
     phase: Phase,
     /// When the round under way has taken too long.
     deadline: Option<Instant>,
-    /// When the time for collecting changes after a round is over.
+    /// When the time for collecting changes, after a round or before the first, is over.
     collecting: Option<Instant>,
     streams: BTreeMap<StreamId, Stream>,
     /// Streams that have not followed the order of the present phase.
@@ -116,16 +116,16 @@ struct Push {
 }
 
 impl Dissemination {
-    /// An empty namespace at version 0.
+    /// An empty namespace at version 0, whose first round begins after `gathers`.
     #[must_use]
-    pub fn new(timing: Timing, replication_factor: i64) -> Self {
+    pub fn new(timing: Timing, replication_factor: i64, gathers: Option<Instant>) -> Self {
         Dissemination {
             timing,
             replication_factor,
             version: 0,
             phase: Phase::Idle,
             deadline: None,
-            collecting: None,
+            collecting: gathers,
             streams: BTreeMap::new(),
             owing: 0,
             actors: 0,

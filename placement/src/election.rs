@@ -42,7 +42,26 @@ pub(crate) struct Election {
     listener: Listener,
     security: Security,
     votes_from: Instant,
-    leads: watch::Sender<bool>,
+    leads: watch::Sender<Leads>,
+}
+
+/// Whether a member leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// Another does, or nobody.
+    No,
+    /// It does, and knows of nobody who has led before.
+    First,
+    /// It does, and hosts of another leader come to it.
+    Next,
+}
+
+impl Leads {
+    /// Whether it leads at all.
+    #[must_use]
+    pub fn is_yes(self) -> bool {
+        self != Self::No
+    }
 }
 
 impl Election {
@@ -50,7 +69,7 @@ impl Election {
     ///
     /// # Errors
     /// Where the port is taken, or the folder of the vote cannot be used.
-    pub async fn open(options: Options) -> anyhow::Result<(watch::Receiver<bool>, Self)> {
+    pub async fn open(options: Options) -> anyhow::Result<(watch::Receiver<Leads>, Self)> {
         let Options {
             members,
             security,
@@ -81,7 +100,7 @@ impl Election {
             None => 2 * PATIENCE,
         };
         let votes_from = Instant::now() + silence;
-        let (leads, receiver) = watch::channel(false);
+        let (leads, receiver) = watch::channel(Leads::No);
         let election = Self {
             raft,
             listener,
@@ -123,15 +142,16 @@ impl Election {
             transport::serve(listener, options, service, shutdown.clone()),
             shutdown.run_until_cancelled(candidacy),
         );
-        leads.send_replace(false);
+        leads.send_replace(Leads::No);
         if let Err(error) = raft.shutdown().await {
             tracing::warn!("the election did not end by itself: {error}");
         }
     }
 }
 
-async fn watch_leadership(raft: &Raft<Config, machine::Machine>, leads: &watch::Sender<bool>) {
+async fn watch_leadership(raft: &Raft<Config, machine::Machine>, leads: &watch::Sender<Leads>) {
     let metrics = raft.metrics();
+    let mut others_have_led = false;
     let mut looks = interval(HEARTBEAT / 2);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -139,7 +159,14 @@ async fn watch_leadership(raft: &Raft<Config, machine::Machine>, leads: &watch::
         let now = {
             let metrics = metrics.borrow_watched();
             let heard = metrics.last_quorum_acked.as_deref();
-            metrics.state == ServerState::Leader && heard.is_some_and(|at| at.elapsed() < LEASE)
+            let leader = metrics.current_leader.as_ref();
+            others_have_led |= leader.is_some_and(|leader| *leader != metrics.id);
+            let leads = metrics.state == ServerState::Leader;
+            match leads && heard.is_some_and(|at| at.elapsed() < LEASE) {
+                false => Leads::No,
+                true if others_have_led => Leads::Next,
+                true => Leads::First,
+            }
         };
         leads.send_if_modified(|before| std::mem::replace(before, now) != now);
     }

@@ -21,15 +21,18 @@ mod members;
 mod metrics;
 mod server;
 mod service;
+mod state;
 mod table;
 
 use election::Election;
+pub use election::Leads;
 use flags::Settings;
 
-pub use board::{Board, BoardTask, Options, StateTable, StateTables};
+pub use board::{Board, BoardTask, Options};
 pub use flags::Flags;
 pub use metrics::Metrics;
 pub use server::Reports;
+pub use state::{StateTable, StateTables};
 
 /// The program.
 ///
@@ -99,7 +102,7 @@ async fn elect(
     settings: &Settings,
     security: &Security,
     daemon: &Daemon,
-) -> anyhow::Result<watch::Receiver<bool>> {
+) -> anyhow::Result<watch::Receiver<Leads>> {
     let token = daemon.shutdown();
     if settings.members.alone() {
         let port = members::Port::open(&settings.members.own).await?;
@@ -107,7 +110,7 @@ async fn elect(
             port.run(token).await;
             Ok(())
         });
-        return Ok(watch::channel(true).1);
+        return Ok(watch::channel(Leads::First).1);
     }
     let options = election::Options {
         members: settings.members.clone(),
@@ -124,14 +127,14 @@ async fn elect(
 
 /// Says who leads, until shutdown.
 async fn follow(
-    mut leads: watch::Receiver<bool>,
+    mut leads: watch::Receiver<Leads>,
     id: String,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut led = false;
     loop {
-        let now = *leads.borrow_and_update();
+        let now = leads.borrow_and_update().is_yes();
         metrics.leader(now);
         match (led, now) {
             (false, true) => tracing::info!("Node id={id} has acquired leadership"),

@@ -89,6 +89,17 @@ impl Default for ChannelOptions {
     }
 }
 
+impl ChannelOptions {
+    /// To a service of the control plane, see [`KeepAlive::SELDOM`].
+    #[must_use]
+    pub fn control_plane() -> Self {
+        Self {
+            keep_alive: Some(KeepAlive::SELDOM),
+            ..Self::default()
+        }
+    }
+}
+
 /// A gRPC channel that connects on the first call and again after a loss. The connector alone decides on TLS:
 /// the scheme of `uri` only shows in the `:scheme` header.
 pub fn channel(uri: Uri, connector: Connector, options: ChannelOptions) -> Channel {

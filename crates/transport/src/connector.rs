@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::{Error, Stream};
+use crate::{Error, Heard, Stream};
 
 /// A tower `Service<Uri>` that opens connections. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ struct Target {
     tls: Option<TlsConnector>,
     server_name: Option<ServerName<'static>>,
     connect_timeout: Duration,
+    heard: Option<Heard>,
 }
 
 /// Default limit of one connection attempt, the TLS handshake included.
@@ -43,6 +44,7 @@ impl Connector {
             tls: None,
             server_name: None,
             connect_timeout: CONNECT_TIMEOUT,
+            heard: None,
         }))
     }
 
@@ -75,6 +77,12 @@ impl Connector {
     #[must_use]
     pub fn server_name(self, name: ServerName<'static>) -> Self {
         self.with(|target| target.server_name = Some(name))
+    }
+
+    /// Notes what comes in on the connections.
+    #[must_use]
+    pub fn heard(self, heard: Heard) -> Self {
+        self.with(|target| target.heard = Some(heard))
     }
 
     /// Opens one connection.
@@ -177,7 +185,7 @@ impl Target {
         address: Option<SocketAddr>,
     ) -> Result<Dialled, Error> {
         let Some(tls) = &self.tls else {
-            return Ok(Dialled { stream, address });
+            return Ok(self.dialled(stream, address));
         };
         let name = self.server_name.clone().unwrap_or_else(|| {
             // An address sends no name at all, which is right for a host that is no DNS name.
@@ -191,10 +199,15 @@ impl Target {
                 target: target.to_owned(),
                 source,
             })?;
-        Ok(Dialled {
-            stream: Stream::Tls(Box::new(stream.into())),
+        Ok(self.dialled(Stream::Tls(Box::new(stream.into())), address))
+    }
+
+    fn dialled(&self, stream: Stream, address: Option<SocketAddr>) -> Dialled {
+        Dialled {
+            stream,
             address,
-        })
+            heard: self.heard.clone(),
+        }
     }
 }
 
@@ -231,6 +244,7 @@ impl Future for Connecting {
 pub struct Dialled {
     stream: Stream,
     address: Option<SocketAddr>,
+    heard: Option<Heard>,
 }
 
 impl Dialled {
@@ -272,7 +286,15 @@ impl AsyncRead for Dialled {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if let Some(heard) = &this.heard
+            && buf.filled().len() > before
+        {
+            heard.note();
+        }
+        read
     }
 }
 

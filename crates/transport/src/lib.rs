@@ -10,6 +10,7 @@ mod connection;
 mod connector;
 mod gate;
 mod headers;
+mod heard;
 mod listener;
 mod multiplexed;
 mod peer;
@@ -25,6 +26,7 @@ pub use connection::Serve;
 pub use connector::{Connecting, Connector, Dialled};
 pub use gate::{PeerGate, Place};
 pub use headers::remove_hop_by_hop;
+pub use heard::Heard;
 pub use listener::Listener;
 pub use multiplexed::{Answer, Answering, CALLS_PER_CONNECTION, MOST_CONNECTIONS, Multiplexed};
 pub use peer::{Peer, PeerIdentity};
@@ -41,6 +43,16 @@ pub struct KeepAlive {
     pub timeout: Duration,
     /// A server closes a connection without requests after this time (GOAWAY on HTTP/2); clients ignore it.
     pub idle: Option<Duration>,
+}
+
+impl KeepAlive {
+    /// For services of the control plane, which ping by themselves: Go's take more than one ping in five minutes for an
+    /// attack, and close the connection.
+    pub const SELDOM: Self = Self {
+        interval: Duration::from_secs(310),
+        timeout: Duration::from_secs(5),
+        idle: None,
+    };
 }
 
 impl Default for KeepAlive {

@@ -4,7 +4,10 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,6 +46,8 @@ pub struct Cell {
     closing: CancellationToken,
     /// Calls that are at the actor are broken off.
     broken: CancellationToken,
+    /// It may be another's, as soon as calls at it are broken off.
+    lost: AtomicBool,
     /// It is deactivated.
     gone: CancellationToken,
     left: Notify,
@@ -115,9 +120,10 @@ impl Active {
         cell.is_some_and(|cell| cell.turns.lock().is_at(chain))
     }
 
-    /// Whether the actor is active.
+    /// Whether the actor is active, and this sidecar its holder.
     pub fn is_active(&self, actor: &ActorId) -> bool {
-        self.cells.contains_key(actor)
+        let cell = self.cells.get(actor);
+        cell.is_some_and(|cell| !cell.is_lost())
     }
 
     fn cell(&self, actor: &ActorId, kind: &Arc<Kind>) -> Arc<Cell> {
@@ -131,6 +137,7 @@ impl Active {
                     used: Mutex::new(Instant::now()),
                     closing: CancellationToken::new(),
                     broken: CancellationToken::new(),
+                    lost: AtomicBool::new(false),
                     gone: CancellationToken::new(),
                     left: Notify::new(),
                 });
@@ -161,6 +168,21 @@ impl Active {
 
     /// Deactivates those that are to go; on return they are gone. Calls at them have the time of their type to end.
     pub async fn drain(&self, goes: impl Fn(&ActorId) -> bool) {
+        self.drain_within(goes, Duration::MAX).await;
+    }
+
+    /// All actors may be another's by now: calls at them have at most so much time, and none behind it.
+    pub async fn lose(&self, most: Duration) {
+        for cell in &self.cells {
+            cell.lost.store(true, Ordering::Relaxed);
+            if most.is_zero() {
+                cell.broken.cancel();
+            }
+        }
+        self.drain_within(|_| true, most).await;
+    }
+
+    async fn drain_within(&self, goes: impl Fn(&ActorId) -> bool, most: Duration) {
         let cells: Vec<_> = self
             .cells
             .iter()
@@ -170,7 +192,7 @@ impl Active {
         join_all(cells.iter().map(|cell| async {
             self.metrics.rebalanced(&cell.actor.kind);
             if cell.turns.lock().close() {
-                self.deactivate(cell).await;
+                self.deactivate(cell, most).await;
             } else {
                 cell.gone.cancelled().await;
             }
@@ -178,11 +200,21 @@ impl Active {
         .await;
     }
 
+    /// Waits for those that are on their way out.
+    pub async fn gone(&self) {
+        let going = self.cells.iter();
+        let going = going.filter(|cell| cell.turns.lock().is_closed());
+        let going: Vec<_> = going.map(|cell| cell.gone.clone()).collect();
+        for gone in going {
+            gone.cancelled().await;
+        }
+    }
+
     /// Takes down a cell that has been closed. Q-actor-gone-first
-    async fn deactivate(&self, cell: &Arc<Cell>) {
+    async fn deactivate(&self, cell: &Arc<Cell>, most: Duration) {
         let going = Going { active: self, cell };
         cell.closing.cancel();
-        if let Some(grace) = cell.kind.drain
+        if let Some(grace) = cell.kind.drain.map(|grace| grace.min(most))
             && timeout(grace, cell.emptied()).await.is_err()
         {
             tracing::error!(
@@ -223,7 +255,7 @@ impl Active {
                 () = self.earlier.notified() => continue,
             }
             let idle = self.take_idle(Instant::now());
-            join_all(idle.iter().map(|cell| self.deactivate(cell))).await;
+            join_all(idle.iter().map(|cell| self.deactivate(cell, Duration::MAX))).await;
         }
     }
 
@@ -273,6 +305,11 @@ impl Drop for Going<'_> {
 }
 
 impl Cell {
+    /// Whether it may be another's.
+    fn is_lost(&self) -> bool {
+        self.broken.is_cancelled() && self.lost.load(Ordering::Relaxed)
+    }
+
     async fn emptied(&self) {
         loop {
             let left = self.left.notified();
@@ -285,6 +322,11 @@ impl Cell {
 }
 
 impl Turn {
+    /// Fires once the actor is on its way out.
+    pub fn closing(&self) -> CancellationToken {
+        self.cell.closing.clone()
+    }
+
     /// How the actor is hosted.
     pub fn kind(&self) -> &Kind {
         &self.cell.kind

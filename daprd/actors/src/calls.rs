@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status, metadata::MetadataMap};
 
 use crate::{
-    ActorId, Engine, Error, Kind, Request, Response, app_host::ERROR_RESPONSE, directory::Owner,
-    host::Firing, wire,
+    ActorId, Engine, Error, Kind, Request, Response, active::Turn, app_host::ERROR_RESPONSE,
+    directory::Owner, host::Firing, identity::check_method, wire,
 };
 
 type Client = ServiceInvocationClient<peers::PeerClient>;
@@ -49,9 +49,7 @@ impl Engine {
         request: InternalInvokeRequest,
     ) -> Result<InternalInvokeResponse, Status> {
         self.check().map_err(Error::into_status)?;
-        let mut request = wire::from_request(request);
-        let marker = HeaderValue::from_static("true");
-        request.headers.insert(wire::REMOTE, marker);
+        let request = wire::from_remote(request)?;
         let answer = self.until_found(|| self.call(request.clone(), true)).await;
         match answer {
             Ok(response) => Ok(wire::into_response(response)),
@@ -79,6 +77,11 @@ impl Engine {
             data: reminder.data,
             is_timer: reminder.is_timer,
         };
+        let checked = firing
+            .actor
+            .check()
+            .and_then(|()| check_method(&firing.name));
+        checked.map_err(Status::invalid_argument)?;
         let fired = self.until_found(|| self.fire_once(firing.clone(), true));
         fired.await.map_err(|error| match error {
             Error::Canceled => Status::unknown(error.to_string()),
@@ -95,7 +98,7 @@ impl Engine {
 
     /// Repeats a call while the actor cannot be found, or is on its way to another host: as soon as placement knows more, else
     /// once a second.
-    async fn until_found<T, Call>(&self, call: impl Fn() -> Call) -> Result<T, Error>
+    pub(crate) async fn until_found<T, Call>(&self, call: impl Fn() -> Call) -> Result<T, Error>
     where
         Call: Future<Output = Result<T, Error>>,
     {
@@ -161,8 +164,7 @@ impl Engine {
             }
         }
         let method = request.method.clone();
-        let active = &self.0.active;
-        let turn = active
+        let turn = self
             .turn(&request.actor, &kind, chain.as_deref(), &method)
             .await?;
         let call = turn.kind().host.call(request);
@@ -203,8 +205,7 @@ impl Engine {
         let what = if firing.is_timer { "timer" } else { "remind" };
         let method = format!("{what}/{}", firing.name);
         // A chain of its own: what the app calls meanwhile does not come back to it.
-        let active = &self.0.active;
-        let turn = active.turn(&firing.actor, &kind, None, &method).await?;
+        let turn = self.turn(&firing.actor, &kind, None, &method).await?;
         let host = &turn.kind().host;
         let call = if firing.is_timer {
             host.timer(firing)
@@ -214,7 +215,22 @@ impl Engine {
         turn.hold(&method, call).await
     }
 
-    fn kind(&self, actor: &ActorId) -> Result<Arc<Kind>, Error> {
+    /// A turn at an actor that is known to be this sidecar's at that moment.
+    pub(crate) async fn turn(
+        &self,
+        actor: &ActorId,
+        kind: &Arc<Kind>,
+        chain: Option<&str>,
+        method: &str,
+    ) -> Result<Turn, Error> {
+        let turn = self.0.active.turn(actor, kind, chain, method).await?;
+        match self.0.pulse.is_steady() {
+            true => Ok(turn),
+            false => Err(Error::Deactivated(method.to_owned())),
+        }
+    }
+
+    pub(crate) fn kind(&self, actor: &ActorId) -> Result<Arc<Kind>, Error> {
         let hosting = &self.0.hosting;
         if hosting.is_suspended() {
             return Err(Error::Suspended);
@@ -223,7 +239,7 @@ impl Engine {
         kind.ok_or_else(|| Error::NotRegistered(actor.kind.clone()))
     }
 
-    fn client(&self, host: &placement_table::Host) -> Result<Client, Error> {
+    pub(crate) fn client(&self, host: &placement_table::Host) -> Result<Client, Error> {
         let options = &self.0.options;
         let peer = options
             .peers
@@ -237,7 +253,7 @@ impl Engine {
 }
 
 /// What an error of another sidecar means.
-fn from_remote(address: &str, status: Status) -> Error {
+pub(crate) fn from_remote(address: &str, status: Status) -> Error {
     let message = status.message();
     let moved = status.code() == Code::Internal
         && (message.ends_with(&Error::Moved.to_string())

@@ -28,6 +28,7 @@ use crate::{
     hosting::{Hosting, Kind},
     metrics::Metrics,
     placement::{Line, Members},
+    pulse::Pulse,
     state,
     timers::Timers,
 };
@@ -68,6 +69,7 @@ pub(crate) struct Inner {
     pub directory: Directory,
     pub hosting: Hosting,
     pub line: Line,
+    pub pulse: Pulse,
     /// The types whose reminders are taken: those that placement has heard of.
     pub types: watch::Sender<BTreeSet<String>>,
     pub timers: Mutex<Timers>,
@@ -109,6 +111,7 @@ impl Engine {
             directory: Directory::new(options.address.clone()),
             hosting: Hosting::new(),
             line: Line::default(),
+            pulse: Pulse::new(),
             types: watch::Sender::default(),
             timers: Mutex::default(),
             earlier: Notify::new(),
@@ -153,7 +156,7 @@ impl Engine {
     /// [`Error::InstanceMissing`] where it is not, [`Error::NoPlacement`], [`Error::Closed`].
     pub async fn active_here(&self, actor: &ActorId) -> Result<(), Error> {
         self.check()?;
-        match self.0.active.is_active(actor) {
+        match self.0.active.is_active(actor) && self.0.pulse.is_steady() {
             true => Ok(()),
             false => Err(Error::InstanceMissing),
         }

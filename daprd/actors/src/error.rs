@@ -54,6 +54,9 @@ pub enum Error {
     /// The app wants no more of a timer or a reminder.
     #[error("reminder has been canceled")]
     Canceled,
+    /// Actors of the type answer a call once.
+    #[error("actor type {0} has no methods with a stream of answers")]
+    NoAnswers(String),
     /// The app hosts actors over its own HTTP server.
     #[error("actor callback streaming requires a gRPC app channel")]
     NoStream,
@@ -121,6 +124,7 @@ impl Error {
                 Status::failed_precondition(format!("failed to lookup actor: {text}"))
             }
             Self::StackDepth | Self::Busy(_) => Status::resource_exhausted(text),
+            Self::NoAnswers(_) => Status::unimplemented(text),
             Self::Remote(status) => *status,
             _ => Status::internal(format!("error invoke actor method: {text}")),
         }

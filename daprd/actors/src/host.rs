@@ -1,14 +1,24 @@
 //! Who runs the actors of a type: the app beside the sidecar, or the sidecar itself.
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 
 use crate::{ActorId, Error, Request, Response};
+
+/// Answers to one call, as they come.
+pub type Answers = BoxStream<'static, Result<Response, Error>>;
 
 /// Runs actors. The engine sees to it that one call is at an actor at a time, and that it is hosted nowhere else.
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Calls a method.
     async fn call(&self, request: Request) -> Result<Response, Error>;
+
+    /// Calls a method that goes on answering. The turn is over once there is a stream, which ends with the actor at the latest.
+    /// Apps have no such methods. Q-actor-stream
+    async fn follow(&self, request: Request) -> Result<Answers, Error> {
+        Err(Error::NoAnswers(request.actor.kind))
+    }
 
     /// Fires a reminder.
     async fn remind(&self, firing: Firing) -> Result<(), Error>;

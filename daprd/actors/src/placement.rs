@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use proto::placement::v1::{
     Host, HostOperation, PlacementOrder, placement_client::PlacementClient,
 };
@@ -17,11 +18,12 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
-use transport::{ChannelOptions, Connector};
+use transport::{ChannelOptions, Connector, Heard};
 
 use crate::{
     Engine,
     session::{Broken, Session, Step},
+    silence::Silence,
 };
 
 /// Where placement is.
@@ -53,6 +55,10 @@ enum Ended {
     Closed,
     #[error(transparent)]
     Broken(#[from] Broken),
+    #[error("placement has not been heard of for too long")]
+    Silent,
+    #[error("this sidecar did not run for {0:?}")]
+    Paused(Duration),
 }
 
 impl Line {
@@ -66,14 +72,18 @@ impl Engine {
     /// Keeps a stream to placement until shutdown.
     pub(crate) async fn follow_placement(&self, shutdown: CancellationToken) {
         let inner = &self.0;
+        let mut silence = Silence::new();
         let mut quiet = false;
+        inner.pulse.recovered();
         while !shutdown.is_cancelled() {
             let ended = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                ended = self.stream(quiet) => ended,
+                gap = inner.pulse.missed() => Ended::Paused(gap),
+                ended = self.stream(quiet, &silence) => ended,
             };
             let was_ready = inner.line.ready.swap(false, Ordering::Relaxed);
+            silence.ended(matches!(ended, Ended::Silent));
             // Every caller that comes to a member which does not lead would say so otherwise.
             quiet = is_follower(&ended);
             let problem = component::error::chain(&ended);
@@ -82,8 +92,14 @@ impl Engine {
             } else {
                 tracing::info!("Placement stream closed: {problem}. Reconnecting...");
             }
-            inner.directory.clear();
-            inner.active.drain(|_| true).await;
+            // Whoever was not there in time has lost them already.
+            let grace = match &ended {
+                Ended::Paused(_) => Duration::ZERO,
+                Ended::Status(status) if status.code() == Code::DeadlineExceeded => Duration::ZERO,
+                _ => LOST,
+            };
+            self.lose_actors(grace);
+            inner.pulse.recovered();
             let pause = match (was_ready, quiet) {
                 (true, false) => Duration::ZERO,
                 // The next member may be the one that leads.
@@ -97,21 +113,39 @@ impl Engine {
         }
     }
 
+    /// Without placement nobody knows whose actors they are. They have a little time while it is looked for, and are gone before
+    /// it is told that this sidecar follows, see `take`.
+    fn lose_actors(&self, grace: Duration) {
+        self.0.directory.clear();
+        let engine = self.clone();
+        let mut lost = Box::pin(async move {
+            let inner = &engine.0;
+            let lost = inner.active.lose(grace);
+            let _ = inner.closed.run_until_cancelled(lost).await;
+        });
+        // At once, as far as no app is asked: no call begins any more.
+        if (&mut lost).now_or_never().is_none() {
+            self.0.tasks.spawn("actors without placement", lost);
+        }
+    }
+
     /// One stream, from its report to its end.
-    async fn stream(&self, quiet: bool) -> Ended {
-        match self.try_stream(quiet).await {
+    async fn stream(&self, quiet: bool, silence: &Silence) -> Ended {
+        match self.try_stream(quiet, silence).await {
             Ok(()) => Ended::Closed,
             Err(ended) => ended,
         }
     }
 
-    async fn try_stream(&self, quiet: bool) -> Result<(), Ended> {
+    async fn try_stream(&self, quiet: bool, silence: &Silence) -> Result<(), Ended> {
         let inner = &self.0;
         let mut advertised = inner.hosting.advertised();
         let (reports, outgoing) = mpsc::channel(REPORTS);
         let kinds: Vec<String> = advertised.borrow_and_update().iter().cloned().collect();
         let report = self.report(kinds.clone());
-        let (address, mut orders) = timeout(CONNECT, self.open(report, &reports, outgoing))
+        let heard = Heard::default();
+        let opened = self.open(report, &reports, outgoing, heard.clone());
+        let (address, mut orders) = timeout(CONNECT, opened)
             .await
             .map_err(|_| Status::deadline_exceeded("placement does not answer"))??;
         if quiet {
@@ -142,7 +176,12 @@ impl Engine {
                     }
                     session.answered(Instant::now());
                 }
-                () = late => return Err(session.timed_out().into()),
+                () = late => {
+                    let broken = session.timed_out();
+                    tracing::warn!("Dissemination timeout for version {}", session.version());
+                    return Err(broken.into());
+                }
+                () = silence.broken(&heard) => return Err(Ended::Silent),
                 changed = advertised.changed() => {
                     if changed.is_err() {
                         return Ok(());
@@ -160,6 +199,7 @@ impl Engine {
         report: Host,
         reports: &mpsc::Sender<Host>,
         outgoing: mpsc::Receiver<Host>,
+        heard: Heard,
     ) -> Result<(String, Streaming<PlacementOrder>), Ended> {
         let options = &self.0.options;
         let (address, authority) = self.next_member().await?;
@@ -167,8 +207,8 @@ impl Engine {
             .parse()
             .map_err(|_| Ended::Address(authority.clone()))?;
         let expect = options.placement.expect.clone();
-        let connector = Connector::maybe_tls(options.security.client(expect));
-        let channel = transport::channel(uri, connector, ChannelOptions::default());
+        let connector = Connector::maybe_tls(options.security.client(expect)).heard(heard);
+        let channel = transport::channel(uri, connector, ChannelOptions::control_plane());
         let mut client = PlacementClient::new(channel)
             .max_decoding_message_size(MAX_TABLE)
             .max_encoding_message_size(MAX_TABLE);
@@ -218,6 +258,10 @@ impl Engine {
                 self.connected();
             }
             Step::Answer(operation, version) => {
+                if operation == HostOperation::Lock && !inner.line.is_ready() {
+                    // What is left of an earlier stream: once everybody has locked, its actors are others'.
+                    inner.active.gone().await;
+                }
                 let answer = Host {
                     operation: operation.into(),
                     version: Some(version),
@@ -263,11 +307,14 @@ const API_LEVEL: u32 = 20;
 /// About as long as between two attempts to reach placement.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long calls may go on at actors that placement may give to others at any time.
+const LOST: Duration = Duration::from_secs(2);
+
 /// Between a member that does not lead and the next one: one is found within a second of its election.
 const NEXT_MEMBER: Duration = Duration::from_millis(100);
 
-/// How long a member may take to answer a stream.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long a member may take to answer a stream; the next one may be faster.
+const CONNECT: Duration = Duration::from_secs(3);
 
 /// Reports that wait to be sent.
 const REPORTS: usize = 16;

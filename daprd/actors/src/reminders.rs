@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jobs::Scheduling;
+use jobs::{DISABLED, Scheduling};
 use prost_types::Any;
 use proto::{
     common::v1::JobFailurePolicy,
@@ -76,6 +76,9 @@ pub enum Error {
     /// A period that the scheduler has no schedule for.
     #[error("unsupported period format: {0}")]
     Period(String),
+    /// No scheduler is configured.
+    #[error("{DISABLED}")]
+    Disabled,
     /// What the scheduler said.
     #[error("rpc error: code = {} desc = {}", component::error::code_name(.0.code() as i32), .0.message())]
     Scheduler(Box<Status>),
@@ -83,6 +86,9 @@ pub enum Error {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
+        if status.message() == DISABLED {
+            return Self::Disabled;
+        }
         Self::Scheduler(Box::new(status))
     }
 }

@@ -111,6 +111,11 @@ impl Session {
         self.end
     }
 
+    /// The version of the round.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// It has not.
     pub fn timed_out(&self) -> Broken {
         Broken::Timeout {

@@ -200,7 +200,10 @@ impl Host for StreamHost {
         let mut metadata: HashMap<String, String> = headers
             .iter()
             .filter_map(|(name, value)| {
-                Some((crate::wire::as_go(name), value.to_str().ok()?.to_owned()))
+                Some((
+                    peers::metadata::as_go(name),
+                    value.to_str().ok()?.to_owned(),
+                ))
             })
             .collect();
         // Callers over gRPC have it among their metadata.

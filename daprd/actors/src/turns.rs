@@ -131,6 +131,11 @@ impl<W: Clone> Turns<W> {
         self.chains.is_empty()
     }
 
+    /// Whether no chain begins any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// No chain begins any more. False where that was so already.
     pub fn close(&mut self) -> bool {
         !std::mem::replace(&mut self.closed, true)

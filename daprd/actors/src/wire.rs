@@ -1,19 +1,14 @@
 //! Calls of actors as sidecars send them to each other. Names of headers are in Go's spelling, in which upstream's sidecars look
 //! for them.
 
-use std::collections::BTreeMap;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use peers::metadata::{self, Metadata};
 use proto::{
     common::v1::{HttpExtension, InvokeRequest, InvokeResponse, http_extension::Verb},
-    internals::v1::{
-        Actor, ApiVersion, InternalInvokeRequest, InternalInvokeResponse, ListStringValue, Status,
-    },
+    internals::v1::{Actor, ApiVersion, InternalInvokeRequest, InternalInvokeResponse, Status},
 };
 
-use crate::{ActorId, Request, Response};
-
-type Metadata = BTreeMap<String, ListStringValue>;
+use crate::{ActorId, Request, Response, identity::check_method};
 
 pub fn into_request(request: Request) -> InternalInvokeRequest {
     let Request {
@@ -46,7 +41,7 @@ pub fn into_request(request: Request) -> InternalInvokeRequest {
     }
 }
 
-pub fn from_request(request: InternalInvokeRequest) -> Request {
+fn from_request(request: InternalInvokeRequest) -> Request {
     let message = request.message.unwrap_or_default();
     let actor = request.actor.unwrap_or_default();
     Request {
@@ -60,6 +55,22 @@ pub fn from_request(request: InternalInvokeRequest) -> Request {
         headers: from_metadata(&request.metadata),
         data: message.data.unwrap_or_default().value.into(),
     }
+}
+
+/// A request of another sidecar, which is marked, so that it goes no further.
+///
+/// # Errors
+/// `InvalidArgument` for names that leave their place in a path.
+pub fn from_remote(request: InternalInvokeRequest) -> Result<Request, tonic::Status> {
+    let mut request = from_request(request);
+    let checked = request
+        .actor
+        .check()
+        .and_then(|()| check_method(&request.method));
+    checked.map_err(tonic::Status::invalid_argument)?;
+    let marker = HeaderValue::from_static("true");
+    request.headers.insert(REMOTE, marker);
+    Ok(request)
 }
 
 pub fn into_response(response: Response) -> InternalInvokeResponse {
@@ -93,45 +104,13 @@ pub fn from_response(response: InternalInvokeResponse) -> Response {
 
 fn into_metadata(mut headers: HeaderMap) -> Metadata {
     remove_connection(&mut headers);
-    let mut metadata = Metadata::new();
-    for (name, value) in &headers {
-        // Values outside of UTF-8 have no place in a proto string.
-        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let list = metadata.entry(as_go(name)).or_default();
-        list.values.push(text);
-    }
-    metadata
+    metadata::from_headers(&headers, metadata::as_go)
 }
 
 fn from_metadata(metadata: &Metadata) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, list) in metadata {
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            continue;
-        };
-        for value in &list.values {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.append(name.clone(), value);
-            }
-        }
-    }
+    let mut headers = metadata::into_headers(metadata);
     remove_connection(&mut headers);
     headers
-}
-
-/// `x-daprerrorresponseheader` as Go spells it: `X-Daprerrorresponseheader`.
-pub fn as_go(name: &HeaderName) -> String {
-    let mut upper = true;
-    let spelled = name.as_str().chars().map(|letter| {
-        let spelled = if upper {
-            letter.to_ascii_uppercase()
-        } else {
-            letter
-        };
-        upper = letter == '-';
-        spelled
-    });
-    spelled.collect()
 }
 
 /// Drops what concerns one connection, or what whoever sends the body writes.

@@ -5,9 +5,9 @@ use std::{future::Future, time::Duration};
 use async_trait::async_trait;
 use proto::scheduler::v1::{self as wire, scheduler_client::SchedulerClient};
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{ConnectError, Response, Status, transport::Channel};
+use tonic::{Code, ConnectError, Response, Status, transport::Channel};
 
-use crate::{Engine, Scheduling};
+use crate::{DISABLED, Engine, MAX_MESSAGE, Scheduling};
 
 /// How long a call may take, the time until there is a connection included (contract 8.5).
 const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ impl Engine {
         Fut: Future<Output = Result<Response<T>, Status>> + Send,
     {
         if !self.is_configured() {
-            return Err(Status::internal("scheduler clients are disabled"));
+            return Err(Status::internal(DISABLED));
         }
         let deadline = Instant::now() + CALL_LIMIT;
         let mut last = None;
@@ -117,9 +117,16 @@ impl Scheduling for Engine {
     }
 
     async fn list(&self, request: wire::ListJobsRequest) -> Result<wire::ListJobsResponse, Status> {
-        self.call(request, |mut client, request| async move {
+        let listed = self.call(request, |mut client, request| async move {
             client.list_jobs(request).await
+        });
+        listed.await.map_err(|status| match status.code() {
+            // What the library says of an answer that is too large.
+            Code::OutOfRange => Status::resource_exhausted(format!(
+                "the list is larger than {MAX_MESSAGE} bytes: {}",
+                status.message()
+            )),
+            _ => status,
         })
-        .await
     }
 }

@@ -82,7 +82,7 @@ impl Inner {
             .get()
             .filter(|_| !kind.is_empty() && !id.is_empty())
         else {
-            tracing::error!(target: LOG, "reminder {name} is for no actor that can be called: {kind:?} {id:?}");
+            tracing::error!(target: LOG, "reminder {name} came with invalid actor target metadata, rejecting it: {kind:?} {id:?}");
             return Outcome::Failed;
         };
         let trigger = Trigger {

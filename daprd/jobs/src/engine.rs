@@ -151,6 +151,9 @@ impl Run {
             known();
             return;
         }
+        if actors.is_some() {
+            tracing::info!(target: crate::LOG, "Using Scheduler service for reminders.");
+        }
         let follow_types = async {
             let Some(Hosting {
                 reminders,

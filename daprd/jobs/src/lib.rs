@@ -16,8 +16,11 @@ mod tests;
 pub use engine::{Dial, Engine, Hosting, Options, Run};
 pub use seam::{ActorTypes, Outcome, Reminders, Scheduling, Trigger};
 
+/// What calls hear where no scheduler is configured.
+pub const DISABLED: &str = "scheduler clients are disabled";
+
 /// Name in the logs.
 const LOG: &str = "dapr.runtime.scheduler";
 
-/// Largest message of a scheduler in bytes, a list of jobs: as much as schedulers send.
-const MAX_MESSAGE: usize = i32::MAX as usize;
+/// Largest message from or to a scheduler in bytes: a list of half a million small jobs. Q-job-list
+const MAX_MESSAGE: usize = 64 << 20;

@@ -366,6 +366,25 @@ async fn a_call_waits_for_a_scheduler_and_takes_no_for_an_answer() {
 }
 
 #[tokio::test]
+async fn a_list_has_a_limit_that_is_said() {
+    let scheduler = Fake::start();
+    let world = World::new(&[&scheduler.address]);
+    let list = |app_id: &str| {
+        let metadata = JobMetadata {
+            app_id: app_id.to_owned(),
+            ..JobMetadata::default()
+        };
+        let metadata = Some(metadata);
+        world.engine.list(wire::ListJobsRequest { metadata })
+    };
+    assert_eq!(list("small").await.unwrap().jobs.len(), 1);
+    let refused = list("large").await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let text = refused.message();
+    assert!(text.starts_with("the list is larger than"), "{text}");
+}
+
+#[tokio::test]
 async fn without_addresses_there_is_nothing_to_wait_for() {
     let world = World::new(&[]);
     let status = world.schedule("a").await.unwrap_err();

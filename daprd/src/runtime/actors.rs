@@ -37,7 +37,7 @@ impl Runtime<'_> {
             true => format!("[{}]", instance.host_address),
             false => instance.host_address.clone(),
         };
-        let addresses = settings.placement_addresses.clone();
+        let addresses = addresses(&settings.placement_addresses);
         // Callers are to wait for actors that cannot be found yet.
         let found = (!addresses.is_empty())
             .then(|| self.daemon.health().target("internal-placement-service"));
@@ -96,5 +96,25 @@ impl Runtime<'_> {
         let known = self.daemon.health().target("scheduler-watch-hosts");
         let run = schedulers.run(Some(hosting), move || known.ready(), self.daemon.shutdown());
         self.spawn("schedulers", run);
+    }
+}
+
+/// Addresses without the quotes that shells and templates leave around them, and around nothing. Q-placement-quotes
+fn addresses(given: &[String]) -> Vec<String> {
+    let bare = |address: &String| {
+        let bare = address.trim_matches(['"', '\'', ' ']);
+        (!bare.is_empty()).then(|| bare.to_owned())
+    };
+    given.iter().filter_map(bare).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_around_nothing_are_nothing() {
+        let given = ["''", "'      '", "'\"\"'", "\"\"", " ", "'a:1'", "b:1"];
+        assert_eq!(addresses(&given.map(str::to_owned)), ["a:1", "b:1"]);
     }
 }

@@ -1,12 +1,12 @@
 //! The building blocks and engines that components belong to, and what they are to the rest: owners of components, and intakes
 //! of events. A new one is a field here, and stands in both lists that it belongs to.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ::blocks::{Intake, Owner, lock, secrets, state};
 use anyhow::Result;
 use app_channel::AppChannel;
-use transport::{ChannelOptions, Connector, KeepAlive};
+use transport::{ChannelOptions, Connector};
 
 use super::{Runtime, ground::Ground};
 use crate::{identity, tasks::Contained};
@@ -114,20 +114,10 @@ impl Runtime<'_> {
     fn schedulers(&self, ground: &Ground) -> Result<jobs::Dial> {
         let expect = identity::control_plane(self.settings, security::SCHEDULER)?;
         let connector = Connector::maybe_tls(ground.security.client(expect));
-        let options = ChannelOptions {
-            keep_alive: Some(KeepAlive {
-                interval: SCHEDULER_PING,
-                ..KeepAlive::default()
-            }),
-            ..ChannelOptions::default()
-        };
+        let options = ChannelOptions::control_plane();
         Ok(Arc::new(move |address| {
             let uri = format!("http://{address}").parse().ok()?;
             Some(transport::channel(uri, connector.clone(), options.clone()))
         }))
     }
 }
-
-/// Pings to a scheduler come no closer than this: servers of Go take more than one in five minutes for an attack. They ping
-/// themselves, every few seconds.
-const SCHEDULER_PING: Duration = Duration::from_secs(310);

@@ -39,11 +39,13 @@ impl World {
             timeout: TIMEOUT,
             coalesce: Duration::from_millis(if rng.bool() { 0 } else { 500 }),
         };
+        let now = Instant::now();
+        let gathers = rng.bool().then(|| now + TIMEOUT / 2);
         World {
             seed,
             rng,
-            now: Instant::now(),
-            machine: Dissemination::new(timing, 100),
+            now,
+            machine: Dissemination::new(timing, 100, gathers),
             peers: BTreeMap::new(),
             waited_for: BTreeMap::new(),
             next: 1,

@@ -20,7 +20,7 @@ fn bench(coalesce: Duration) -> Bench {
         coalesce,
     };
     Bench {
-        machine: Dissemination::new(timing, 100),
+        machine: Dissemination::new(timing, 100, None),
         now: Instant::now(),
     }
 }
@@ -127,6 +127,19 @@ fn a_round_of_one() {
     assert_eq!(bench.machine.wake(), None);
     assert_eq!(bench.machine.state().0, 1);
     assert_eq!(bench.machine.counts(), (1, 1));
+}
+
+#[test]
+fn after_an_election_hosts_are_gathered_for_the_first_round() {
+    let mut bench = bench(Duration::ZERO);
+    let gathers = bench.now + TIMEOUT;
+    bench.machine = Dissemination::new(bench.machine.timing, 100, Some(gathers));
+    assert!(bench.join(1, "a", &["x"]).is_empty());
+    assert!(bench.pass(TIMEOUT / 2).is_empty());
+    assert!(bench.join(2, "b", &["x"]).is_empty());
+    assert_eq!(bench.pass(TIMEOUT / 2), ["1:lock@1", "2:lock@1"]);
+    bench.round(&[1, 2], 1);
+    assert_eq!(bench.join(3, "c", &["x"]).len(), 3, "at once");
 }
 
 #[test]

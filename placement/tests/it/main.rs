@@ -35,7 +35,11 @@ fn server(limit: Duration) -> Server {
         timeout: limit,
         coalesce: Duration::ZERO,
     };
-    let (board, task) = Board::new(options, tokio::sync::watch::channel(true).1, metrics);
+    let (board, task) = Board::new(
+        options,
+        tokio::sync::watch::channel(placement::Leads::First).1,
+        metrics,
+    );
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let uri: http::Uri = format!("http://{}", listener.local_addr().unwrap())
         .parse()

@@ -48,14 +48,14 @@ impl ActorCalls for actors::Engine {
         self.called(request).await.map_err(ApiError::of_status)
     }
 
-    // What the app hosts has one answer to a call.
     async fn call_stream(
         &self,
         _: CallContext,
         request: InternalInvokeRequest,
     ) -> Result<Outgoing<InternalInvokeResponse>, ApiError> {
-        let answer = self.called(request).await.map_err(ApiError::of_status)?;
-        Ok(futures::stream::once(async { Ok(answer) }).boxed())
+        let replies = self.followed(request).await.map_err(ApiError::of_status)?;
+        let replies = replies.map(|reply| reply.map_err(ApiError::of_status));
+        Ok(replies.boxed())
     }
 
     async fn remind(&self, _: CallContext, reminder: Reminder) -> Result<(), ApiError> {

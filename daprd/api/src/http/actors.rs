@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use values::json;
 
-use super::{Call, add_metadata, by_path, json_reply, no_content};
+use super::{Call, Matched, add_metadata, by_path, json_reply, no_content};
 use crate::{Api, ApiError, operations::actors::not_saved, reason::general};
 
 /// Any of four methods on `/v1.0/actors/{type}/{id}/method/{method}`
@@ -265,6 +265,23 @@ pub async fn unregister_timer(api: &Api, call: Call) -> Result<Response<Body>, A
     .await
 }
 
+/// Names of spans of calls, reminders and timers: without ids, of which there are too many.
+pub fn span(matched: &Matched<'_>) -> Option<String> {
+    let param = |name: &str| {
+        let mut params = matched.params.iter();
+        params.find_map(|(known, value)| (*known == name).then_some(*value))
+    };
+    match matched.operation.name {
+        "InvokeActor" => Some(format!("CallActor/{}/{}", param("type")?, param("method")?)),
+        name @ ("RegisterActorReminder"
+        | "GetActorReminder"
+        | "UnregisterActorReminder"
+        | "RegisterActorTimer"
+        | "UnregisterActorTimer") => Some(format!("{name}/{}", param("type")?)),
+        _ => None,
+    }
+}
+
 fn actor(call: &Call) -> ActorId {
     ActorId {
         kind: call.param("type").to_owned(),
@@ -316,7 +333,8 @@ fn unpacked(data: &Any) -> Result<String, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Routes, *};
+    use crate::operations;
 
     #[test]
     fn steps_are_decoded_and_named_where_they_are_wrong() {
@@ -348,6 +366,23 @@ mod tests {
         };
         assert_eq!(unpacked(&other).unwrap(), "\"text\"");
         assert!(unpacked(&packed("no JSON".into())).is_err());
+    }
+
+    #[test]
+    fn spans_are_named_without_ids() {
+        let routes = Routes::new(operations::all(), &|_, _| true);
+        let of = |method: &str, path: &str| {
+            let path = format!("/v1.0/actors/kind/1/{path}");
+            span(&routes.find(method, &path).expect("a route"))
+        };
+        for (method, path, name) in [
+            ("PUT", "method/m", "CallActor/kind/m"),
+            ("POST", "reminders/r", "RegisterActorReminder/kind"),
+            ("DELETE", "timers/t", "UnregisterActorTimer/kind"),
+        ] {
+            assert_eq!(of(method, path).as_deref(), Some(name));
+        }
+        assert_eq!(of("GET", "state/k"), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use component::{
 use http::{Method, Request, Response, StatusCode, header};
 use telemetry::trace::{Baggage, Kind, Status, TraceContext};
 
-use super::{Call, Matched, Routes, invoke, parse_query, status, unescape};
+use super::{Call, Matched, Routes, actors, invoke, parse_query, status, unescape};
 use crate::{
     Api, ApiError, CallContext, Transport,
     error::Recorded,
@@ -52,6 +52,8 @@ struct Inner {
 #[derive(Clone, Default)]
 struct Served {
     name: Cow<'static, str>,
+    /// Name of the span, where the path would give each actor its own.
+    span: Option<String>,
     health_check: bool,
 }
 
@@ -105,7 +107,15 @@ impl Server {
         if let Some(Recorded { code, category }) = response.extensions().get() {
             inner.options.api.options.errors.record(code, category);
         }
-        let Served { name, health_check } = response.extensions_mut().remove().unwrap_or_default();
+        let served = response.extensions_mut().remove().unwrap_or_default();
+        let Served {
+            name,
+            span: span_name,
+            health_check,
+        } = served;
+        if let Some(name) = span_name {
+            span.set_name(name);
+        }
         inner.options.log.http(&Line {
             method: format_args!("{method} {}", uri.path()),
             name: &name,
@@ -169,6 +179,7 @@ impl Inner {
         if let Some(matched) = self.operation(request.method(), &path) {
             let served = Served {
                 name: matched.operation.name.into(),
+                span: actors::span(&matched),
                 health_check: matched.operation.health_check,
             };
             let result = self.operate(matched, request).await;
@@ -183,6 +194,7 @@ impl Inner {
         };
         let served = Served {
             name: format!("InvokeService/{}", target.app_id).into(),
+            span: None,
             health_check: false,
         };
         let result = match invoke::limited(request, self.options.max_body) {

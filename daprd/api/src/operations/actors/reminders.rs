@@ -12,7 +12,7 @@ use proto::runtime::v1::{
     UnregisterActorRemindersByTypeResponse,
 };
 
-use super::{bad_request, check_name, check_type, quoted};
+use super::{bad_request, check_actor, check_name, check_type, quoted};
 use crate::{Api, ApiError, CallContext, Reason, reason::actors as reason};
 
 impl Api {
@@ -48,6 +48,7 @@ impl Api {
     pub(crate) async fn register_reminder(&self, asked: Registration) -> Result<(), ApiError> {
         check_type(&asked.actor.kind)?;
         self.check_actors()?;
+        check_actor(&asked.actor)?;
         check_name(&asked.name).map_err(|problem| bad_request(&problem))?;
         self.check_hosted(&asked.actor.kind)?;
         let created = self.options.reminders.create(asked).await;
@@ -74,11 +75,14 @@ impl Api {
         };
         let found = self.options.reminders.get(&actor, &request.name).await;
         let found = found.map_err(|error| {
-            failed(
-                &error,
-                &reason::REMINDER_GET,
-                "error getting actor reminder",
-            )
+            let what = match error {
+                // Compat: Q-reminder-disabled
+                Error::Disabled => {
+                    "error getting actor reminder: api error: code = Internal desc = failed to get job due to"
+                }
+                _ => "error getting actor reminder",
+            };
+            failed(&error, &reason::REMINDER_GET, what)
         })?;
         let Some(found) = found else {
             let text = format!("actor reminder not found: {}", request.name);

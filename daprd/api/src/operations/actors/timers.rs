@@ -3,7 +3,7 @@
 use ::actors::{ActorId, Timer};
 use proto::runtime::v1::{RegisterActorTimerRequest, UnregisterActorTimerRequest};
 
-use super::{actor_error, bad_request, check_name, check_type, quoted};
+use super::{actor_error, bad_request, check_actor, check_name, check_type, quoted};
 use crate::{Api, ApiError, CallContext, reason::actors as reason};
 
 impl Api {
@@ -31,6 +31,7 @@ impl Api {
     pub(crate) fn register_timer(&self, timer: Timer) -> Result<(), ApiError> {
         check_type(&timer.actor.kind)?;
         self.check_actors()?;
+        check_actor(&timer.actor)?;
         check_name(&timer.name).map_err(|problem| bad_request(&problem))?;
         let kept = self.options.actors.register_timer(timer);
         kept.map_err(|error| {

@@ -21,6 +21,7 @@ build: ## the programs; with PROFILE=dist as they are published, here and below
 
 servers: ## install what tests start, if it is missing
 	@.ci/packages $(servers)
+	@e2e/sdk/install
 
 test: servers ## all tests that need no cluster, crate by crate
 	$(xtask) test
@@ -37,7 +38,7 @@ e2e: servers ## only the programs as black boxes
 lint: ## formatting, clippy, syntax of scripts
 	cargo fmt --all --check
 	cargo clippy --release --workspace --no-default-features --features daprd/allcomponents,e2e/cluster --all-targets -- -D warnings
-	@for script in .ci/* demo/up demo/down e2e/cluster/cluster e2e/cluster/suite e2e/cluster/*.sh e2e/cluster/*/*.sh; do bash -n "$$script" || exit 1; done
+	@for script in .ci/* demo/up demo/down e2e/sdk/install e2e/cluster/cluster e2e/cluster/suite e2e/cluster/*.sh e2e/cluster/*/*.sh; do bash -n "$$script" || exit 1; done
 
 tidy: ## floors, names, file lengths, quirks, printed files
 	$(xtask) tidy

@@ -23,11 +23,14 @@ pub mod mesh;
 pub mod operator;
 pub mod placement;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod scheduler;
+pub mod sdk;
 pub mod sentry;
 pub mod serve;
 pub mod service;
+pub mod turns;
 pub mod wait;
 
 pub use app::App;

@@ -14,6 +14,7 @@ pub struct Builder {
     args: Vec<String>,
     env: BTreeMap<String, String>,
     identity: Option<Identity>,
+    port: Option<u16>,
 }
 
 impl Builder {
@@ -21,6 +22,13 @@ impl Builder {
     #[must_use]
     pub fn sentry(mut self, sentry: &Sentry) -> Self {
         self.identity = Some(Identity::of(sentry));
+        self
+    }
+
+    /// Listens on a port that the test has reserved, where it may come back.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
         self
     }
 
@@ -52,7 +60,7 @@ impl Builder {
         self.env
             .entry("NAMESPACE".to_owned())
             .or_insert_with(|| "default".to_owned());
-        let ports = [grpc, metrics, health];
+        let ports = [self.port.unwrap_or(grpc), metrics, health];
         Placement {
             service: Service::start("placement", dir, ports, args, self.env).await,
         }

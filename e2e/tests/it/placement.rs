@@ -11,35 +11,39 @@ use tonic::{Code, Status};
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
 /// Members that know of each other; with sentry under mutual TLS.
-struct Cluster {
+pub struct Cluster {
     list: String,
+    /// Where hosts find them.
+    pub ports: [u16; 3],
     sentry: Option<Sentry>,
-    members: Vec<Option<Placement>>,
+    pub members: Vec<Option<Placement>>,
 }
 
 impl Cluster {
-    async fn start(sentry: Option<Sentry>) -> Self {
-        let ports: [u16; 3] = ports::several().map(ports::Reserved::release);
+    pub async fn start(sentry: Option<Sentry>) -> Self {
+        let [a, b, c, d, e, f] = ports::several().map(ports::Reserved::release);
         let list: Vec<String> = NAMES
             .iter()
-            .zip(ports)
+            .zip([a, b, c])
             .map(|(name, port)| format!("{name}=127.0.0.1:{port}"))
             .collect();
         let mut cluster = Self {
             list: list.join(","),
+            ports: [d, e, f],
             sentry,
             members: Vec::new(),
         };
-        for name in NAMES {
-            let member = cluster.member(name).await;
+        for index in 0..NAMES.len() {
+            let member = cluster.member(index).await;
             cluster.members.push(Some(member));
         }
         cluster
     }
 
-    async fn member(&self, name: &str) -> Placement {
+    async fn member(&self, index: usize) -> Placement {
         let builder = Placement::builder()
-            .arg(&format!("--id={name}"))
+            .port(self.ports[index])
+            .arg(&format!("--id={}", NAMES[index]))
             .arg(&format!("--initial-cluster={}", self.list));
         match &self.sentry {
             Some(sentry) => builder.sentry(sentry),
@@ -49,7 +53,19 @@ impl Cluster {
         .await
     }
 
-    fn alive(&self) -> impl Iterator<Item = (usize, &Placement)> {
+    /// Where hosts find them, in no order of rank.
+    pub fn addresses(&self) -> String {
+        let ports = self.ports.iter().map(|port| format!("127.0.0.1:{port}"));
+        ports.collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts a member again that is gone, where it was.
+    pub async fn restart(&mut self, index: usize) {
+        let again = self.member(index).await;
+        self.members[index] = Some(again);
+    }
+
+    pub fn alive(&self) -> impl Iterator<Item = (usize, &Placement)> {
         let members = self.members.iter().enumerate();
         members.filter_map(|(index, member)| Some((index, member.as_ref()?)))
     }
@@ -67,7 +83,7 @@ impl Cluster {
     }
 
     /// The one that leads, once one does.
-    async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         wait::until("one leader", wait::DEADLINE, || async {
             match self.leaders().await.as_slice() {
                 [leader] => Some(*leader),
@@ -125,8 +141,7 @@ async fn one_of_several_members_leads() {
     assert_eq!(report(next).await.expect("a host"), "lock");
 
     // It comes back without a memory, and follows.
-    let again = cluster.member(NAMES[first]).await;
-    cluster.members[first] = Some(again);
+    cluster.restart(first).await;
     let refused = wait::until(
         "a refusal by the member that is back",
         wait::DEADLINE,

@@ -1,0 +1,78 @@
+//! Apps of the official SDKs (`e2e/sdk`), run by what `e2e/sdk/install` has put beside the compiled programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::{Daprd, process, wait};
+
+/// A language with an SDK.
+#[derive(Clone, Copy, Debug)]
+pub enum Language {
+    Python,
+    JavaScript,
+}
+
+/// An app that runs a scenario against its sidecar, and ends by itself.
+pub struct Scenario {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Scenario {
+    /// Starts `file` of the language's folder beside a sidecar.
+    pub fn start(language: Language, file: &str, args: &[String], daprd: &Daprd) -> Self {
+        let dir = process::folder("sdk");
+        let (folder, program) = match language {
+            Language::Python => ("python", installed().join("python/bin/python")),
+            Language::JavaScript => ("javascript", PathBuf::from("node")),
+        };
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("sdk")
+            .join(folder);
+        let log = std::fs::File::create(dir.path().join("log")).expect("the folder was just made");
+        let errors = log.try_clone().expect("a second handle");
+        let child = Command::new(&program)
+            .arg(source.join(file))
+            .args(args)
+            .env("DAPR_HTTP_PORT", daprd.http_port().to_string())
+            .env("DAPR_GRPC_PORT", daprd.grpc_port().to_string())
+            .env("NODE_PATH", installed().join("javascript/node_modules"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "cannot start {}: {error}; run `make servers`",
+                    program.display()
+                )
+            });
+        Self { child, dir }
+    }
+
+    /// Waits until it ends, which it does well.
+    pub async fn passes(&mut self) {
+        let status = wait::within("the scenario", DEADLINE, self.child.wait()).await;
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        assert!(status.is_ok_and(|status| status.success()), "{log}");
+    }
+}
+
+/// Two interpreters start, and wait for each other's programs on a loaded machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `target/sdk`, from `target/<profile>/deps/<test>`.
+fn installed() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has an executable");
+    let target = test
+        .ancestors()
+        .nth(3)
+        .expect("target/<profile>/deps/<test>");
+    target.join("sdk")
+}

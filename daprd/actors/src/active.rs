@@ -15,13 +15,14 @@ use dashmap::{DashMap, Entry};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, Semaphore},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     ActorId, Error,
+    host::Host,
     hosting::Kind,
     metrics::Metrics,
     turns::{Place, Refusal, Turns},
@@ -33,7 +34,17 @@ pub struct Active {
     /// When to look next whether an actor is idle: once for each cell.
     idle: Mutex<BinaryHeap<Reverse<(Instant, ActorId)>>>,
     earlier: Notify,
+    /// Places of those whose app is asked to deactivate them.
+    asking: Semaphore,
     metrics: Arc<Metrics>,
+}
+
+/// Actors that are on their way out.
+pub struct Leaving {
+    /// Those that somebody has to deactivate.
+    pub closed: Vec<Arc<Cell>>,
+    /// Fires for each once it is gone; also for those that were on their way before.
+    pub gone: Vec<CancellationToken>,
 }
 
 /// One actor.
@@ -42,6 +53,8 @@ pub struct Cell {
     kind: Arc<Kind>,
     turns: Mutex<Turns<CancellationToken>>,
     used: Mutex<Instant>,
+    /// The app has heard of it.
+    asked: AtomicBool,
     /// Calls that wait are to look for the actor anew.
     closing: CancellationToken,
     /// Calls that are at the actor are broken off.
@@ -65,6 +78,7 @@ impl Active {
             cells: DashMap::new(),
             idle: Mutex::default(),
             earlier: Notify::new(),
+            asking: Semaphore::new(MOST_ASKED),
             metrics,
         }
     }
@@ -135,6 +149,7 @@ impl Active {
                     kind: Arc::clone(kind),
                     turns: Mutex::new(Turns::new(kind.depth)),
                     used: Mutex::new(Instant::now()),
+                    asked: AtomicBool::new(false),
                     closing: CancellationToken::new(),
                     broken: CancellationToken::new(),
                     lost: AtomicBool::new(false),
@@ -166,38 +181,32 @@ impl Active {
         counts
     }
 
-    /// Deactivates those that are to go; on return they are gone. Calls at them have the time of their type to end.
-    pub async fn drain(&self, goes: impl Fn(&ActorId) -> bool) {
-        self.drain_within(goes, Duration::MAX).await;
+    /// Closes those that are to go: no call begins at them any more.
+    pub fn close(&self, goes: impl Fn(&Cell) -> bool) -> Leaving {
+        let (mut closed, mut gone) = (Vec::new(), Vec::new());
+        for cell in self.cells.iter().filter(|cell| goes(cell)) {
+            gone.push(cell.gone.clone());
+            if cell.turns.lock().close() {
+                closed.push(Arc::clone(&cell));
+            }
+        }
+        Leaving { closed, gone }
     }
 
-    /// All actors may be another's by now: calls at them have at most so much time, and none behind it.
-    pub async fn lose(&self, most: Duration) {
-        for cell in &self.cells {
+    /// Closes them all: they may be another's by now. Calls at them have at most so much time, and none behind it.
+    pub fn lose(&self, most: Duration) -> Leaving {
+        self.close(|cell| {
             cell.lost.store(true, Ordering::Relaxed);
             if most.is_zero() {
                 cell.broken.cancel();
             }
-        }
-        self.drain_within(|_| true, most).await;
+            true
+        })
     }
 
-    async fn drain_within(&self, goes: impl Fn(&ActorId) -> bool, most: Duration) {
-        let cells: Vec<_> = self
-            .cells
-            .iter()
-            .filter(|cell| goes(&cell.actor))
-            .map(|cell| Arc::clone(&cell))
-            .collect();
-        join_all(cells.iter().map(|cell| async {
-            self.metrics.rebalanced(&cell.actor.kind);
-            if cell.turns.lock().close() {
-                self.deactivate(cell, most).await;
-            } else {
-                cell.gone.cancelled().await;
-            }
-        }))
-        .await;
+    /// Takes down cells that have been closed. Calls at them have the time of their type to end, and at most so much.
+    pub async fn deactivate_all(&self, closed: &[Arc<Cell>], most: Duration) {
+        join_all(closed.iter().map(|cell| self.deactivate(cell, most))).await;
     }
 
     /// Waits for those that are on their way out.
@@ -225,11 +234,14 @@ impl Active {
         }
         cell.broken.cancel();
         cell.emptied().await;
-        let answer = timeout(DEACTIVATION, cell.kind.host.deactivate(&cell.actor)).await;
-        match answer {
-            Ok(Ok(())) => self.metrics.deactivated(&cell.actor.kind),
-            Ok(Err(error)) => self.failed(cell, &error),
-            Err(_) => self.failed(cell, &Error::Timeout(DEACTIVATION)),
+        if cell.asked.load(Ordering::Acquire) {
+            let _place = self.asking.acquire().await;
+            let answer = timeout(DEACTIVATION, cell.kind.host.deactivate(&cell.actor)).await;
+            match answer {
+                Ok(Ok(())) => self.metrics.deactivated(&cell.actor.kind),
+                Ok(Err(error)) => self.failed(cell, &error),
+                Err(_) => self.failed(cell, &Error::Timeout(DEACTIVATION)),
+            }
         }
         drop(going);
     }
@@ -240,8 +252,8 @@ impl Active {
         tracing::error!("failed to deactivate actor {}: {problem}", cell.actor);
     }
 
-    /// Deactivates actors that nobody calls, for ever.
-    pub async fn idle_out(&self) {
+    /// Waits for actors that nobody calls, and closes them.
+    pub async fn idle(&self) -> Vec<Arc<Cell>> {
         loop {
             let first = self.idle.lock().peek().map(|Reverse((when, _))| *when);
             let wait = async {
@@ -255,7 +267,9 @@ impl Active {
                 () = self.earlier.notified() => continue,
             }
             let idle = self.take_idle(Instant::now());
-            join_all(idle.iter().map(|cell| self.deactivate(cell, Duration::MAX))).await;
+            if !idle.is_empty() {
+                return idle;
+            }
         }
     }
 
@@ -305,6 +319,15 @@ impl Drop for Going<'_> {
 }
 
 impl Cell {
+    pub fn actor(&self) -> &ActorId {
+        &self.actor
+    }
+
+    /// Who hosts it, which may not be who hosts its type by now.
+    pub fn host(&self) -> &Arc<dyn Host> {
+        &self.kind.host
+    }
+
     /// Whether it may be another's.
     fn is_lost(&self) -> bool {
         self.broken.is_cancelled() && self.lost.load(Ordering::Relaxed)
@@ -342,6 +365,7 @@ impl Turn {
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         *self.cell.used.lock() = Instant::now();
+        self.cell.asked.store(true, Ordering::Release);
         tokio::select! {
             biased;
             () = self.cell.broken.cancelled() => Err(Error::Deactivated(method.to_owned())),
@@ -363,6 +387,9 @@ impl Drop for Turn {
 
 /// How long the app may take to deactivate an actor.
 const DEACTIVATION: Duration = Duration::from_secs(10);
+
+/// Actors that the app is asked to deactivate at a time.
+const MOST_ASKED: usize = 1000;
 
 /// Between two looks at an actor that is never idle for long.
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);

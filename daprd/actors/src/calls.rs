@@ -13,8 +13,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status, metadata::MetadataMap};
 
 use crate::{
-    ActorId, Engine, Error, Kind, Request, Response, active::Turn, app_host::ERROR_RESPONSE,
-    directory::Owner, host::Firing, identity::check_method, wire,
+    ActorId, Engine, Error, Kind, Request, Response,
+    active::{Cell, Turn},
+    app_host::ERROR_RESPONSE,
+    directory::Owner,
+    host::Firing,
+    identity::check_method,
+    wire,
 };
 
 type Client = ServiceInvocationClient<peers::PeerClient>;
@@ -223,10 +228,20 @@ impl Engine {
         chain: Option<&str>,
         method: &str,
     ) -> Result<Turn, Error> {
-        let turn = self.0.active.turn(actor, kind, chain, method).await?;
-        match self.0.pulse.is_steady() {
+        let inner = &self.0;
+        // Who is at the actor keeps it here.
+        let inside = chain.is_some_and(|chain| inner.active.is_at(actor, chain));
+        let turn = inner.active.turn(actor, kind, chain, method).await?;
+        // It may have been given away since it was looked for, and this call have made a cell that nobody drains.
+        let ours = inside || inner.directory.is_here(actor);
+        match ours && inner.pulse.is_steady() {
             true => Ok(turn),
-            false => Err(Error::Deactivated(method.to_owned())),
+            false => {
+                drop(turn);
+                let stray = |cell: &Cell| cell.actor() == actor;
+                self.drain(stray, Duration::MAX).await;
+                Err(Error::Deactivated(method.to_owned()))
+            }
         }
     }
 

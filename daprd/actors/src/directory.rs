@@ -96,6 +96,11 @@ impl Directory {
         })
     }
 
+    /// Whether an actor is this sidecar's at this moment, with no table on its way that says otherwise.
+    pub fn is_here(&self, actor: &ActorId) -> bool {
+        self.look_up(actor) == Some(Owner::Here)
+    }
+
     /// Whether the last table gives an actor to this sidecar, whoever has it.
     pub fn is_ours(&self, actor: &ActorId) -> bool {
         let rings = Arc::clone(&self.state.lock().rings);

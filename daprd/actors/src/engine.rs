@@ -8,7 +8,10 @@ use std::{
 
 use app_channel::AppChannel;
 use arc_swap::ArcSwap;
-use blocks::{Tasks, state::Stores};
+use blocks::{
+    Tasks,
+    state::{Raw, Stores},
+};
 use component::Spawn;
 use jobs::ActorTypes;
 use parking_lot::Mutex;
@@ -75,8 +78,8 @@ pub(crate) struct Inner {
     pub timers: Mutex<Timers>,
     pub earlier: Notify,
     pub tasks: Tasks,
-    /// What the app has said that it hosts.
-    pub of_app: Mutex<BTreeSet<String>>,
+    /// The app, where it hosts actors by its callbacks.
+    pub of_app: Mutex<Option<Arc<dyn Host>>>,
     pub closed: CancellationToken,
 }
 
@@ -206,27 +209,6 @@ impl Engine {
         self.0.hosting.registered();
     }
 
-    /// Hosts types no more; on return their actors are deactivated.
-    pub async fn withdraw(&self, kinds: &BTreeSet<String>) {
-        self.0.hosting.remove(kinds);
-        self.0
-            .active
-            .drain(|actor| kinds.contains(&actor.kind))
-            .await;
-    }
-
-    /// Hosts types no more that are hosted by `host`: another may have come in its place.
-    pub(crate) fn withdraw_host(&self, mut kinds: BTreeSet<String>, host: Arc<dyn Host>) {
-        kinds.retain(|name| {
-            let kind = self.0.hosting.kind(name);
-            kind.is_some_and(|kind| Arc::ptr_eq(&kind.host, &host))
-        });
-        let engine = self.clone();
-        self.0.tasks.spawn("end of an actor host", async move {
-            engine.withdraw(&kinds).await;
-        });
-    }
-
     /// What the metadata API shows.
     pub fn status(&self) -> Status {
         let inner = &self.0;
@@ -268,9 +250,8 @@ impl Inner {
     }
 
     /// The state store for actors, if there is one (contract 11.1).
-    pub fn actor_store(&self) -> Option<String> {
-        let store = state::store(&self.options.state).ok()?;
-        Some(store.name().to_owned())
+    pub fn actor_store(&self) -> Option<Raw> {
+        state::store(&self.options.state).ok()
     }
 
     pub fn set_types(&self, types: BTreeSet<String>) {

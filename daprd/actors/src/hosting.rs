@@ -130,7 +130,8 @@ pub struct Hosting {
 
 #[derive(Default)]
 struct State {
-    kinds: HashMap<String, Arc<Kind>>,
+    /// By whom each type is hosted; new actors are the last one's.
+    kinds: HashMap<String, Vec<Arc<Kind>>>,
     /// There is no state store for actors.
     suspended: bool,
     /// The sidecar ends.
@@ -149,10 +150,15 @@ impl Hosting {
         }
     }
 
-    /// Hosts types; those that were hosted stay.
+    /// Hosts types; those that were hosted stay, and so do those who host them.
     pub fn add(&self, kinds: impl IntoIterator<Item = (String, Kind)>) {
-        let kinds = kinds.into_iter().map(|(name, kind)| (name, Arc::new(kind)));
-        self.change(|state| state.kinds.extend(kinds));
+        self.change(|state| {
+            for (name, kind) in kinds {
+                let hosted = state.kinds.entry(name).or_default();
+                hosted.retain(|other| !Arc::ptr_eq(&other.host, &kind.host));
+                hosted.push(Arc::new(kind));
+            }
+        });
     }
 
     /// The app has said what it hosts, if anything.
@@ -165,9 +171,14 @@ impl Hosting {
         self.registered.subscribe()
     }
 
-    /// Hosts types no more.
-    pub fn remove(&self, names: &BTreeSet<String>) {
-        self.change(|state| state.kinds.retain(|name, _| !names.contains(name)));
+    /// Nothing is hosted by `host` any more.
+    pub fn remove(&self, host: &Arc<dyn Host>) {
+        self.change(|state| {
+            state.kinds.retain(|_, hosted| {
+                hosted.retain(|kind| !Arc::ptr_eq(&kind.host, host));
+                !hosted.is_empty()
+            });
+        });
     }
 
     /// There is no state store for actors, or there is one again. True where that is news.
@@ -206,7 +217,8 @@ impl Hosting {
 
     /// How a type is hosted.
     pub fn kind(&self, name: &str) -> Option<Arc<Kind>> {
-        self.state.lock().kinds.get(name).cloned()
+        let state = self.state.lock();
+        state.kinds.get(name)?.last().cloned()
     }
 
     /// Names of all types, advertised or not.

@@ -11,6 +11,7 @@ pub mod host;
 mod hosting;
 mod identity;
 pub mod json;
+mod leave;
 mod life;
 mod metrics;
 mod placement;

@@ -29,7 +29,7 @@ impl Engine {
         }
         let rest = async {
             tokio::join!(
-                inner.active.idle_out(),
+                self.idle_out(),
                 self.fire_timers(),
                 self.follow_store(),
                 self.follow_types(),
@@ -75,28 +75,34 @@ impl Engine {
     async fn follow_store(&self) {
         let inner = &self.0;
         let mut changes = inner.options.state.changes();
-        let mut name = inner.actor_store();
-        inner.hosting.suspend(name.is_none());
-        if name.is_none() {
+        let mut known = inner.actor_store();
+        inner.hosting.suspend(known.is_none());
+        if known.is_none() {
             tracing::info!(
                 "Actor state store not configured - actor hosting disabled until one is configured, but invocation enabled"
             );
         }
         while changes.changed().await.is_ok() {
             let now = inner.actor_store();
-            if now == name {
+            let same = match (&now, &known) {
+                (Some(now), Some(known)) => now.is_same(known),
+                (None, None) => true,
+                _ => false,
+            };
+            if same {
                 continue;
             }
-            if name.is_some() {
+            if known.is_some() {
                 tracing::info!("Actor state store removed or replaced - draining hosted actors");
                 inner.hosting.suspend(true);
-                inner.active.drain(|_| true).await;
+                self.drain(|_| true, Duration::MAX).await;
             }
             if let Some(store) = &now {
+                let store = store.name();
                 tracing::info!("Actor state store {store} configured - enabling actor hosting");
                 inner.hosting.suspend(false);
             }
-            name = now;
+            known = now;
         }
     }
 
@@ -173,7 +179,7 @@ impl Engine {
         }
         let names: BTreeSet<String> = kinds.keys().cloned().collect();
         tracing::info!("Registering hosted actors: {names:?}");
-        *inner.of_app.lock() = names;
+        *inner.of_app.lock() = Some(host);
         inner.hosting.add(kinds);
     }
 }
@@ -191,8 +197,10 @@ impl Intake for Engine {
     }
 
     async fn stop(&self) {
-        let kinds = std::mem::take(&mut *self.0.of_app.lock());
-        self.withdraw(&kinds).await;
+        let app = self.0.of_app.lock().take();
+        if let Some(app) = app {
+            self.withdraw(&app).await;
+        }
     }
 
     /// Placement is told first, and gives the actors to others: who calls them waits no longer than that takes. What is left
@@ -210,7 +218,7 @@ impl Intake for Engine {
                     break;
                 }
             }
-            inner.active.drain(|_| true).await;
+            self.drain(|_| true, Duration::MAX).await;
         };
         if timeout(LEAVING, left).await.is_err() {
             tracing::warn!("placement or the app has not let this host go within {LEAVING:?}");

@@ -1,12 +1,12 @@
 //! The line to placement: one stream at a time, to one member after the other until one leads (contract 7.3, 7.5).
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use futures::FutureExt;
 use proto::placement::v1::{
     Host, HostOperation, PlacementOrder, placement_client::PlacementClient,
 };
@@ -22,6 +22,7 @@ use transport::{ChannelOptions, Connector, Heard};
 
 use crate::{
     Engine,
+    active::Cell,
     session::{Broken, Session, Step},
     silence::Silence,
 };
@@ -74,6 +75,7 @@ impl Engine {
         let inner = &self.0;
         let mut silence = Silence::new();
         let mut quiet = false;
+        let mut lost = Instant::now();
         inner.pulse.recovered();
         while !shutdown.is_cancelled() {
             let ended = tokio::select! {
@@ -91,6 +93,13 @@ impl Engine {
                 tracing::debug!("Placement stream closed: {problem}. Reconnecting...");
             } else {
                 tracing::info!("Placement stream closed: {problem}. Reconnecting...");
+            }
+            if was_ready {
+                lost = Instant::now();
+            }
+            // Reminders of actors that nobody can find would count as failed; the scheduler keeps them until they are taken.
+            if lost.elapsed() > WITHOUT {
+                inner.set_types(BTreeSet::new());
             }
             // Whoever was not there in time has lost them already.
             let grace = match &ended {
@@ -117,16 +126,7 @@ impl Engine {
     /// it is told that this sidecar follows, see `take`.
     fn lose_actors(&self, grace: Duration) {
         self.0.directory.clear();
-        let engine = self.clone();
-        let mut lost = Box::pin(async move {
-            let inner = &engine.0;
-            let lost = inner.active.lose(grace);
-            let _ = inner.closed.run_until_cancelled(lost).await;
-        });
-        // At once, as far as no app is asked: no call begins any more.
-        if (&mut lost).now_or_never().is_none() {
-            self.0.tasks.spawn("actors without placement", lost);
-        }
+        self.lose(grace);
     }
 
     /// One stream, from its report to its end.
@@ -249,8 +249,8 @@ impl Engine {
         match step {
             Step::Install(tables) => {
                 inner.directory.install(placement_table::rings(&tables));
-                let directory = &inner.directory;
-                inner.active.drain(|actor| !directory.is_ours(actor)).await;
+                let others = |cell: &Cell| !inner.directory.is_ours(cell.actor());
+                self.drain(others, Duration::MAX).await;
             }
             Step::Settle => {
                 inner.directory.settle();
@@ -309,6 +309,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long calls may go on at actors that placement may give to others at any time.
 const LOST: Duration = Duration::from_secs(2);
+
+/// How long placement may be away before no reminders are taken any more.
+const WITHOUT: Duration = Duration::from_secs(5);
 
 /// Between a member that does not lead and the next one: one is found within a second of its election.
 const NEXT_MEMBER: Duration = Duration::from_millis(100);

@@ -38,7 +38,6 @@ use crate::{
 pub struct Streaming {
     engine: Engine,
     host: Arc<StreamHost>,
-    kinds: BTreeSet<String>,
     questions: mpsc::Receiver<ToApp>,
 }
 
@@ -75,7 +74,6 @@ impl Engine {
         Ok(Streaming {
             engine: self.clone(),
             host,
-            kinds: names,
             questions,
         })
     }
@@ -129,8 +127,9 @@ impl Drop for Streaming {
     fn drop(&mut self) {
         self.host.gone.cancel();
         let host: Arc<dyn Host> = self.host.clone();
-        self.engine
-            .withdraw_host(std::mem::take(&mut self.kinds), host);
+        let engine = self.engine.clone();
+        let withdrawn = async move { engine.withdraw(&host).await };
+        self.engine.0.tasks.spawn("end of an actor host", withdrawn);
     }
 }
 

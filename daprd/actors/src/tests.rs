@@ -28,10 +28,10 @@ use crate::{
     wire,
 };
 
-const OWN: &str = "127.0.0.1:1";
+pub(crate) const OWN: &str = "127.0.0.1:1";
 
 /// An engine that nothing runs, which hosts `kind`, and is its only host.
-fn engine(host: Arc<dyn Host>) -> Engine {
+pub(crate) fn engine(host: Arc<dyn Host>) -> Engine {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
@@ -87,7 +87,7 @@ fn engine(host: Arc<dyn Host>) -> Engine {
         disseminate_timeout: Duration::from_secs(30),
         app,
         ask_config: false,
-        state: Stores::new(stores, "app".into()),
+        state: Stores::new(stores, "app".into(), true),
         peers: peers::Pool::new(peers::Options {
             security: security.clone(),
             max_idle: Duration::from_secs(60),
@@ -112,7 +112,7 @@ fn engine(host: Arc<dyn Host>) -> Engine {
 }
 
 /// Gives out a table in which all actors of `kind` have one host.
-fn owner(engine: &Engine, address: &str) {
+pub(crate) fn owner(engine: &Engine, address: &str) {
     let host = Member {
         address: address.to_owned(),
         app_id: "app".to_owned(),
@@ -122,7 +122,7 @@ fn owner(engine: &Engine, address: &str) {
     engine.0.directory.settle();
 }
 
-fn request(method: &str) -> Request {
+pub(crate) fn request(method: &str) -> Request {
     Request {
         actor: ActorId {
             kind: "kind".to_owned(),
@@ -219,7 +219,7 @@ async fn whoever_follows_leaves_the_turn_to_others_and_hears_of_the_end() {
     for _ in 0..3 {
         answers.next().await.unwrap().unwrap();
     }
-    engine.0.active.drain(|_| true).await;
+    engine.drain(|_| true, Duration::MAX).await;
     let last = answers.next().await;
     assert!(matches!(last, Some(Err(Error::Deactivated(_)))), "{last:?}");
     assert!(answers.next().await.is_none());
@@ -310,7 +310,8 @@ async fn what_is_lost_is_not_written_while_its_app_takes_leave() {
     let lost = async {
         tokio::task::yield_now().await;
         assert!(active());
-        let mut lost = Box::pin(engine.0.active.lose(Duration::from_secs(2)));
+        engine.lose(Duration::from_secs(2));
+        let mut lost = Box::pin(engine.0.active.gone());
         let early = tokio::time::timeout(Duration::from_secs(1), &mut lost).await;
         assert!(early.is_err() && active(), "calls at it have their time");
         let late = tokio::time::timeout(Duration::from_secs(2), &mut lost).await;

@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
 };
 
 use values::{Period, Timestamp, period};
@@ -14,6 +14,8 @@ use crate::{ActorId, Error, Timer, host::Firing, json::packed};
 #[derive(Default)]
 pub struct Timers {
     timers: HashMap<Key, Entry>,
+    /// The names of each actor's.
+    names: HashMap<ActorId, HashSet<String>>,
     due: BinaryHeap<Reverse<(Timestamp, u64, Key)>>,
     /// Each registration has a number: what is in `due` of another is stale.
     next: u64,
@@ -117,13 +119,31 @@ impl Timers {
             left,
             end,
         };
+        let names = self.names.entry(key.0.clone()).or_default();
+        names.insert(key.1.clone());
         Ok(self.timers.insert(key, entry).is_none())
     }
 
     /// Takes a timer away. True where there was one.
     pub fn remove(&mut self, actor: &ActorId, name: &str) -> bool {
         let key = (actor.clone(), name.to_owned());
+        if let Some(names) = self.names.get_mut(actor) {
+            names.remove(name);
+            if names.is_empty() {
+                self.names.remove(actor);
+            }
+        }
         self.timers.remove(&key).is_some()
+    }
+
+    /// Takes all timers of an actor away, and says how many there were.
+    pub fn remove_all(&mut self, actor: &ActorId) -> usize {
+        let names = self.names.remove(actor).unwrap_or_default();
+        let count = names.len();
+        for name in names {
+            self.timers.remove(&(actor.clone(), name));
+        }
+        count
     }
 
     /// When the next one is due.
@@ -182,10 +202,7 @@ impl Timers {
                 self.due.push(Reverse((next, due.number, key)));
                 false
             }
-            None => {
-                self.timers.remove(&key);
-                true
-            }
+            None => self.remove(&key.0, &key.1),
         }
     }
 }

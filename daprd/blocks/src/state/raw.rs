@@ -69,6 +69,14 @@ impl Raw {
         &self.name
     }
 
+    /// Whether both stood for the same store when they were made, and not for another of the same name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.seen, &other.seen) {
+            (Some(one), Some(other)) => Weak::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// Waits until another store is behind the name than when this was made, or when this was last waited for.
     pub async fn changed(&mut self) {
         loop {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::Fatal;
 use openraft::{Membership, Raft, ServerState, SnapshotPolicy};
 use proto::extensions::placement::v1::members_server::MembersServer;
 use security::{Expect, Security};
@@ -112,7 +113,10 @@ impl Election {
     }
 
     /// Takes part until shutdown.
-    pub async fn run(self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// Where this member can take part no more: one that cannot keep its vote might give it twice.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self {
             raft,
             listener,
@@ -136,20 +140,32 @@ impl Election {
         let candidacy = async {
             sleep_until(votes_from).await;
             raft.runtime_config().elect(true);
-            watch_leadership(&raft, &leads).await;
+            watch_leadership(&raft, &leads).await
         };
-        tokio::join!(
-            transport::serve(listener, options, service, shutdown.clone()),
-            shutdown.run_until_cancelled(candidacy),
-        );
-        leads.send_replace(Leads::No);
+        let stop = shutdown.child_token();
+        let part = async {
+            let ended = shutdown.run_until_cancelled(candidacy).await;
+            leads.send_replace(Leads::No);
+            stop.cancel();
+            ended
+        };
+        let served = transport::serve(listener, options, service, stop.clone());
+        let ((), ended) = tokio::join!(served, part);
+        if let Some(fatal) = ended {
+            return Err(fatal).context("this member takes part in no election any more");
+        }
         if let Err(error) = raft.shutdown().await {
             tracing::warn!("the election did not end by itself: {error}");
         }
+        Ok(())
     }
 }
 
-async fn watch_leadership(raft: &Raft<Config, machine::Machine>, leads: &watch::Sender<Leads>) {
+/// Tells whether this member leads, until it takes part no more.
+async fn watch_leadership(
+    raft: &Raft<Config, machine::Machine>,
+    leads: &watch::Sender<Leads>,
+) -> Fatal<Config> {
     let metrics = raft.metrics();
     let mut others_have_led = false;
     let mut looks = interval(HEARTBEAT / 2);
@@ -158,6 +174,9 @@ async fn watch_leadership(raft: &Raft<Config, machine::Machine>, leads: &watch::
         looks.tick().await;
         let now = {
             let metrics = metrics.borrow_watched();
+            if let Err(fatal) = &metrics.running_state {
+                return fatal.clone();
+            }
             let heard = metrics.last_quorum_acked.as_deref();
             let leader = metrics.current_leader.as_ref();
             others_have_led |= leader.is_some_and(|leader| *leader != metrics.id);

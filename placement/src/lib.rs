@@ -118,10 +118,7 @@ async fn elect(
         folder: settings.vote_folder.clone(),
     };
     let (leads, election) = Election::open(options).await?;
-    daemon.spawn("election", async move {
-        election.run(token).await;
-        Ok(())
-    });
+    daemon.spawn("election", election.run(token));
     Ok(leads)
 }
 

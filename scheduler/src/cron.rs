@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::names::{self, COUNTERS, JOBS};
 use crate::ownership::Owned;
 use crate::routes::StreamId;
+use crate::spec;
 use crate::store::{self, Change, Compare, Op, Seen, Txn};
 use streams::{Ended, Event};
 
@@ -38,6 +39,8 @@ pub(crate) struct Cron {
     changes: store::Watch,
     /// The page of jobs that is being read. Changes wait: they tell nothing of how far a job has come.
     reading: Option<BoxFuture<'static, Result<reading::Page, store::Error>>>,
+    /// Jobs that were written by somebody else than a scheduler, and may have come some way. Changes wait for them, too.
+    counting: Option<BoxFuture<'static, Result<reading::Page, store::Error>>>,
     /// The revision that reading began at. What happened before is known.
     since: Option<u64>,
     events: mpsc::Receiver<Event>,
@@ -83,6 +86,7 @@ impl Cron {
             changes: store.watch(JOBS),
             store,
             reading: None,
+            counting: None,
             since: None,
             events,
             ended,
@@ -131,7 +135,8 @@ impl Cron {
                 () = shutdown.cancelled() => break,
                 owned = self.leadership.next(), if free => self.own(&owned?),
                 Some(page) = next_page(&mut self.reading) => self.read(page?),
-                seen = self.changes.next(), if self.reading.is_none() => match seen {
+                Some(page) = next_page(&mut self.counting) => self.counted(&page?),
+                seen = self.changes.next(), if self.is_up_to_date() => match seen {
                     Some(Seen::Changes(changes)) => self.changed(changes),
                     Some(Seen::Resync) => self.resync(),
                     None => return Err(store::Error::Closed),
@@ -232,7 +237,14 @@ impl Cron {
         }
     }
 
+    fn is_up_to_date(&self) -> bool {
+        self.reading.is_none() && self.counting.is_none()
+    }
+
     fn changed(&mut self, changes: Vec<Change>) {
+        let old = self.clock.now().saturating_sub(NEW);
+        let old = old.unwrap_or(Timestamp::MIN);
+        let mut moved = Vec::new();
         for Change {
             key,
             revision,
@@ -246,9 +258,24 @@ impl Cron {
                 continue;
             }
             match value {
+                Some(value) if spec::begins(&value).is_some_and(|begin| begin < old) => {
+                    moved.push(key);
+                }
                 // A job that is written new begins anew, whatever was counted under its name.
                 Some(value) => self.engine.put(name, revision, &value, None),
                 None => self.engine.remove(name, revision),
+            }
+        }
+        if !moved.is_empty() {
+            self.counting = Some(reading::keys(self.store.clone(), moved).boxed());
+        }
+    }
+
+    fn counted(&mut self, page: &reading::Page) {
+        for job in &page.jobs {
+            if let Some(name) = names::of_key(&job.key, JOBS) {
+                let counter = page.counters.get(name);
+                self.engine.put(name, job.modified, &job.value, counter);
             }
         }
     }
@@ -337,6 +364,9 @@ async fn next_page(
 
 /// Events that are taken before jobs fire again.
 const EVENTS_AT_ONCE: usize = 1024;
+
+/// A job that is written by a scheduler begins at that time, or later, as far as clocks agree.
+const NEW: Duration = Duration::from_secs(10);
 
 /// Jobs that are being stored at a time.
 const SAVING: usize = 8192;

@@ -106,6 +106,14 @@ pub(crate) fn shown(job: Job) -> wire::Job {
     }
 }
 
+/// When a stored job begins; `None` for what is none.
+pub(crate) fn begins(value: &[u8]) -> Option<Timestamp> {
+    use prost::Message as _;
+    match StoredJob::decode(value).ok()?.begin? {
+        Begin::Start(begin) | Begin::DueTime(begin) => from_wire(&begin),
+    }
+}
+
 /// When a job is due, and what follows a failure.
 pub(crate) struct Plan {
     schedule: Option<Schedule>,

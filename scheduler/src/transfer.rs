@@ -32,8 +32,8 @@ pub(crate) enum Command {
         /// The file, which must not exist
         file: PathBuf,
     },
-    /// Read jobs from a file into the store. What is there already stays; it may be repeated. The schedulers of the store are
-    /// to be stopped first
+    /// Read jobs from a file into the store. What is there already stays; it may be repeated. Schedulers may run on an etcd
+    /// meanwhile
     Import {
         /// The file
         file: PathBuf,
@@ -93,19 +93,15 @@ struct Count {
 /// What was wrong with the store or the file, by the line.
 pub(crate) async fn run(command: &Command, options: &flags::Store) -> anyhow::Result<()> {
     let (store, writer) = open(options)?;
-    let running = store.range(Range::prefix(LEADERSHIP)).await?.entries;
     // The store of this program is open to one: records in it are of one that was killed.
-    let running = running.first().filter(|_| writer.is_none());
-    if let Some(record) = running {
-        let name = String::from_utf8_lossy(&record.key);
-        if matches!(command, Command::Import { .. }) {
-            bail!(
-                "{name:?} is the record of a scheduler that runs on this store: stop all of them first"
+    if writer.is_none() && matches!(command, Command::Export { .. }) {
+        let running = store.range(Range::prefix(LEADERSHIP)).await?.entries;
+        if !running.is_empty() {
+            tracing::warn!(
+                "{} schedulers run on this store: what they fire meanwhile may be exported, too",
+                running.len()
             );
         }
-        tracing::warn!(
-            "a scheduler runs on this store ({name}): what it fires meanwhile may be exported, too"
-        );
     }
     match command {
         Command::Export { file } => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use prost::Message as _;
 use proto::cron::Counter;
 use tokio::time::sleep;
@@ -12,6 +13,7 @@ use crate::ownership::AGAIN;
 use crate::store::{self, Entry, Range};
 
 /// A page of jobs.
+#[derive(Default)]
 pub(crate) struct Page {
     pub jobs: Vec<Entry>,
     /// By the names of jobs.
@@ -36,6 +38,49 @@ pub(crate) async fn page(store: store::Shared, start: Bytes) -> Result<Page, sto
             outcome => return outcome,
         }
     }
+}
+
+/// Reads single jobs, as often as it takes.
+///
+/// # Errors
+/// When the store has broken.
+pub(crate) async fn keys(store: store::Shared, keys: Vec<Bytes>) -> Result<Page, store::Error> {
+    let one = |key: Bytes| {
+        let store = store.clone();
+        async move {
+            loop {
+                match single(&store, key.clone()).await {
+                    Err(error) if error.is_passing() => {
+                        tracing::warn!("a job cannot be read: {error}");
+                        sleep(AGAIN).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        }
+    };
+    let mut pages = stream::iter(keys).map(one).buffered(AT_ONCE);
+    let mut all = Page::default();
+    while let Some(page) = pages.next().await {
+        let page = page?;
+        all.jobs.extend(page.jobs);
+        all.counters.extend(page.counters);
+    }
+    Ok(all)
+}
+
+async fn single(store: &store::Shared, key: Bytes) -> Result<Page, store::Error> {
+    let jobs = store.range(Range::one(key)).await?.entries;
+    let counters = if jobs.is_empty() {
+        HashMap::new()
+    } else {
+        counters(store, &jobs).await?
+    };
+    Ok(Page {
+        jobs,
+        counters,
+        ..Page::default()
+    })
 }
 
 /// Where the first page begins.
@@ -84,3 +129,6 @@ async fn counters(
 
 /// Jobs that are read at a time.
 const PAGE: usize = 1000;
+
+/// Single jobs that are read at the same time.
+const AT_ONCE: usize = 64;

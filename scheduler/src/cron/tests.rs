@@ -169,3 +169,37 @@ async fn what_is_deleted_in_the_store_is_forgotten() {
         assert_eq!(next(&mut stream).await.name, "b");
     }
 }
+
+/// It is imported: a scheduler writes jobs that begin then.
+#[tokio::test]
+async fn a_job_that_is_moved_into_the_store_goes_on_where_it_was() {
+    let mut world = world(Vec::new()).await;
+    let counter = Counter {
+        job_partition_id: 7,
+        count: 2,
+        last_trigger: Some(spec::to_wire(at("2026-01-01T00:00:20Z"))),
+        attempts: 0,
+    };
+    let mut stream = world.streams.join(initial()).await.unwrap();
+    // Once it fires, the engine follows changes.
+    let first = vec![schedule("first", "@every 10s", 1)];
+    world.store.commit(first.into()).await.unwrap();
+    let job = next(&mut stream).await;
+    stream
+        .result(job.id, WatchJobsRequestResultStatus::Success)
+        .await;
+    let counted = Op::put(
+        format!("{COUNTERS}app||ns||app||moved"),
+        counter.encode_to_vec(),
+    );
+    let moved = vec![schedule("moved", "@every 10s", 3), counted];
+    world.store.commit(moved.into()).await.unwrap();
+    let job = next(&mut stream).await;
+    assert_eq!(job.name, "moved");
+    stream
+        .result(job.id, WatchJobsRequestResultStatus::Success)
+        .await;
+    until_empty(&world.store).await;
+    world.shutdown.cancel();
+    world.running.join_next().await.unwrap().unwrap().unwrap();
+}

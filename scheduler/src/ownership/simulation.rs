@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::store::Error;
 use model::{Answer, Model, Request, key};
 
 mod model;

@@ -1,9 +1,9 @@
 //! Replicas of the scheduler that share an etcd: who drives what when one dies, pauses or comes back, and when the etcd does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use e2e::process::Signal;
+use e2e::process::{self, Process, Signal};
 use e2e::scheduler::{Scheduler, Watcher, app, once};
 use e2e::{Etcd, wait};
 use proto::cron::{Counter, Job, Leadership, StoredJob, stored_job::Begin};
@@ -254,18 +254,14 @@ async fn jobs_of_upstream_go_on_where_they_were() {
         last_trigger: Some(seconds(1_700_000_030)),
         attempts: 0,
     };
-    // A replica that does not say which others it sees; its lease has ended, or it would be waited for.
-    let name = "app||default||app||five";
-    etcd.put(
-        &format!("dapr/jobs/{name}"),
-        prost::Message::encode_to_vec(&job),
-    )
-    .await;
-    etcd.put(
-        &format!("dapr/counters/{name}"),
-        prost::Message::encode_to_vec(&counter),
-    )
-    .await;
+    let put = async |name: &str| {
+        let name = format!("app||default||app||{name}");
+        let counted = prost::Message::encode_to_vec(&counter);
+        etcd.put(&format!("dapr/counters/{name}"), counted).await;
+        let stored = prost::Message::encode_to_vec(&job);
+        etcd.put(&format!("dapr/jobs/{name}"), stored).await;
+    };
+    put("five").await;
     let scheduler = etcd.replica("a").start().await;
     let records = etcd.all("dapr/leadership/").await;
     let record: Leadership = prost::Message::decode(&records[0].1[..]).expect("a record");
@@ -283,5 +279,72 @@ async fn jobs_of_upstream_go_on_where_they_were() {
         ["five", "five"]
     );
     until_done(&etcd).await;
+    // Also those that come while it runs.
+    put("moved").await;
+    assert_eq!(
+        [watcher.take().await, watcher.take().await],
+        ["moved", "moved"]
+    );
+    until_done(&etcd).await;
+    scheduler.stop().await;
+}
+
+/// Runs a subcommand to its end.
+async fn run(args: Vec<String>) {
+    let options = process::Options {
+        program: "scheduler",
+        args,
+        env: BTreeMap::from([("NAMESPACE".to_owned(), "default".to_owned())]),
+    };
+    let mut process = Process::start(options, process::folder("scheduler"));
+    let code = process.exit_code(wait::DEADLINE).await;
+    assert_eq!(code, 0, "{}", process.stdout());
+}
+
+#[tokio::test]
+async fn jobs_move_from_the_store_of_a_scheduler_to_an_etcd_and_back() {
+    let (etcd, data) = (
+        Etcd::start().await,
+        [(); 2].map(|()| process::folder("data")),
+    );
+    let scheduler = Scheduler::builder().data(&data[0]).start().await;
+    schedule(&mut scheduler.client(), "job", 20, "1h").await;
+    scheduler.stop().await;
+    let embedded = |number: usize| {
+        let folder = data[number].path().display();
+        vec![
+            "--id=one".to_owned(),
+            "--etcd-initial-cluster=one=http://127.0.0.1:1".to_owned(),
+            format!("--etcd-data-dir={folder}"),
+        ]
+    };
+    let shared = || {
+        vec![
+            "--etcd-embed=false".to_owned(),
+            format!("--etcd-client-endpoints={}", etcd.address()),
+        ]
+    };
+    let file = |name: &str| data[0].path().join(name).display().to_string();
+    let command = |store: Vec<String>, command: [&str; 2]| {
+        let command = command.map(str::to_owned);
+        run(store.into_iter().chain(command).collect())
+    };
+    command(embedded(0), ["export", &file("there")]).await;
+    command(shared(), ["import", &file("there")]).await;
+    command(shared(), ["export", &file("back")]).await;
+    command(embedded(1), ["import", &file("back")]).await;
+    assert_eq!(etcd.all("dapr/jobs/").await.len(), 20);
+    let read = |name| std::fs::read_to_string(file(name)).expect("it was written");
+    assert_eq!(read("there"), read("back"));
+    let scheduler = Scheduler::builder().data(&data[1]).start().await;
+    let list = wire::ListJobsRequest {
+        metadata: Some(app("app")),
+    };
+    let jobs = scheduler
+        .client()
+        .list_jobs(list)
+        .await
+        .expect("they are there");
+    assert_eq!(jobs.into_inner().jobs.len(), 20);
     scheduler.stop().await;
 }

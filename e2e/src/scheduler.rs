@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use proto::common::v1::JobFailurePolicy;
+use proto::etcd::rpc::{RangeRequest, kv_client::KvClient};
 use proto::scheduler::v1 as wire;
 use proto::scheduler::v1::scheduler_client::SchedulerClient;
 use proto::scheduler::v1::watch_jobs_request::WatchJobRequestType;
@@ -108,6 +109,21 @@ impl Scheduler {
     }
 }
 
+/// The keys of the store that begin so.
+pub async fn keys(scheduler: &Scheduler, prefix: &str) -> Vec<String> {
+    let mut end = prefix.as_bytes().to_vec();
+    *end.last_mut().expect("a prefix") += 1;
+    let range = RangeRequest {
+        key: prefix.to_owned().into(),
+        range_end: end.into(),
+        ..RangeRequest::default()
+    };
+    let answer = KvClient::new(scheduler.store()).range(range).await;
+    let kvs = answer.expect("it is readable").into_inner().kvs;
+    let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+    kvs.iter().map(|kv| text(&kv.key)).collect()
+}
+
 /// Jobs of `default/<app id>`.
 pub fn app(app_id: &str) -> wire::JobMetadata {
     wire::JobMetadata {
@@ -159,9 +175,22 @@ impl Watcher {
         client: &mut SchedulerClient<Channel>,
         app_id: &str,
     ) -> Result<Self, tonic::Status> {
+        Self::of_actors(client, app_id, &[]).await
+    }
+
+    /// Takes the jobs of `default/<app id>`, and reminders of actors of these types.
+    ///
+    /// # Errors
+    /// The scheduler's status.
+    pub async fn of_actors(
+        client: &mut SchedulerClient<Channel>,
+        app_id: &str,
+        types: &[&str],
+    ) -> Result<Self, tonic::Status> {
         let initial = wire::WatchJobsRequestInitial {
             app_id: app_id.to_owned(),
             namespace: "default".to_owned(),
+            actor_types: types.iter().map(|kind| (*kind).to_owned()).collect(),
             ..wire::WatchJobsRequestInitial::default()
         };
         let (requests, waiting) = mpsc::channel(16);

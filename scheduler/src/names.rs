@@ -9,6 +9,11 @@ pub(crate) const COUNTERS: &str = "dapr/counters/";
 /// Where replicas say that they live.
 pub(crate) const LEADERSHIP: &str = "dapr/leadership/";
 
+/// What names of jobs begin with, and what names of reminders.
+pub(crate) const KINDS: [&str; 2] = ["app", "actorreminder"];
+/// Between the parts of a name.
+pub(crate) const SEPARATOR: &str = "||";
+
 /// Why there is no name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum Error {
@@ -121,8 +126,6 @@ fn target(metadata: &JobMetadata) -> Result<&Type, Error> {
         .and_then(|target| target.r#type.as_ref())
         .ok_or(Error::Target)
 }
-
-const SEPARATOR: &str = "||";
 
 /// Bytes of a full name.
 const MAX_NAME: usize = 512;

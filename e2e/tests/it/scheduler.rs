@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use e2e::mesh::Tls;
-use e2e::scheduler::{Scheduler, Watcher, app, once, retries};
+use e2e::scheduler::{Scheduler, Watcher, app, keys, once, retries};
 use e2e::{Sentry, wait};
-use proto::etcd::rpc::{RangeRequest, kv_client::KvClient};
 use proto::scheduler::v1 as wire;
 use proto::scheduler::v1::scheduler_client::SchedulerClient;
 use tonic::Code;
@@ -14,21 +13,6 @@ use tonic::transport::Channel;
 
 async fn schedule(client: &mut SchedulerClient<Channel>, request: wire::ScheduleJobRequest) {
     client.schedule_job(request).await.expect("it is accepted");
-}
-
-/// The keys that begin so.
-async fn keys(scheduler: &Scheduler, prefix: &str) -> Vec<String> {
-    let mut end = prefix.as_bytes().to_vec();
-    *end.last_mut().expect("a prefix") += 1;
-    let range = RangeRequest {
-        key: prefix.to_owned().into(),
-        range_end: end.into(),
-        ..RangeRequest::default()
-    };
-    let answer = KvClient::new(scheduler.store()).range(range).await;
-    let kvs = answer.expect("it is readable").into_inner().kvs;
-    let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
-    kvs.iter().map(|kv| text(&kv.key)).collect()
 }
 
 async fn until_empty(scheduler: &Scheduler) {

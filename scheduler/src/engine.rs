@@ -3,7 +3,6 @@
 //! or being saved.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use prost::Message as _;
@@ -39,7 +38,7 @@ pub(crate) enum Effect {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Save {
     pub slot: u32,
-    pub name: Arc<str>,
+    pub name: String,
     /// Only of this revision of the job.
     pub revision: u64,
     /// `None`: the job is done, and goes.
@@ -201,7 +200,7 @@ impl Engine {
         if self.has_left(slot) {
             return;
         }
-        let Some(job) = read(&self.slots.get(slot).value) else {
+        let Some(job) = read(self.slots.get(slot).value()) else {
             self.slots.get_mut(slot).place = Place::Parked;
             return;
         };
@@ -256,7 +255,7 @@ impl Engine {
             return;
         };
         let message = WatchJobsResponse {
-            name: entry.name[job.prefix.len()..].to_owned(),
+            name: entry.name()[job.prefix.len()..].to_owned(),
             id,
             data: job.stored.job.and_then(|job| job.payload),
             metadata: Some(job.metadata),
@@ -287,7 +286,7 @@ impl Engine {
             if !self.slots.is(slot, revision) || self.slots.get(slot).place != Place::Gate {
                 continue;
             }
-            let Some(job) = read(&self.slots.get(slot).value) else {
+            let Some(job) = read(self.slots.get(slot).value()) else {
                 continue;
             };
             let Pick::Stream(stream) = self.routes.pick(&job.route) else {
@@ -313,8 +312,8 @@ impl Engine {
     /// A delivery is over.
     fn settle(&mut self, slot: u32, worked: bool) {
         let job = self.slots.get(slot);
-        let (progress, due) = (job.progress, timestamp(job.due));
-        let planned = read(&job.value).and_then(|job| Some((Plan::of(&job.stored).ok()?, job)));
+        let (progress, due) = (job.progress(), timestamp(job.due));
+        let planned = read(job.value()).and_then(|job| Some((Plan::of(&job.stored).ok()?, job)));
         let Some((plan, read)) = planned else {
             self.slots.get_mut(slot).place = Place::Parked;
             return;
@@ -332,7 +331,7 @@ impl Engine {
         let job = self.slots.get_mut(slot);
         let counter = match step {
             Step::Due(progress, due) => {
-                job.progress = progress;
+                job.set_progress(progress);
                 job.due = nanoseconds(due);
                 if !news {
                     job.place = Place::Queued;
@@ -349,7 +348,7 @@ impl Engine {
         };
         self.effects.push_back(Effect::Save(Save {
             slot,
-            name: job.name.clone(),
+            name: job.name().to_owned(),
             revision: job.revision,
             counter,
         }));

@@ -24,7 +24,7 @@ impl Engine {
         self.leaving.clear();
         for slot in self.slots.numbers() {
             let job = self.slots.get(slot);
-            let partition = read(&job.value).map(|job| job.stored.partition_id);
+            let partition = read(job.value()).map(|job| job.stored.partition_id);
             if partition.is_some_and(|partition| self.owns(partition)) {
                 continue;
             }
@@ -123,7 +123,7 @@ impl Engine {
         let progress = counter
             .map(|counter| Progress::of(counter, partition))
             .unwrap_or_default();
-        let slot = self.slots.insert(name, Slot::new(name, value, revision));
+        let slot = self.slots.insert(Slot::new(name, value, revision));
         self.next(slot, progress.due(&plan), partition, false);
     }
 
@@ -157,7 +157,7 @@ impl Engine {
                 self.due.remove(&(job.due, slot));
             }
             Place::Waiting => {
-                if let Some(read) = read(&job.value) {
+                if let Some(read) = read(job.value()) {
                     self.routes.forget(&read.route, job.due, slot);
                 }
             }

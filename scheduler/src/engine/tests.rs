@@ -12,6 +12,8 @@ use crate::routes::MESSAGES;
 use crate::spec::{self, any};
 use crate::testing::{app, at, reminder};
 
+mod clock;
+
 const NOW: &str = "2026-01-01T00:00:00Z";
 const SUCCESS: WatchJobsRequestResultStatus = WatchJobsRequestResultStatus::Success;
 const FAILED: WatchJobsRequestResultStatus = WatchJobsRequestResultStatus::Failed;

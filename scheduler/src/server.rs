@@ -247,8 +247,11 @@ async fn measure(
 ) -> anyhow::Result<()> {
     let measuring = async {
         loop {
-            let size = store.size().await?;
-            bytes.set(i64::try_from(size.allocated).unwrap_or(i64::MAX));
+            match store.size().await {
+                Ok(size) => bytes.set(i64::try_from(size.allocated).unwrap_or(i64::MAX)),
+                Err(store::Error::Disk) => {}
+                Err(error) => return Err(error.into()),
+            }
             tokio::time::sleep(MEASURE).await;
         }
     };

@@ -263,7 +263,7 @@ fn unreadable(error: prost::DecodeError) -> Status {
 
 pub(crate) fn unavailable(error: store::Error) -> Status {
     match &error {
-        store::Error::Full => Status::resource_exhausted(error.to_string()),
+        store::Error::Full | store::Error::Disk => Status::resource_exhausted(error.to_string()),
         store::Error::Closed | store::Error::Broken(_) | store::Error::Unavailable(_) => {
             Status::unavailable(chain(&error))
         }

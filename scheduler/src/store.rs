@@ -63,6 +63,9 @@ pub(crate) enum Error {
     /// The quota is used up; deletions go on.
     #[error("etcdserver: mvcc: database space exceeded")]
     Full,
+    /// There is no room on the disk; deletions go on.
+    #[error("no space left on the disk of the store: jobs are not taken until there is")]
+    Disk,
     /// The store cannot be read or written any more.
     #[error("the store is broken")]
     Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -77,7 +80,7 @@ pub(crate) enum Error {
 impl Error {
     /// Whether it may work later.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Full | Self::Unavailable(_))
+        matches!(self, Self::Full | Self::Disk | Self::Unavailable(_))
     }
 }
 

@@ -1,20 +1,27 @@
 //! The store in one file. A thread of its own takes all transactions that wait, writes them together and flushes once; only
-//! then are they answered. After an I/O error nothing is written any more, as nobody knows what is on the disk.
+//! then are they answered. When the disk is full, what was not written is refused, and the file opened again: deletions go on
+//! in the room of a reserve, and all else when there is room again. After any other I/O error nothing is written any more, as
+//! nobody knows what is on the disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use redb::{Database, ReadableTable as _, TableDefinition};
+use parking_lot::{Mutex, RwLock};
+use redb::{Database, StorageBackend, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
-use super::record::{self, Head};
-use super::{Change, Committed, Compare, End, Error, Op, Txn};
+use super::{Change, Committed, Error, Txn};
+use batch::{Limits, apply};
 use leases::Leases;
+use medium::{Failures, Folder, Medium, Watched};
 
 mod answer;
+mod batch;
 mod leases;
+mod medium;
 
 /// Where the keys are.
 const KEYS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("keys");
@@ -31,8 +38,12 @@ pub(crate) struct Embedded {
 }
 
 struct Shared {
-    database: Database,
-    path: PathBuf,
+    /// None while the disk has no room for it to be opened.
+    database: RwLock<Option<Database>>,
+    medium: Box<dyn Medium>,
+    failures: RwLock<Arc<Failures>>,
+    /// Nothing may become more: the disk was full, and nobody has seen room on it since.
+    closed: AtomicBool,
     quota: u64,
     watchers: Mutex<Vec<(String, mpsc::Sender<Vec<Change>>)>>,
     leases: Leases,
@@ -52,20 +63,11 @@ impl Embedded {
     /// # Errors
     /// For a file that cannot be opened, is in use, or is of something else.
     pub fn open(path: &Path, quota: u64) -> anyhow::Result<(Self, Writer)> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE);
-        let database = builder.create(path)?;
-        let first = database.begin_write()?;
-        first.open_table(KEYS)?;
-        first.open_table(NUMBERS)?;
-        first.commit()?;
-        let shared = Arc::new(Shared {
-            database,
-            path: path.to_owned(),
-            quota,
-            watchers: Mutex::default(),
-            leases: Leases::default(),
-        });
+        Self::on(Box::new(Folder::of(path)), quota)
+    }
+
+    fn on(medium: Box<dyn Medium>, quota: u64) -> anyhow::Result<(Self, Writer)> {
+        let shared = Arc::new(Shared::open(medium, quota)?);
         let (requests, waiting) = mpsc::channel(REQUESTS);
         let writer = shared.clone();
         let thread = std::thread::Builder::new()
@@ -77,6 +79,58 @@ impl Embedded {
     /// The leases there are.
     pub fn leases(&self) -> Vec<i64> {
         self.shared.leases.list()
+    }
+}
+
+impl Shared {
+    fn open(medium: Box<dyn Medium>, quota: u64) -> anyhow::Result<Self> {
+        let shared = Self {
+            database: RwLock::new(None),
+            closed: AtomicBool::new(medium.reserve().is_err()),
+            medium,
+            failures: RwLock::default(),
+            quota,
+            watchers: Mutex::default(),
+            leases: Leases::default(),
+        };
+        if shared.closed.load(Ordering::Relaxed) {
+            tracing::error!("{}", Error::Disk);
+        }
+        let database = shared.database()?;
+        *shared.database.write() = Some(database);
+        Ok(shared)
+    }
+
+    /// The file, opened anew.
+    fn database(&self) -> anyhow::Result<Database> {
+        if !self.medium.is_made() {
+            // One that was only begun when the program ended would never be opened again.
+            drop(self.on(self.medium.draft()?)?);
+            self.medium.finish()?;
+        }
+        self.on(self.medium.open()?)
+    }
+
+    fn on(&self, backend: Box<dyn StorageBackend>) -> anyhow::Result<Database> {
+        let failures = Arc::new(Failures::default());
+        *self.failures.write() = failures.clone();
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE);
+        let database = builder.create_with_backend(Watched { backend, failures })?;
+        let first = database.begin_write()?;
+        first.open_table(KEYS)?;
+        first.open_table(NUMBERS)?;
+        first.commit()?;
+        Ok(database)
+    }
+
+    /// The kind of failure that an error of the file is.
+    fn failed(&self, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+        if self.failures.read().only_full() {
+            Error::Disk
+        } else {
+            broken(error)
+        }
     }
 }
 
@@ -94,13 +148,14 @@ impl Writer {
 /// Writes what waits until nobody can ask any more.
 fn write(shared: &Shared, mut waiting: mpsc::Receiver<Request>) -> Result<(), Error> {
     let mut batch = Vec::new();
+    let mut room = Room::default();
     while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
         let (txns, replies): (Vec<_>, Vec<_>) = batch
             .drain(..)
             .map(|request| (request.txn, request.reply))
             .unzip();
         let mut changes = Vec::new();
-        match apply(shared, &txns, &mut changes) {
+        match room.write(shared, &txns, &mut changes) {
             Ok(outcomes) => {
                 tell(shared, &changes);
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
@@ -109,180 +164,96 @@ fn write(shared: &Shared, mut waiting: mpsc::Receiver<Request>) -> Result<(), Er
                 }
             }
             Err(error) => {
-                let error = broken(error);
                 for reply in replies {
                     let _ = reply.send(Err(error.clone()));
                 }
-                return Err(error);
+                if !matches!(error, Error::Disk) {
+                    return Err(error);
+                }
             }
         }
     }
     Ok(())
 }
 
-/// All transactions of a batch in one write of the file.
-fn apply(
-    shared: &Shared,
-    txns: &[Txn],
-    changes: &mut Vec<Change>,
-) -> Result<Vec<Result<Committed, Error>>, redb::Error> {
-    let writing = shared.database.begin_write()?;
-    let mut outcomes = Vec::with_capacity(txns.len());
-    {
-        let mut numbers = writing.open_table(NUMBERS)?;
-        let number = |name| Ok::<_, redb::Error>(numbers.get(name)?.map_or(0, |n| n.value()));
-        let mut batch = Batch {
-            keys: writing.open_table(KEYS)?,
-            revision: number(REVISION)?,
-            used: number(USED)?,
-            quota: shared.quota,
-            changes,
-        };
-        for txn in txns {
-            outcomes.push(batch.txn(txn)?);
-        }
-        let (revision, used) = (batch.revision, batch.used);
-        numbers.insert(REVISION, revision)?;
-        numbers.insert(USED, used)?;
-    }
-    if changes.is_empty() {
-        writing.abort()?;
-    } else {
-        writing.commit()?;
-    }
-    Ok(outcomes)
+/// How the writer gets along with a disk that is full.
+#[derive(Default)]
+struct Room {
+    /// When room was looked for last, in vain.
+    looked: Option<Instant>,
 }
 
-struct Batch<'a> {
-    keys: redb::Table<'a, &'static [u8], &'static [u8]>,
-    revision: u64,
-    used: u64,
-    quota: u64,
-    changes: &'a mut Vec<Change>,
-}
-
-impl Batch<'_> {
-    fn txn(&mut self, txn: &Txn) -> Result<Result<Committed, Error>, redb::Error> {
-        let mut outcome = Committed {
-            held: false,
-            revision: self.revision,
-            deleted: 0,
-        };
-        for compare in &txn.compare {
-            if !self.holds(compare)? {
-                return Ok(Ok(outcome));
-            }
-        }
-        outcome.held = true;
-        if !self.has_room(txn) {
-            return Ok(Err(Error::Full));
-        }
-        let before = self.changes.len();
-        let revision = self.revision + 1;
-        for op in &txn.then {
-            match op {
-                Op::Put { key, value, lease } => self.put(revision, key, value, *lease)?,
-                Op::Delete { start, end } => {
-                    outcome.deleted += self.delete(revision, start, end)?
-                }
-            }
-        }
-        if self.changes.len() > before {
-            self.revision = revision;
-        }
-        outcome.revision = self.revision;
-        Ok(Ok(outcome))
-    }
-
-    fn holds(&self, compare: &Compare) -> Result<bool, redb::Error> {
-        Ok(match compare {
-            Compare::Absent(key) => self.keys.get(&key[..])?.is_none(),
-            Compare::Modified(key, revision) => {
-                let record = self.keys.get(&key[..])?;
-                let head = record.and_then(|record| Head::read(record.value()));
-                head.is_some_and(|head| head.modified == *revision)
-            }
-        })
-    }
-
-    /// What only deletes always finds room.
-    fn has_room(&self, txn: &Txn) -> bool {
-        let puts = txn.then.iter().map(|op| match op {
-            Op::Put { key, value, .. } => (key.len() + value.len()) as u64 + MARGIN,
-            Op::Delete { .. } => 0,
-        });
-        let more: u64 = puts.sum();
-        more == 0 || self.used.saturating_add(more) <= self.quota
-    }
-
-    fn put(
+impl Room {
+    fn write(
         &mut self,
-        revision: u64,
-        key: &bytes::Bytes,
-        value: &bytes::Bytes,
-        lease: i64,
-    ) -> Result<(), redb::Error> {
-        let known = self.keys.get(&key[..])?.map(|record| {
-            (
-                Head::read(record.value()),
-                record::weight(key, record.value()),
-            )
-        });
-        let (head, weight) = known.unwrap_or_default();
-        let record = Head {
-            created: head.map_or(revision, |head| head.created),
-            modified: revision,
-            version: head.map_or(1, |head| head.version + 1),
-            lease,
+        shared: &Shared,
+        txns: &[Txn],
+        changes: &mut Vec<Change>,
+    ) -> Result<Vec<Result<Committed, Error>>, Error> {
+        self.look(shared)?;
+        for _ in 0..ATTEMPTS {
+            let written = {
+                let database = shared.database.read();
+                let database = database.as_ref().ok_or(Error::Disk)?;
+                let limits = Limits {
+                    quota: shared.quota,
+                    closed: shared.closed.load(Ordering::Acquire),
+                };
+                apply(database, limits, txns, changes)
+            };
+            match written.map_err(|error| shared.failed(error)) {
+                Err(Error::Disk) => {
+                    changes.clear();
+                    self.make(shared)?;
+                }
+                written => return written,
+            }
         }
-        .with(value);
-        self.keys.insert(&key[..], &record[..])?;
-        self.used = self.used.saturating_sub(weight) + record::weight(key, &record);
-        self.changes.push(Change {
-            key: key.clone(),
-            revision,
-            value: Some(value.clone()),
-        });
+        Err(Error::Disk)
+    }
+
+    /// Looks for room where there was none. An error other than that there is still none is one of the file.
+    fn look(&mut self, shared: &Shared) -> Result<(), Error> {
+        if !shared.closed.load(Ordering::Acquire)
+            || self.looked.is_some_and(|looked| looked.elapsed() < LOOK)
+        {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        if shared.database.read().is_none() {
+            self.open(shared)?;
+        }
+        if shared.database.read().is_some() && shared.medium.reserve().is_ok() {
+            tracing::info!("there is room on the disk of the store again");
+            shared.closed.store(false, Ordering::Release);
+            self.looked = None;
+        }
         Ok(())
     }
 
-    fn delete(
-        &mut self,
-        revision: u64,
-        start: &bytes::Bytes,
-        end: &End,
-    ) -> Result<usize, redb::Error> {
-        let keys = match end {
-            End::Single => vec![start.clone()],
-            End::Before(end) if end <= start => Vec::new(),
-            End::Before(end) => self.listed(self.keys.range(&start[..]..&end[..])?)?,
-            End::Open => self.listed(self.keys.range(&start[..]..)?)?,
-        };
-        let mut deleted = 0;
-        for key in keys {
-            let weight = self
-                .keys
-                .remove(&key[..])?
-                .map(|record| record::weight(&key, record.value()));
-            if let Some(weight) = weight {
-                deleted += 1;
-                self.used = self.used.saturating_sub(weight);
-                self.changes.push(Change {
-                    key,
-                    revision,
-                    value: None,
-                });
-            }
+    /// Behind a write that found no room: the file takes no more before it was opened again.
+    fn make(&mut self, shared: &Shared) -> Result<(), Error> {
+        if !shared.closed.swap(true, Ordering::AcqRel) {
+            tracing::error!("{}", Error::Disk);
         }
-        Ok(deleted)
+        self.looked = Some(Instant::now());
+        self.open(shared)
     }
 
-    fn listed(
-        &self,
-        rows: redb::Range<'_, &'static [u8], &'static [u8]>,
-    ) -> Result<Vec<bytes::Bytes>, redb::Error> {
-        rows.map(|row| Ok(bytes::Bytes::copy_from_slice(row?.0.value())))
-            .collect()
+    fn open(&self, shared: &Shared) -> Result<(), Error> {
+        let mut database = shared.database.write();
+        // The file is in use by nobody else for as long as one has it.
+        *database = None;
+        shared.medium.release();
+        match shared.database() {
+            Ok(opened) => *database = Some(opened),
+            Err(_) if shared.failures.read().only_full() => {}
+            Err(error) => {
+                let error = error.context("the store cannot be opened again");
+                return Err(Error::Broken(error.into_boxed_dyn_error().into()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -313,8 +284,14 @@ const BATCH: usize = 4096;
 const BATCHES: usize = 16;
 /// Pages of the file that are kept in memory, in bytes.
 const CACHE: usize = 32 << 20;
+/// How long a full disk is left alone before room is looked for again.
+const LOOK: Duration = Duration::from_secs(1);
+/// A write that finds no room is tried once more: what makes nothing larger has that of the reserve.
+const ATTEMPTS: usize = 2;
 /// What a key costs beside its bytes.
 const MARGIN: u64 = 64;
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

@@ -50,6 +50,11 @@ pub(super) fn entry(key: &[u8], record: &[u8], keys_only: bool) -> Option<Entry>
     })
 }
 
+/// Bytes that a value will count, once it is written.
+pub(super) fn weight_of(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + HEAD + value.len()) as u64
+}
+
 /// Bytes that count against the quota.
 pub(super) fn weight(key: &[u8], record: &[u8]) -> u64 {
     (key.len() + record.len()) as u64

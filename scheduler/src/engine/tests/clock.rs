@@ -112,6 +112,7 @@ fn the_age_of_what_is_not_handed_out_is_told() {
     let meter = Meter::new(&registry, MetricOptions::default()).unwrap();
     let mut world = World::new();
     world.engine = Engine::new(Metrics::new(&meter));
+    world.engine.own(&[Share { index: 0, total: 1 }]);
     let age = |world: &mut World| {
         world.engine.sweep(world.now);
         let families = registry.gather();

@@ -1,5 +1,6 @@
 //! What the embedded store answers: reading in the caller's place, writing by the thread that writes.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use redb::{Database, ReadableDatabase as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{BATCHES, Embedded, KEYS, MARGIN, NUMBERS, REVISION, Request, USED, broken};
+use super::{BATCHES, Embedded, KEYS, MARGIN, NUMBERS, REVISION, Request, Shared, USED, broken};
 use crate::store::{
     Committed, End, Error, Lease, Op, Page, Range, Seen, Size, Store, Txn, Watch, record,
 };
@@ -16,11 +17,12 @@ use crate::store::{
 #[async_trait]
 impl Store for Embedded {
     async fn range(&self, range: Range) -> Result<Page, Error> {
-        if range.end == End::Single {
-            return read(&self.shared.database, &range);
+        // While the file is opened again, nobody may stand in the way of others.
+        if range.end == End::Single && !self.shared.closed.load(Ordering::Acquire) {
+            return self.shared.read(&range);
         }
         let shared = self.shared.clone();
-        let reading = tokio::task::spawn_blocking(move || read(&shared.database, &range));
+        let reading = tokio::task::spawn_blocking(move || shared.read(&range));
         reading.await.map_err(broken)?
     }
 
@@ -58,27 +60,44 @@ impl Store for Embedded {
     }
 
     async fn size(&self) -> Result<Size, Error> {
-        let reading = self.shared.database.begin_read().map_err(broken)?;
-        let numbers = reading.open_table(NUMBERS).map_err(broken)?;
-        let number = |name| Ok(numbers.get(name).map_err(broken)?.map_or(0, |n| n.value()));
-        let used = number(USED)?;
-        let metadata = std::fs::metadata(&self.shared.path).map_err(broken)?;
-        Ok(Size {
-            allocated: metadata.len(),
-            used,
-            full: used.saturating_add(MARGIN) > self.shared.quota,
-            revision: number(REVISION)?,
-        })
+        let shared = self.shared.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let database = shared.database.read();
+            let database = database.as_ref().ok_or(Error::Disk)?;
+            let (used, revision) = numbers(database).map_err(|error| shared.failed(error))?;
+            Ok(Size {
+                allocated: shared.medium.size().map_err(broken)?,
+                used,
+                full: shared.closed.load(Ordering::Acquire)
+                    || used.saturating_add(MARGIN) > shared.quota,
+                revision,
+            })
+        });
+        reading.await.map_err(broken)?
     }
 }
 
-fn read(database: &Database, range: &Range) -> Result<Page, Error> {
-    let reading = database.begin_read().map_err(broken)?;
-    let keys = reading.open_table(KEYS).map_err(broken)?;
-    let numbers = reading.open_table(NUMBERS).map_err(broken)?;
-    let revision = numbers.get(REVISION).map_err(broken)?;
+impl Shared {
+    pub(super) fn read(&self, range: &Range) -> Result<Page, Error> {
+        let database = self.database.read();
+        let database = database.as_ref().ok_or(Error::Disk)?;
+        read(database, range).map_err(|error| self.failed(error))
+    }
+}
+
+/// The bytes that are used, and the last revision.
+pub(super) fn numbers(database: &Database) -> Result<(u64, u64), redb::Error> {
+    let numbers = database.begin_read()?.open_table(NUMBERS)?;
+    let number = |name| Ok::<_, redb::Error>(numbers.get(name)?.map_or(0, |n| n.value()));
+    Ok((number(USED)?, number(REVISION)?))
+}
+
+fn read(database: &Database, range: &Range) -> Result<Page, redb::Error> {
+    let reading = database.begin_read()?;
+    let keys = reading.open_table(KEYS)?;
+    let numbers = reading.open_table(NUMBERS)?;
     let mut page = Page {
-        revision: revision.map_or(0, |revision| revision.value()),
+        revision: numbers.get(REVISION)?.map_or(0, |revision| revision.value()),
         ..Page::default()
     };
     let mut take = |key: &[u8], record: &[u8]| {
@@ -87,23 +106,22 @@ fn read(database: &Database, range: &Range) -> Result<Page, Error> {
     };
     let rows = match &range.end {
         End::Single => {
-            if let Some(record) = keys.get(&range.start[..]).map_err(broken)? {
+            if let Some(record) = keys.get(&range.start[..])? {
                 take(&range.start, record.value());
             }
             return Ok(page);
         }
         End::Before(end) if *end <= range.start => return Ok(page),
-        End::Before(end) => keys.range(&range.start[..]..&end[..]),
-        End::Open => keys.range(&range.start[..]..),
+        End::Before(end) => keys.range(&range.start[..]..&end[..])?,
+        End::Open => keys.range(&range.start[..]..)?,
     };
-    for (read, row) in rows.map_err(broken)?.enumerate() {
-        let (key, record) = row.map_err(broken)?;
+    for (read, row) in rows.enumerate() {
+        let (key, record) = row?;
         if range.limit.is_some_and(|limit| read >= limit) {
             page.more = true;
             break;
         }
-        page.entries
-            .extend(record::entry(key.value(), record.value(), range.keys_only));
+        take(key.value(), record.value());
     }
     Ok(page)
 }

@@ -1,12 +1,13 @@
 //! The store against a file.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::*;
-use crate::store::{Entry, Range, Seen, Store as _};
+use crate::store::{Compare, Entry, Op, Range, Seen, Store as _};
 
 fn put(key: &str, value: &str) -> Txn {
     Txn {

@@ -1,0 +1,203 @@
+//! What a batch of transactions makes of the keys: all of it in one write of the file.
+
+use redb::{Database, ReadableTable as _};
+
+use super::super::record::{self, Head};
+use super::super::{Change, Committed, Compare, End, Error, Op, Txn};
+use super::{KEYS, MARGIN, NUMBERS, REVISION, USED};
+
+/// What limits a store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes of keys and values.
+    pub quota: u64,
+    /// Nothing may become more: there is no room on the disk.
+    pub closed: bool,
+}
+
+/// All transactions of a batch in one write of the file.
+pub(super) fn apply(
+    database: &Database,
+    limits: Limits,
+    txns: &[Txn],
+    changes: &mut Vec<Change>,
+) -> Result<Vec<Result<Committed, Error>>, redb::Error> {
+    let writing = database.begin_write()?;
+    let mut outcomes = Vec::with_capacity(txns.len());
+    {
+        let mut numbers = writing.open_table(NUMBERS)?;
+        let number = |name| Ok::<_, redb::Error>(numbers.get(name)?.map_or(0, |n| n.value()));
+        let mut batch = Batch {
+            keys: writing.open_table(KEYS)?,
+            revision: number(REVISION)?,
+            used: number(USED)?,
+            limits,
+            changes,
+        };
+        for txn in txns {
+            outcomes.push(batch.txn(txn)?);
+        }
+        let (revision, used) = (batch.revision, batch.used);
+        numbers.insert(REVISION, revision)?;
+        numbers.insert(USED, used)?;
+    }
+    if changes.is_empty() {
+        writing.abort()?;
+    } else {
+        writing.commit()?;
+    }
+    Ok(outcomes)
+}
+
+struct Batch<'a> {
+    keys: redb::Table<'a, &'static [u8], &'static [u8]>,
+    revision: u64,
+    used: u64,
+    limits: Limits,
+    changes: &'a mut Vec<Change>,
+}
+
+impl Batch<'_> {
+    fn txn(&mut self, txn: &Txn) -> Result<Result<Committed, Error>, redb::Error> {
+        let mut outcome = Committed {
+            held: false,
+            revision: self.revision,
+            deleted: 0,
+        };
+        for compare in &txn.compare {
+            if !self.holds(compare)? {
+                return Ok(Ok(outcome));
+            }
+        }
+        outcome.held = true;
+        if let Err(error) = self.has_room(txn)? {
+            return Ok(Err(error));
+        }
+        let before = self.changes.len();
+        let revision = self.revision + 1;
+        for op in &txn.then {
+            match op {
+                Op::Put { key, value, lease } => self.put(revision, key, value, *lease)?,
+                Op::Delete { start, end } => {
+                    outcome.deleted += self.delete(revision, start, end)?
+                }
+            }
+        }
+        if self.changes.len() > before {
+            self.revision = revision;
+        }
+        outcome.revision = self.revision;
+        Ok(Ok(outcome))
+    }
+
+    fn holds(&self, compare: &Compare) -> Result<bool, redb::Error> {
+        Ok(match compare {
+            Compare::Absent(key) => self.keys.get(&key[..])?.is_none(),
+            Compare::Modified(key, revision) => {
+                let record = self.keys.get(&key[..])?;
+                let head = record.and_then(|record| Head::read(record.value()));
+                head.is_some_and(|head| head.modified == *revision)
+            }
+        })
+    }
+
+    /// What only deletes always finds room, and so does what replaces something that is as large: without that, a job that
+    /// comes again and again would stand still.
+    fn has_room(&self, txn: &Txn) -> Result<Result<(), Error>, redb::Error> {
+        let puts = || {
+            txn.then.iter().filter_map(|op| match op {
+                Op::Put { key, value, .. } => Some((key, record::weight_of(key, value) + MARGIN)),
+                Op::Delete { .. } => None,
+            })
+        };
+        let most: u64 = puts().map(|(_, weight)| weight).sum();
+        if !self.limits.closed && self.used.saturating_add(most) <= self.limits.quota {
+            return Ok(Ok(()));
+        }
+        let mut more = 0_u64;
+        for (key, weight) in puts() {
+            let known = self.keys.get(&key[..])?;
+            let known = known.map_or(0, |record| record::weight(key, record.value()) + MARGIN);
+            more += weight.saturating_sub(known);
+        }
+        Ok(if more == 0 {
+            Ok(())
+        } else if self.limits.closed {
+            Err(Error::Disk)
+        } else if self.used.saturating_add(more) > self.limits.quota {
+            Err(Error::Full)
+        } else {
+            Ok(())
+        })
+    }
+
+    fn put(
+        &mut self,
+        revision: u64,
+        key: &bytes::Bytes,
+        value: &bytes::Bytes,
+        lease: i64,
+    ) -> Result<(), redb::Error> {
+        let known = self.keys.get(&key[..])?.map(|record| {
+            (
+                Head::read(record.value()),
+                record::weight(key, record.value()),
+            )
+        });
+        let (head, weight) = known.unwrap_or_default();
+        let record = Head {
+            created: head.map_or(revision, |head| head.created),
+            modified: revision,
+            version: head.map_or(1, |head| head.version + 1),
+            lease,
+        }
+        .with(value);
+        self.keys.insert(&key[..], &record[..])?;
+        self.used = self.used.saturating_sub(weight) + record::weight(key, &record);
+        self.changes.push(Change {
+            key: key.clone(),
+            revision,
+            value: Some(value.clone()),
+        });
+        Ok(())
+    }
+
+    fn delete(
+        &mut self,
+        revision: u64,
+        start: &bytes::Bytes,
+        end: &End,
+    ) -> Result<usize, redb::Error> {
+        let keys = match end {
+            End::Single => vec![start.clone()],
+            End::Before(end) if end <= start => Vec::new(),
+            End::Before(end) => self.listed(self.keys.range(&start[..]..&end[..])?)?,
+            End::Open => self.listed(self.keys.range(&start[..]..)?)?,
+        };
+        let mut deleted = 0;
+        for key in keys {
+            let weight = self
+                .keys
+                .remove(&key[..])?
+                .map(|record| record::weight(&key, record.value()));
+            if let Some(weight) = weight {
+                deleted += 1;
+                self.used = self.used.saturating_sub(weight);
+                self.changes.push(Change {
+                    key,
+                    revision,
+                    value: None,
+                });
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn listed(
+        &self,
+        rows: redb::Range<'_, &'static [u8], &'static [u8]>,
+    ) -> Result<Vec<bytes::Bytes>, redb::Error> {
+        rows.map(|row| Ok(bytes::Bytes::copy_from_slice(row?.0.value())))
+            .collect()
+    }
+}

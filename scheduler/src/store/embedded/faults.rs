@@ -1,0 +1,430 @@
+//! The store on a disk that loses power, has no room, or does not keep what it was given. Each seed is another course of
+//! events; `STORE_SEED=<number>` runs one of them alone.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, ErrorKind};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use redb::StorageBackend;
+
+use super::answer::numbers;
+use super::*;
+use crate::store::{Compare, End, Op, Range, Store as _};
+
+/// A disk; its clones are the same one.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<Image>>);
+
+#[derive(Debug, Default)]
+struct Image {
+    /// What is on it for sure.
+    kept: Vec<u8>,
+    /// What programs read.
+    seen: Vec<u8>,
+    /// What was done since the last flush.
+    loose: Vec<Step>,
+    /// Steps until power fails.
+    left: Option<u64>,
+    /// Blocks that there is room for, those that are in use, and whether the reserve is among them.
+    room: Option<usize>,
+    used: HashSet<u64>,
+    reserved: bool,
+    /// The file has its name.
+    made: bool,
+    flush_fails: bool,
+    /// Steps so far.
+    steps: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(u64, Vec<u8>),
+    Length(u64),
+}
+
+impl Image {
+    fn step(&mut self) -> io::Result<()> {
+        self.steps += 1;
+        match &mut self.left {
+            Some(0) => Err(io::Error::other("no power")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let reserve = if self.reserved { RESERVE } else { 0 };
+        self.room
+            .is_none_or(|room| self.used.len() + reserve <= room)
+    }
+}
+
+fn carry_out(image: &mut Vec<u8>, step: &Step) {
+    match step {
+        Step::Length(length) => image.resize(usize::try_from(*length).unwrap(), 0),
+        Step::Write(offset, data) => {
+            let offset = usize::try_from(*offset).unwrap();
+            let end = offset + data.len();
+            if image.len() < end {
+                image.resize(end, 0);
+            }
+            image[offset..end].copy_from_slice(data);
+        }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let image = self.0.lock();
+        let offset = usize::try_from(offset).unwrap();
+        let data = image.seen.get(offset..offset + out.len());
+        out.copy_from_slice(data.ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let image = &mut *self.0.lock();
+        image.step()?;
+        let step = Step::Length(len);
+        carry_out(&mut image.seen, &step);
+        image.loose.push(step);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let image = &mut *self.0.lock();
+        image.step()?;
+        if image.flush_fails {
+            // As Linux does it: what could not be written counts as written from now on.
+            image.loose.clear();
+            return Err(io::Error::other("input/output error"));
+        }
+        for step in image.loose.drain(..) {
+            carry_out(&mut image.kept, &step);
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let image = &mut *self.0.lock();
+        image.step()?;
+        let blocks = offset / BLOCK..=(offset + data.len() as u64 - 1) / BLOCK;
+        let fresh: Vec<u64> = blocks.filter(|block| !image.used.contains(block)).collect();
+        image.used.extend(&fresh);
+        if !image.has_room() {
+            for block in fresh {
+                image.used.remove(&block);
+            }
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let step = Step::Write(offset, data.to_vec());
+        carry_out(&mut image.seen, &step);
+        image.loose.push(step);
+        Ok(())
+    }
+}
+
+impl Medium for Disk {
+    fn is_made(&self) -> bool {
+        self.0.lock().made
+    }
+
+    fn draft(&self) -> anyhow::Result<Box<dyn StorageBackend>> {
+        let image = &mut *self.0.lock();
+        for bytes in [&mut image.kept, &mut image.seen] {
+            bytes.clear();
+        }
+        Ok(Box::new(self.clone()))
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        let image = &mut *self.0.lock();
+        image.step()?;
+        image.made = true;
+        Ok(())
+    }
+
+    fn open(&self) -> anyhow::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn reserve(&self) -> io::Result<()> {
+        let mut image = self.0.lock();
+        image.reserved = true;
+        if !image.has_room() {
+            image.reserved = false;
+            return Err(ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn release(&self) {
+        self.0.lock().reserved = false;
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.len()
+    }
+}
+
+impl Disk {
+    /// Power comes back. Of what was not flushed each step was done, was not, or was done for some sectors only.
+    fn come_back(&self, random: &mut Rng) {
+        let image = &mut *self.0.lock();
+        let [done, torn] = [random.f64(), random.f64()];
+        for step in std::mem::take(&mut image.loose) {
+            match step {
+                Step::Write(offset, data) if random.f64() < torn => {
+                    for (number, sector) in data.chunks(SECTOR).enumerate() {
+                        if random.f64() < done {
+                            let offset = offset + (number * SECTOR) as u64;
+                            carry_out(&mut image.kept, &Step::Write(offset, sector.to_vec()));
+                        }
+                    }
+                }
+                step if random.f64() < done => carry_out(&mut image.kept, &step),
+                _ => {}
+            }
+        }
+        image.seen.clone_from(&image.kept);
+        image.left = None;
+    }
+
+    fn store(&self) -> Shared {
+        Shared::open(Box::new(self.clone()), u64::MAX).expect("the store opens")
+    }
+}
+
+type Keys = BTreeMap<Bytes, Bytes>;
+
+fn keys(store: &Shared) -> Keys {
+    let page = store.read(&Range::prefix("")).expect("it is readable");
+    let entries = page.entries.into_iter();
+    entries.map(|entry| (entry.key, entry.value)).collect()
+}
+
+/// A transaction as the scheduler makes them: a job, the progress of one, an end with its counter, a range.
+fn transaction(random: &mut Rng) -> Txn {
+    let number = random.u32(..40);
+    let (job, counter) = (format!("jobs/{number:02}"), format!("counters/{number:02}"));
+    let most = random.choice([20, 400, 6000]).unwrap();
+    let value = vec![random.u8(..); random.usize(..most)];
+    let then = match random.u8(..8) {
+        0..=3 => vec![Op::put(job, value)],
+        4..=5 => vec![Op::put(counter, vec![random.u8(..); 20])],
+        6 => vec![Op::delete(counter), Op::delete(job)],
+        _ => {
+            let place = format!("{}", number / 10);
+            ["jobs/", "counters/"]
+                .map(|kind| Op::delete_prefix(&format!("{kind}{place}")))
+                .into()
+        }
+    };
+    Txn {
+        compare: Vec::new(),
+        then,
+    }
+}
+
+fn expect(keys: &mut Keys, txns: &[Txn]) {
+    for op in txns.iter().flat_map(|txn| &txn.then) {
+        match op {
+            Op::Put { key, value, .. } => drop(keys.insert(key.clone(), value.clone())),
+            Op::Delete { start, end } => keys.retain(|key, _| match end {
+                End::Single => key != start,
+                End::Before(end) => key < start || key >= end,
+                End::Open => key < start,
+            }),
+        }
+    }
+}
+
+/// Several lives of a store, each of which ends when power fails in the middle of something.
+fn lives(seed: u64) {
+    let mut random = Rng::with_seed(seed);
+    let disk = Disk::default();
+    let mut acknowledged = Keys::new();
+    let mut revision = 0;
+    for life in 0..LIVES {
+        let store = if life == 0 && random.bool() {
+            // Power fails while the file is made.
+            disk.0.lock().left = Some(random.u64(..40));
+            match Shared::open(Box::new(disk.clone()), u64::MAX) {
+                Ok(store) => store,
+                Err(_) => {
+                    disk.come_back(&mut random);
+                    disk.store()
+                }
+            }
+        } else {
+            disk.store()
+        };
+        let found = keys(&store);
+        assert!(
+            found == acknowledged,
+            "seed {seed}, life {life}: other keys"
+        );
+        let (_, known) = numbers(store.database.read().as_ref().unwrap()).unwrap();
+        assert!(
+            known >= revision,
+            "seed {seed}, life {life}: revisions begin again"
+        );
+        revision = known;
+        if disk.0.lock().left.is_none() {
+            disk.0.lock().left = Some(random.u64(1..300));
+        }
+        let mut room = Room::default();
+        let maybe = loop {
+            let txns: Vec<_> = (0..random.usize(1..6))
+                .map(|_| transaction(&mut random))
+                .collect();
+            let mut after = acknowledged.clone();
+            expect(&mut after, &txns);
+            let mut changes = Vec::new();
+            if room.write(&store, &txns, &mut changes).is_err() {
+                break after;
+            }
+            revision = changes.last().map_or(revision, |change| change.revision);
+            acknowledged = after;
+        };
+        drop(store);
+        disk.come_back(&mut random);
+        // What was not acknowledged is there as a whole, or not at all.
+        let found = keys(&disk.store());
+        if found == maybe {
+            acknowledged = maybe;
+        }
+        assert!(
+            found == acknowledged,
+            "seed {seed}, life {life}: acknowledged writes are lost"
+        );
+    }
+}
+
+#[test]
+fn power_fails_and_nothing_acknowledged_is_lost() {
+    let seeds = match std::env::var("STORE_SEED") {
+        Ok(seed) => seed.parse().map(|seed| seed..seed + 1).unwrap(),
+        Err(_) => 0..SEEDS,
+    };
+    for seed in seeds {
+        lives(seed);
+    }
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_ends_the_store() {
+    let disk = Disk::default();
+    let (store, writer) = Embedded::on(Box::new(disk.clone()), u64::MAX).unwrap();
+    let put = |key: &'static str| Txn {
+        compare: Vec::new(),
+        then: vec![Op::put(key, "v")],
+    };
+    store.commit(put("kept")).await.unwrap();
+    disk.0.lock().flush_fails = true;
+    let failed = store.commit(put("lost")).await;
+    assert!(matches!(failed, Err(Error::Broken(_))), "{failed:?}");
+    assert!(matches!(writer.ended().await, Err(Error::Broken(_))));
+    // It would work again, and nobody tries.
+    disk.0.lock().flush_fails = false;
+    let steps = disk.0.lock().steps;
+    assert!(matches!(
+        store.commit(put("more")).await,
+        Err(Error::Closed)
+    ));
+    drop(store);
+    assert_eq!(
+        disk.0.lock().steps,
+        steps,
+        "something was written behind it"
+    );
+    disk.come_back(&mut Rng::with_seed(1));
+    assert!(keys(&disk.store()).contains_key(&b"kept"[..]));
+}
+
+/// A flush without room is as bad as any other that fails: what it left out is taken for written.
+#[test]
+fn a_write_without_room_is_refused_and_deletions_make_room_again() {
+    for seed in 0..ROOMS {
+        let mut random = Rng::with_seed(seed);
+        let disk = Disk::default();
+        let store = disk.store();
+        let (mut room, mut changes) = (Room::default(), Vec::new());
+        let used = disk.0.lock().used.len();
+        disk.0.lock().room = Some(used + RESERVE + random.usize(8..100));
+        let put = |number: usize| {
+            let value = vec![0; 3000];
+            vec![Txn {
+                compare: vec![Compare::Absent(format!("k{number}").into())],
+                then: vec![Op::put(format!("k{number}"), value)],
+            }]
+        };
+        let mut stored = 0;
+        let refused = loop {
+            match room.write(&store, &put(stored), &mut changes) {
+                Ok(outcomes) => match &outcomes[0] {
+                    Ok(done) => assert!(done.held),
+                    Err(error) => break error.clone(),
+                },
+                Err(error) => break error,
+            }
+            stored += 1;
+        };
+        assert!(matches!(refused, Error::Disk), "seed {seed}: {refused:?}");
+        assert_eq!(keys(&store).len(), stored, "seed {seed}");
+        let again = room.write(&store, &put(stored), &mut changes).unwrap();
+        assert!(
+            matches!(again[0], Err(Error::Disk)),
+            "seed {seed}: {again:?}"
+        );
+        // What replaces something of its size goes on, and so does what deletes.
+        let same = Txn {
+            compare: Vec::new(),
+            then: vec![Op::put("k0", vec![1; 3000])],
+        };
+        room.write(&store, &[same], &mut changes).unwrap()[0]
+            .clone()
+            .unwrap();
+        for number in 1..stored {
+            let delete = Txn {
+                compare: Vec::new(),
+                then: vec![Op::delete(format!("k{number}"))],
+            };
+            let done = room.write(&store, &[delete], &mut changes).unwrap();
+            assert_eq!(done[0].clone().unwrap().deleted, 1, "seed {seed}");
+        }
+        // Others make room.
+        disk.0.lock().room = None;
+        room.looked = None;
+        room.write(&store, &put(stored), &mut changes).unwrap()[0]
+            .clone()
+            .unwrap();
+        assert!(disk.0.lock().reserved);
+        drop(store);
+        let names: Vec<_> = keys(&disk.store()).into_keys().collect();
+        assert_eq!(
+            names,
+            ["k0".to_owned(), format!("k{stored}")],
+            "seed {seed}"
+        );
+    }
+}
+
+/// Courses of events.
+const SEEDS: u64 = 2000;
+const ROOMS: u64 = 50;
+/// How often power fails in each.
+const LIVES: usize = 3;
+/// What a disk writes as a whole.
+const SECTOR: usize = 512;
+/// What a file takes room by, and those of the reserve.
+const BLOCK: u64 = 4096;
+const RESERVE: usize = 64;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
+mod actors;
 mod arrivals;
 mod binaries;
 mod calls;
@@ -43,6 +44,8 @@ enum Bench {
     Idle(idle::Arguments),
     /// Latency that two sidecars with mTLS add to a call, and their CPU.
     Invoke(invoke::Arguments),
+    /// Latency that two sidecars with mTLS add to a call of an actor, and of a call that activates one.
+    Actors(actors::Arguments),
     /// Latency of state stores through a sidecar, and its CPU.
     State(state::Arguments),
     /// Latency of events through a sidecar, how many there can be, and its CPU.
@@ -66,6 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.bench {
         Some(Bench::Idle(arguments)) => idle::run(arguments),
         Some(Bench::Invoke(arguments)) => invoke::run(arguments),
+        Some(Bench::Actors(arguments)) => actors::run(arguments),
         Some(Bench::State(arguments)) => state::run(arguments),
         Some(Bench::Pubsub(arguments)) => pubsub::run(arguments),
         Some(Bench::Scheduler(arguments)) => scheduler::run(arguments),

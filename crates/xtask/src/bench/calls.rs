@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -33,6 +34,8 @@ pub(super) struct Target {
     stamp: Option<(usize, Arrivals)>,
     /// How its connections are secured, if they are.
     tls: Option<Arc<ClientConfig>>,
+    /// Each call has the next number in place of [`NUMBER`] in its path.
+    numbers: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Clone)]
@@ -82,6 +85,7 @@ impl Target {
             answer: 0..=0,
             stamp: None,
             tls: None,
+            numbers: None,
         }
     }
 
@@ -93,6 +97,12 @@ impl Target {
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    /// Each call is about something that no call was about before.
+    pub fn numbered(mut self) -> Self {
+        self.numbers = Some(Arc::default());
         self
     }
 
@@ -222,9 +232,16 @@ async fn http(
     else {
         bail!("no request");
     };
+    let uri = match &target.numbers {
+        Some(numbers) => {
+            let number = numbers.fetch_add(1, Ordering::Relaxed);
+            path.replace(NUMBER, &number.to_string())
+        }
+        None => path.clone(),
+    };
     let request = Request::builder()
         .method(method)
-        .uri(path)
+        .uri(uri)
         .header("host", "127.0.0.1")
         .header("content-type", *content_type)
         .body(Full::new(body))?;
@@ -297,6 +314,9 @@ impl Decoder for Raw {
         Ok(Some(length))
     }
 }
+
+/// Where the number of a call goes.
+pub(super) const NUMBER: &str = "{number}";
 
 /// Bytes of the longest answer that is read.
 const LONGEST: usize = 64 << 20;

@@ -49,7 +49,15 @@ impl Protocol {
 impl Echo {
     /// Starts one; it notes events when they arrive.
     pub fn start(protocol: Protocol, arrivals: &Arrivals) -> Result<Self> {
-        let app = App(arrivals.clone());
+        Self::of(App(arrivals.clone(), None), protocol)
+    }
+
+    /// Starts one that hosts actors of a type.
+    pub fn hosting(actors: &'static str) -> Result<Self> {
+        Self::of(App(Arrivals::default(), Some(actors)), Protocol::Http)
+    }
+
+    fn of(app: App, protocol: Protocol) -> Result<Self> {
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone().drop_guard();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
@@ -121,11 +129,18 @@ async fn echo(
     app: App,
     request: Request<RequestBody>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let is_event = request.uri().path() == DELIVER;
-    let status = if request.method() == Method::POST {
-        StatusCode::OK
-    } else {
+    let path = request.uri().path();
+    let is_event = path == DELIVER;
+    if let (Some(kind), &Method::GET) = (app.1, request.method())
+        && path == "/dapr/config"
+    {
+        let config = format!("{{\"entities\": [\"{kind}\"]}}");
+        return Ok(Response::new(Full::new(config.into())));
+    }
+    let status = if request.method() == Method::GET && !(app.1.is_some() && path == "/healthz") {
         StatusCode::NOT_FOUND
+    } else {
+        StatusCode::OK
     };
     let body = match request.into_body().collect().await {
         Ok(body) => body.to_bytes(),
@@ -142,9 +157,9 @@ async fn echo(
     Ok(response)
 }
 
-/// What it notes.
+/// What it notes, and the type of its actors.
 #[derive(Clone)]
-struct App(Arrivals);
+struct App(Arrivals, Option<&'static str>);
 
 #[tonic::async_trait]
 impl AppCallback for App {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use http::Method;
 use proto::runtime::v1::InvokeServiceRequest;
 
@@ -31,16 +31,16 @@ pub(super) struct Arguments {
 }
 
 /// Two sidecars and the app behind the second one.
-struct Pair {
-    caller: Sidecar,
-    callee: Sidecar,
+pub(super) struct Pair {
+    pub caller: Sidecar,
+    pub callee: Sidecar,
     /// A call of the app.
-    direct: Target,
+    pub direct: Target,
     /// The same through the sidecars.
-    through: Target,
-    protocol: Protocol,
-    _app: Echo,
-    _folder: tempfile::TempDir,
+    pub through: Target,
+    pub title: String,
+    /// What they need as long as they run.
+    pub _around: Box<dyn std::any::Any>,
 }
 
 /// One round of a pair.
@@ -74,13 +74,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for protocol in [Protocol::Http, Protocol::Grpc] {
         for binary in &daprds {
             let pair = Pair::start(binary, sentry.as_ref(), protocol, phases.payload)?;
-            measure(&binary.label, &pair, load, phases)?;
+            measure(&pair, load, phases)?;
         }
     }
     Ok(())
 }
 
-fn measure(label: &str, pair: &Pair, load: Load, phases: &Phases) -> Result<()> {
+/// Measures a pair in rounds, and prints.
+pub(super) fn measure(pair: &Pair, load: Load, phases: &Phases) -> Result<()> {
     let warm_up = Load {
         rate: Some((phases.rate / 10).max(load.connections)),
         duration: WARM_UP,
@@ -88,7 +89,7 @@ fn measure(label: &str, pair: &Pair, load: Load, phases: &Phases) -> Result<()> 
     };
     warm_up.run(&pair.direct)?;
     warm_up.run(&pair.through)?;
-    print(&format!("\n{label}, {}", pair.protocol.name()))?;
+    print(&format!("\n{}", pair.title))?;
     let mut rounds = Vec::new();
     for _ in 0..phases.rounds.max(1) {
         rounds.push(pair.round(load)?);
@@ -137,12 +138,14 @@ impl Pair {
             app_id: CALLEE,
             app: Some((app.port(), protocol)),
             sentry,
+            placement: None,
         };
         let callee = mesh::sidecar(binary, folder.path(), role)?;
         let role = Role {
             app_id: "bench-caller",
             app: None,
             sentry,
+            placement: None,
         };
         let caller = mesh::sidecar(binary, folder.path(), role)?;
         let pair = Pair {
@@ -150,23 +153,21 @@ impl Pair {
             through: through(&caller, protocol, payload),
             caller,
             callee,
-            protocol,
-            _app: app,
-            _folder: folder,
+            title: format!("{}, {}", binary.label, protocol.name()),
+            _around: Box::new((app, folder)),
         };
-        pair.reach()
-            .with_context(|| format!("with {}", binary.label))?;
+        pair.reach()?;
         Ok(pair)
     }
 
     /// Waits until a call gets through: the caller has to find the callee first.
-    fn reach(&self) -> Result<()> {
+    pub fn reach(&self) -> Result<()> {
         let end = Instant::now() + REACH;
         loop {
             match load::once(&self.through) {
                 Ok(()) => return Ok(()),
                 Err(error) if Instant::now() > end => {
-                    return Err(error.context("no call gets through"));
+                    return Err(error.context(format!("no call gets through {}", self.title)));
                 }
                 Err(_) => process::pause(Duration::from_millis(200)),
             }

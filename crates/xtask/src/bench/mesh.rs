@@ -42,6 +42,8 @@ pub(super) struct Role<'a> {
     pub app: Option<(u16, Protocol)>,
     /// Where its identity comes from; none turns mTLS off.
     pub sentry: Option<&'a Sentry>,
+    /// The placement of its actors.
+    pub placement: Option<&'a Placement>,
 }
 
 /// Starts sentry in a folder of its own, with a Configuration, which may be empty.
@@ -100,6 +102,12 @@ pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<
         args.push("--control-plane-trust-domain=localhost".to_owned());
         env.insert("DAPR_TRUST_ANCHORS".to_owned(), sentry.anchors.clone());
     }
+    if let Some(placement) = role.placement {
+        args.push(format!(
+            "--placement-host-address=127.0.0.1:{}",
+            placement.port
+        ));
+    }
     let log = folder.join(format!("{}.log", role.app_id));
     let mut process = Process::start(&binary.path, &args, &env, &log)?;
     let ready = process.ready(http, "/v1.0/healthz")?;
@@ -126,6 +134,7 @@ pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<Alone> {
                 app_id: "idle",
                 app: None,
                 sentry: None,
+                placement: None,
             };
             let sidecar = sidecar(binary, folder, role)?;
             (sidecar.process, sidecar.ready)
@@ -135,18 +144,8 @@ pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<Alone> {
             (sentry.process, sentry.ready)
         }
         "placement" => {
-            let health = process::port()?;
-            let mut args = shared(&[("port", process::port()?), ("healthz-port", health)])?;
-            args.push("--listen-address=127.0.0.1".to_owned());
-            args.push("--healthz-listen-address=127.0.0.1".to_owned());
-            args.push(format!(
-                "--initial-cluster=dapr-placement-0=127.0.0.1:{}",
-                process::port()?
-            ));
-            let log = folder.join("placement.log");
-            let mut process = Process::start(&binary.path, &args, &environment(), &log)?;
-            let ready = process.ready(health, "/healthz")?;
-            (process, ready)
+            let placement = placement(binary, folder, None)?;
+            (placement.process, placement.ready)
         }
         "scheduler" => {
             let scheduler = scheduler(binary, folder)?;
@@ -171,6 +170,45 @@ pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<Alone> {
     })
 }
 
+/// A placement with one member.
+pub(super) struct Placement {
+    pub process: Process,
+    port: u16,
+    ready: Duration,
+}
+
+/// Starts placement.
+pub(super) fn placement(
+    binary: &Binary,
+    folder: &Path,
+    sentry: Option<&Sentry>,
+) -> Result<Placement> {
+    let (port, health) = (process::port()?, process::port()?);
+    let mut args = shared(&[("port", port), ("healthz-port", health)])?;
+    args.push("--listen-address=127.0.0.1".to_owned());
+    args.push("--healthz-listen-address=127.0.0.1".to_owned());
+    args.push(format!(
+        "--initial-cluster=dapr-placement-0=127.0.0.1:{}",
+        process::port()?
+    ));
+    if let Some(sentry) = sentry {
+        let anchors = folder.join("anchors.pem");
+        std::fs::write(&anchors, &sentry.anchors)?;
+        args.push("--tls-enabled=true".to_owned());
+        args.push(format!("--sentry-address={}", sentry.address()));
+        args.push("--trust-domain=localhost".to_owned());
+        args.push(format!("--trust-anchors-file={}", anchors.display()));
+    }
+    let log = folder.join("placement.log");
+    let mut process = Process::start(&binary.path, &args, &environment(), &log)?;
+    let ready = process.ready(health, "/healthz")?;
+    Ok(Placement {
+        process,
+        port,
+        ready,
+    })
+}
+
 /// A scheduler with a store of its own, and its port.
 pub(super) struct Scheduler {
     pub process: Process,
@@ -178,8 +216,15 @@ pub(super) struct Scheduler {
     ready: Duration,
 }
 
-/// Starts a scheduler.
+/// Starts a scheduler, and waits until it is ready.
 pub(super) fn scheduler(binary: &Binary, folder: &Path) -> Result<Scheduler> {
+    let (mut scheduler, health) = begin_scheduler(binary, folder)?;
+    scheduler.ready = scheduler.process.ready(health, "/healthz")?;
+    Ok(scheduler)
+}
+
+/// Starts a scheduler; its port for health.
+pub(super) fn begin_scheduler(binary: &Binary, folder: &Path) -> Result<(Scheduler, u16)> {
     let (port, health) = (process::port()?, process::port()?);
     let mut args = shared(&[
         ("port", port),
@@ -194,13 +239,13 @@ pub(super) fn scheduler(binary: &Binary, folder: &Path) -> Result<Scheduler> {
         process::port()?
     ));
     let log = folder.join("scheduler.log");
-    let mut process = Process::start(&binary.path, &args, &environment(), &log)?;
-    let ready = process.ready(health, "/healthz")?;
-    Ok(Scheduler {
+    let process = Process::start(&binary.path, &args, &environment(), &log)?;
+    let scheduler = Scheduler {
         process,
         port,
-        ready,
-    })
+        ready: Duration::ZERO,
+    };
+    Ok((scheduler, health))
 }
 
 pub(super) fn shared(ports: &[(&str, u16)]) -> Result<Vec<String>> {

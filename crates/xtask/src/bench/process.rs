@@ -111,6 +111,20 @@ impl Process {
         log.lines().next_back().unwrap_or("nothing").to_owned()
     }
 
+    /// Asks it to end, and waits until it has.
+    pub fn stop(mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        let asked = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &pid]).status()?;
+        ensure!(asked.success(), "cannot stop {}", self.name);
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Since when it runs.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// What it occupies now.
     pub fn memory(&self) -> Result<Memory> {
         Memory::of(self.child.id())

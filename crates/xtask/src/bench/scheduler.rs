@@ -1,5 +1,5 @@
-//! The scheduler: jobs registered per second over many connections, memory of a job, and jobs fired per second that have
-//! waited for a sidecar.
+//! The scheduler: jobs registered per second over many connections, memory of a job, jobs fired per second that have
+//! waited for a sidecar, and how long one with many jobs takes from its start to the first that it fires.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,8 @@ use transport::{ChannelOptions, Connector};
 use super::binaries::{self, Binary};
 use super::{mesh, print};
 
+mod restart;
+
 /// Flags of the bench.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -37,6 +39,9 @@ pub(super) struct Arguments {
     /// Streams that take them
     #[arg(long, default_value_t = 3)]
     streams: usize,
+    /// Jobs that are stored, and not due, when it is started again
+    #[arg(long, default_value_t = 100_000)]
+    stored: usize,
 }
 
 /// Measures and prints a line per program.
@@ -58,6 +63,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for binary in &binaries {
         runtime.block_on(once(binary, arguments))?;
     }
+    for binary in &binaries {
+        runtime.block_on(restart::run(binary, arguments))?;
+    }
     Ok(())
 }
 
@@ -67,7 +75,7 @@ async fn once(binary: &Binary, arguments: &Arguments) -> Result<()> {
     let before = scheduler.process.memory()?;
     let jobs = arguments.jobs as f64;
     let began = Instant::now();
-    register(scheduler.port, arguments).await?;
+    register(scheduler.port, arguments, arguments.jobs, "0s").await?;
     let registered = jobs / began.elapsed().as_secs_f64();
     let after = scheduler.process.memory()?;
     let grown = after.anonymous.saturating_sub(before.anonymous) * 1024;
@@ -83,21 +91,26 @@ async fn once(binary: &Binary, arguments: &Arguments) -> Result<()> {
     ))
 }
 
-/// Registers all jobs, which are due at once: nobody is there for them yet.
-async fn register(port: u16, arguments: &Arguments) -> Result<()> {
+/// Registers so many jobs, for which nobody is there yet.
+async fn register(
+    port: u16,
+    arguments: &Arguments,
+    jobs: usize,
+    due: &'static str,
+) -> Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     for _ in 0..arguments.connections {
         let client = client(port)?;
         for _ in 0..arguments.calls {
-            let (mut client, next, jobs) = (client.clone(), next.clone(), arguments.jobs);
+            let (mut client, next) = (client.clone(), next.clone());
             callers.spawn(async move {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= jobs {
                         return Ok::<_, tonic::Status>(());
                     }
-                    client.schedule_job(reminder(number)).await?;
+                    client.schedule_job(reminder(number, due)).await?;
                 }
             });
         }
@@ -123,15 +136,7 @@ async fn fire(
         let (jobs, sender) = (arguments.jobs, sender.clone());
         takers.spawn(async move {
             let (results, waiting) = mpsc::channel(1024);
-            let initial = wire::WatchJobsRequestInitial {
-                app_id: APP.to_owned(),
-                namespace: NAMESPACE.to_owned(),
-                actor_types: vec![KIND.to_owned()],
-                ..wire::WatchJobsRequestInitial::default()
-            };
-            let _ = results
-                .send(request(WatchJobRequestType::Initial(initial)))
-                .await;
+            let _ = results.send(initial()).await;
             let requests = ReceiverStream::new(waiting);
             let mut stream = client.watch_jobs(requests).await?.into_inner();
             while let Some(job) = stream.message().await? {
@@ -177,17 +182,27 @@ fn client(port: u16) -> Result<SchedulerClient<Channel>> {
     Ok(SchedulerClient::new(channel).max_decoding_message_size(usize::MAX))
 }
 
+/// What a stream of a sidecar begins with.
+fn initial() -> wire::WatchJobsRequest {
+    request(WatchJobRequestType::Initial(wire::WatchJobsRequestInitial {
+        app_id: APP.to_owned(),
+        namespace: NAMESPACE.to_owned(),
+        actor_types: vec![KIND.to_owned()],
+        ..wire::WatchJobsRequestInitial::default()
+    }))
+}
+
 fn request(kind: WatchJobRequestType) -> wire::WatchJobsRequest {
     wire::WatchJobsRequest {
         watch_job_request_type: Some(kind),
     }
 }
 
-fn reminder(number: usize) -> wire::ScheduleJobRequest {
+fn reminder(number: usize, due: &str) -> wire::ScheduleJobRequest {
     wire::ScheduleJobRequest {
         name: "remind".to_owned(),
         job: Some(wire::Job {
-            due_time: Some("0s".to_owned()),
+            due_time: Some(due.to_owned()),
             ..wire::Job::default()
         }),
         metadata: Some(metadata(&number.to_string())),
@@ -215,4 +230,4 @@ const APP: &str = "app";
 const KIND: &str = "kind";
 
 /// Longer than any run takes.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1800);

@@ -80,6 +80,7 @@ impl Site {
             app_id: "bench",
             app: app.as_ref().map(|(app, protocol)| (app.port(), *protocol)),
             sentry: None,
+            placement: None,
         };
         let sidecar = mesh::sidecar(binary, folder.path(), role)
             .with_context(|| format!("starting {}", binary.label))?;

@@ -28,6 +28,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod transfer;
+pub mod trial;
 mod watch;
 
 pub use flags::Flags;

@@ -176,8 +176,14 @@ mod tests {
         for n in 0..1200 {
             let gone = n < 1000 && n % 3 == 0;
             let found = slots.find(&name(n)).map(|number| slots.get(number));
-            assert_eq!(found.map(|slot| slot.name().to_owned()), (!gone).then(|| name(n)));
-            assert_eq!(found.map(Slot::value), (!gone).then_some(&n.to_be_bytes()[..]));
+            assert_eq!(
+                found.map(|slot| slot.name().to_owned()),
+                (!gone).then(|| name(n))
+            );
+            assert_eq!(
+                found.map(Slot::value),
+                (!gone).then_some(&n.to_be_bytes()[..])
+            );
         }
         assert_eq!((slots.len(), slots.slots.len()), (866, 1000));
     }

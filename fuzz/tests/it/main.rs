@@ -4,6 +4,7 @@
 mod access_list;
 mod identities;
 mod injection;
+mod scheduler;
 mod sidecar;
 mod texts;
 mod trace;

@@ -334,7 +334,7 @@ fn what_does_not_turn_up_in_a_reading_has_been_deleted() {
         .engine
         .slots
         .get(world.engine.slots.find(&name).unwrap());
-    let value = value.value.to_vec();
+    let value = value.value().to_vec();
     world.engine.read(&name, 1, &value, None);
     world.engine.end_reading(2);
     // The third was written since.

@@ -13,8 +13,8 @@ use super::echo::{self, Echo, Protocol};
 use super::invoke::{Pair, measure};
 use super::load::{self, Load};
 use super::mesh::{self, Role, Sentry};
-use super::samples::Figures;
 use super::print;
+use super::samples::Figures;
 
 /// Flags of the bench.
 #[derive(clap::Args)]

@@ -114,7 +114,9 @@ impl Process {
     /// Asks it to end, and waits until it has.
     pub fn stop(mut self) -> Result<()> {
         let pid = self.child.id().to_string();
-        let asked = Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &pid]).status()?;
+        let asked = Command::new("sh")
+            .args(["-c", "kill -s TERM \"$0\"", &pid])
+            .status()?;
         ensure!(asked.success(), "cannot stop {}", self.name);
         self.child.wait()?;
         Ok(())

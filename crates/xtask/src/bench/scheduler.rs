@@ -92,12 +92,7 @@ async fn once(binary: &Binary, arguments: &Arguments) -> Result<()> {
 }
 
 /// Registers so many jobs, for which nobody is there yet.
-async fn register(
-    port: u16,
-    arguments: &Arguments,
-    jobs: usize,
-    due: &'static str,
-) -> Result<()> {
+async fn register(port: u16, arguments: &Arguments, jobs: usize, due: &'static str) -> Result<()> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     for _ in 0..arguments.connections {
@@ -184,12 +179,14 @@ fn client(port: u16) -> Result<SchedulerClient<Channel>> {
 
 /// What a stream of a sidecar begins with.
 fn initial() -> wire::WatchJobsRequest {
-    request(WatchJobRequestType::Initial(wire::WatchJobsRequestInitial {
-        app_id: APP.to_owned(),
-        namespace: NAMESPACE.to_owned(),
-        actor_types: vec![KIND.to_owned()],
-        ..wire::WatchJobsRequestInitial::default()
-    }))
+    request(WatchJobRequestType::Initial(
+        wire::WatchJobsRequestInitial {
+            app_id: APP.to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            actor_types: vec![KIND.to_owned()],
+            ..wire::WatchJobsRequestInitial::default()
+        },
+    ))
 }
 
 fn request(kind: WatchJobRequestType) -> wire::WatchJobsRequest {

@@ -28,7 +28,9 @@ impl World {
 }
 
 fn times(expected: &[(&str, usize)]) -> Vec<(String, usize)> {
-    let owned = expected.iter().map(|(name, times)| ((*name).to_owned(), *times));
+    let owned = expected
+        .iter()
+        .map(|(name, times)| ((*name).to_owned(), *times));
     owned.collect()
 }
 
@@ -58,8 +60,15 @@ fn a_jump_back_fires_nothing_twice() {
     world.put(&app, "every", Some("@every 10m"), None);
     world.put(&app, "hourly", Some("0 0 * * * *"), None);
     world.jump("2026-01-01T01:00:00Z");
-    assert_eq!(world.work(), times(&[("every", 6), ("hourly", 1), ("once", 1)]));
-    for back in ["2026-01-01T00:00:00Z", "2025-12-31T23:00:00Z", "2026-01-01T01:00:00Z"] {
+    assert_eq!(
+        world.work(),
+        times(&[("every", 6), ("hourly", 1), ("once", 1)])
+    );
+    for back in [
+        "2026-01-01T00:00:00Z",
+        "2025-12-31T23:00:00Z",
+        "2026-01-01T01:00:00Z",
+    ] {
         world.jump(back);
         assert_eq!(world.work(), [], "{back}");
     }
@@ -92,8 +101,18 @@ fn days_of_other_lengths_have_each_time_of_a_daily_job_as_often_as_the_clock_sho
         world.now = at(begin);
         world.connect(1, &[], &[]);
         let app = app("ns", "app");
-        world.put(&app, "daily", Some("CRON_TZ=Europe/Berlin 0 30 12 * * *"), None);
-        world.put(&app, "night", Some("CRON_TZ=Europe/Berlin 0 30 2 * * *"), None);
+        world.put(
+            &app,
+            "daily",
+            Some("CRON_TZ=Europe/Berlin 0 30 12 * * *"),
+            None,
+        );
+        world.put(
+            &app,
+            "night",
+            Some("CRON_TZ=Europe/Berlin 0 30 2 * * *"),
+            None,
+        );
         let mut fired = std::collections::BTreeMap::new();
         for _ in 0..4 * 24 {
             world.pass(3600);
@@ -102,7 +121,11 @@ fn days_of_other_lengths_have_each_time_of_a_daily_job_as_often_as_the_clock_sho
             }
         }
         let fired: Vec<_> = fired.into_iter().collect();
-        assert_eq!(fired, times(&[("daily", 4), ("night", nights)]), "from {begin}");
+        assert_eq!(
+            fired,
+            times(&[("daily", 4), ("night", nights)]),
+            "from {begin}"
+        );
     }
 }
 
@@ -116,8 +139,12 @@ fn the_age_of_what_is_not_handed_out_is_told() {
     let age = |world: &mut World| {
         world.engine.sweep(world.now);
         let families = registry.gather();
-        let mut named = families.iter().filter(|family| family.name().ends_with("oldest_due_seconds"));
-        named.next().map(|family| family.get_metric()[0].get_gauge().get_value())
+        let mut named = families
+            .iter()
+            .filter(|family| family.name().ends_with("oldest_due_seconds"));
+        named
+            .next()
+            .map(|family| family.get_metric()[0].get_gauge().get_value())
     };
     let app = app("ns", "app");
     world.put(&app, "nobody", None, Some("0s"));
@@ -127,7 +154,11 @@ fn the_age_of_what_is_not_handed_out_is_told() {
     for number in 0..MESSAGES {
         world.put(&app, &number.to_string(), None, Some("0s"));
     }
-    assert_eq!(age(&mut world), Some(0.0), "it waits for the first time now");
+    assert_eq!(
+        age(&mut world),
+        Some(0.0),
+        "it waits for the first time now"
+    );
     world.pass(7);
     assert_eq!(age(&mut world), Some(7.0));
     world.pass(5);

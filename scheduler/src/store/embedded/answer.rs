@@ -97,7 +97,9 @@ fn read(database: &Database, range: &Range) -> Result<Page, redb::Error> {
     let keys = reading.open_table(KEYS)?;
     let numbers = reading.open_table(NUMBERS)?;
     let mut page = Page {
-        revision: numbers.get(REVISION)?.map_or(0, |revision| revision.value()),
+        revision: numbers
+            .get(REVISION)?
+            .map_or(0, |revision| revision.value()),
         ..Page::default()
     };
     let mut take = |key: &[u8], record: &[u8]| {

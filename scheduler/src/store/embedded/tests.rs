@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::*;
-use crate::store::{Compare, Entry, Op, Range, Seen, Store as _};
+use crate::store::{Compare, End, Entry, Op, Range, Seen, Store as _};
 
 fn put(key: &str, value: &str) -> Txn {
     Txn {

@@ -122,7 +122,7 @@ impl Cleaner {
         }
     }
 
-    /// Cleans up behind namespaces that are gone; what could not be found out or done is left.
+    /// Cleans up behind namespaces that are gone; what could not be found out or done is left (Q-scheduler-namespaces).
     async fn look(&self, mut suspicion: Suspicion) -> Suspicion {
         if let Some(listed) = &suspicion.listed {
             match with_jobs(&self.jobs).await {

@@ -176,7 +176,7 @@ fn write(shared: &Shared, mut waiting: mpsc::Receiver<Request>) -> Result<(), Er
     Ok(())
 }
 
-/// How the writer gets along with a disk that is full.
+/// How the writer gets along with a disk that is full (Q-scheduler-disk).
 #[derive(Default)]
 struct Room {
     /// When room was looked for last, in vain.

@@ -23,9 +23,13 @@ prometheus.io/path: /
 
 {{- /* (list . "name") */ -}}
 {{- define "dapr.image" -}}
-{{- $global := (first .).Values.global }}
-{{- $name := last . }}
-{{- if contains "/" $name }}{{ $name }}{{ else }}{{ $global.registry }}/{{ $name }}:{{ $global.tag }}{{ end }}
+{{- include "dapr.imageOfTag" (list (first .) (last .) (first .).Values.global.tag) }}
+{{- end }}
+
+{{- /* (list . "etcd" "v3.5.33") */ -}}
+{{- define "dapr.imageOfTag" -}}
+{{- $name := index . 1 }}
+{{- if contains "/" $name }}{{ $name }}{{ else }}{{ (first .).Values.global.registry }}/{{ $name }}:{{ last . }}{{ end }}
 {{- end }}
 
 {{- define "dapr.sentryAddress" -}}

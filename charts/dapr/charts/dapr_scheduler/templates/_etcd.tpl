@@ -38,7 +38,7 @@ volume is mounted.
 {{- $hosts = append $hosts (urlParse (include "dapr.scheduler.peer" (list $at (printf "dapr-scheduler-server-%d" $index)))).hostname }}
 {{- end }}
 - name: etcd
-  image: {{ include "dapr.image" (list $at $at.Values.etcd.image.name) }}
+  image: {{ include "dapr.imageOfTag" (list $at $at.Values.etcd.image.name $at.Values.etcd.image.tag) }}
   imagePullPolicy: {{ $at.Values.global.imagePullPolicy }}
   command: {{ toJson $at.Values.etcd.command }}
   args:

@@ -85,8 +85,8 @@ pub enum Error {
     Jwt(#[from] jwt::Error),
     /// Q-sentry-key-kept
     #[error(
-        "the issuer key is there but {missing} is not: sentry makes no new authority over a key it did not make; \
-         complete the set or remove the key"
+        "{missing} is missing while other parts of its set are there: sentry makes nothing new over what it did not make; \
+         complete the set or remove all of it"
     )]
     Incomplete { missing: &'static str },
     #[error("the {missing} has gone; the authority in force stays")]
@@ -372,15 +372,16 @@ fn complete(stored: &Stored, options: &Options) -> Result<(Credentials, bool), E
     let mut wanted = stored.credentials.clone();
     restore(&mut wanted);
     let mut generated = false;
-    let missing = match (&wanted.root, &wanted.chain) {
-        (None, _) => Some("the root certificate"),
-        (_, None) => Some("the issuer certificate"),
-        _ => None,
-    };
-    match (&wanted.key, missing) {
-        (Some(_), Some(missing)) => return Err(Error::Incomplete { missing }),
-        (Some(_), None) => {}
-        (None, _) => {
+    let parts = [
+        (&wanted.root, "the root certificate"),
+        (&wanted.chain, "the issuer certificate"),
+        (&wanted.key, "the issuer key"),
+    ];
+    let is_there = parts.iter().any(|(part, _)| part.is_some());
+    match parts.iter().find(|(part, _)| part.is_none()) {
+        None => {}
+        Some((_, missing)) if is_there => return Err(Error::Incomplete { missing }),
+        Some(_) => {
             tracing::info!("no issuer credentials yet, making a root and an issuer");
             let plan = &options.settings.rotation;
             let now = std::time::SystemTime::from(options.clock.now());
@@ -402,7 +403,11 @@ fn complete(stored: &Stored, options: &Options) -> Result<(Credentials, bool), E
             (Some(_), Some(_)) => {}
             // The key is somebody's, and its public half is all that lacks. Q-sentry-jwks-derived
             (Some(key), None) => wanted.jwks = Some(jwt::publish(key)?),
-            (None, _) => {
+            (None, Some(_)) => {
+                let missing = "the jwt signing key";
+                return Err(Error::Incomplete { missing });
+            }
+            (None, None) => {
                 tracing::info!("no jwt signing key yet, making one");
                 let made = jwt::generate(jwt)?;
                 (wanted.jwt_key, wanted.jwks) = (Some(made.key), Some(made.jwks));

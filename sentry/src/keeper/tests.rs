@@ -104,25 +104,41 @@ async fn missing_files_are_made_and_found_again() {
 }
 
 #[tokio::test]
-async fn an_issuer_key_is_never_overwritten() {
-    let folder = tempfile::tempdir().unwrap();
-    in_files(folder.path(), false).await.unwrap();
-    let key = std::fs::read(folder.path().join("issuer.key")).unwrap();
-    std::fs::remove_file(folder.path().join("ca.crt")).unwrap();
-    // Sentry's own set is completed; without what it wrote down about it, it is somebody else's.
-    in_files(folder.path(), false).await.unwrap();
-    std::fs::remove_file(folder.path().join("ca.crt")).unwrap();
-    std::fs::remove_file(folder.path().join("rotation.json")).unwrap();
-    assert!(matches!(
-        in_files(folder.path(), false).await,
-        Err(Error::Incomplete {
-            missing: "the root certificate"
-        })
-    ));
-    assert_eq!(
-        std::fs::read(folder.path().join("issuer.key")).unwrap(),
-        key
-    );
+async fn nothing_that_somebody_else_has_put_there_is_written_over() {
+    let parts = [
+        ("ca.crt", "the root certificate"),
+        ("issuer.crt", "the issuer certificate"),
+        ("issuer.key", "the issuer key"),
+        ("jwt.key", "the jwt signing key"),
+    ];
+    for (name, missing) in parts {
+        let folder = tempfile::tempdir().unwrap();
+        in_files(folder.path(), true).await.unwrap();
+        let of_tokens = name == "jwt.key";
+        if !of_tokens {
+            // Sentry's own set is completed; without what it wrote down about it, it is somebody else's.
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+            in_files(folder.path(), true).await.unwrap();
+            std::fs::remove_file(folder.path().join("rotation.json")).unwrap();
+        }
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+        let content = || {
+            let files = std::fs::read_dir(folder.path()).unwrap();
+            let path = files.map(|file| file.unwrap().path());
+            let mut all: Vec<_> = path
+                .map(|it| (it.clone(), std::fs::read(it).unwrap()))
+                .collect();
+            all.sort();
+            all
+        };
+        let before = content();
+        let refused = in_files(folder.path(), true).await.err();
+        assert!(
+            matches!(refused, Some(Error::Incomplete { missing: it }) if it == missing),
+            "{name}: {refused:?}"
+        );
+        assert_eq!(content(), before);
+    }
 }
 
 #[tokio::test]

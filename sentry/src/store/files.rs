@@ -26,14 +26,14 @@ pub fn load(paths: &Paths) -> Result<Stored, Error> {
 }
 
 /// All that is new is written beside at the same time, as a disk takes its time for each; then it is put in place, in order:
-/// what is written down comes first, as it has all that follows, and the issuer key last: its presence says that a set is
-/// complete.
+/// what is written down comes first, as it has the set of the issuer, whose key is the last; and the key for tokens comes before
+/// its public half, which can be made from it.
 pub fn save(paths: &Paths, stored: &Stored, wanted: &Credentials) -> Result<(), Error> {
     let found = &stored.credentials;
     let all = [
         (&paths.record, &wanted.record, &found.record),
-        (&paths.jwks, &wanted.jwks, &found.jwks),
         (&paths.jwt_key, &wanted.jwt_key, &found.jwt_key),
+        (&paths.jwks, &wanted.jwks, &found.jwks),
         (&paths.root, &wanted.root, &found.root),
         (&paths.chain, &wanted.chain, &found.chain),
         (&paths.key, &wanted.key, &found.key),

@@ -15,8 +15,24 @@ pub trait Upstream: Send + Sync {
     /// What it is called in the log, and in what is written down.
     fn name(&self) -> &'static str;
 
-    /// Certifies the key of a request (PEM) as an authority, for about so long.
-    async fn certify(&self, csr: &str, life: Duration) -> Result<Certified, Error>;
+    /// Asks under a name to certify the key of a request (PEM) as an authority, for about so long. What is asked for under
+    /// that name already is as good.
+    async fn submit(&self, name: &str, csr: &str, life: Duration) -> Result<(), Error>;
+
+    /// What has become of it. It may take days, where people decide.
+    async fn answer(&self, name: &str) -> Result<Answer, Error>;
+
+    /// Takes it away, as nobody needs it any more.
+    async fn withdraw(&self, name: &str);
+}
+
+/// What has become of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Certified(Certified),
+    Undecided,
+    /// There is no such request.
+    Unknown,
 }
 
 /// What an authority outside has answered.
@@ -40,11 +56,6 @@ pub enum Error {
     Refused {
         upstream: &'static str,
         reason: String,
-    },
-    #[error("{upstream} does not answer within {after:?}")]
-    Silent {
-        upstream: &'static str,
-        after: Duration,
     },
     #[error("what {upstream} has certified cannot be used")]
     Unusable {

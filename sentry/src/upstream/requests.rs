@@ -1,13 +1,12 @@
-//! cert-manager: a `CertificateRequest` for each issuer, which is read until it is decided and then taken away.
+//! cert-manager: a `CertificateRequest` for each issuer, which is looked at until it is decided, and then taken away.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
-use super::{Certified, Error, Upstream};
+use super::{Answer, Certified, Error, Upstream};
 use crate::api_server::{self, ApiServer};
 
 /// Where cert-manager is asked, and for whose signature.
@@ -26,10 +25,6 @@ pub struct IssuerRef {
     pub group: String,
 }
 
-/// How often a request is looked at, and for how long: people may have to approve it, and a new one is made after that.
-const LOOK: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(60);
-
 const NAME: &str = "cert-manager";
 
 #[async_trait::async_trait]
@@ -38,41 +33,44 @@ impl Upstream for Requests {
         NAME
     }
 
-    async fn certify(&self, csr: &str, life: Duration) -> Result<Certified, Error> {
-        let failed = |source| Error::Request {
-            upstream: NAME,
-            source,
-        };
-        let name = format!("dapr-trust-bundle-{:016x}", fastrand::u64(..));
-        let request = self.request(&name, csr, life);
+    async fn submit(&self, name: &str, csr: &str, life: Duration) -> Result<(), Error> {
+        let request = self.request(name, csr, life);
         let requests = self.api.certificate_requests(&self.namespace);
-        requests.create(&request).await.map_err(failed)?;
-        let deadline = Instant::now() + PATIENCE;
-        let decided = loop {
-            match requests.get(&name).await {
-                Ok(there) => {
-                    if let Some(decided) = decision(&there) {
-                        break decided;
-                    }
-                }
-                // What cannot be read now can be in a moment.
-                Err(api_server::Error::Api { .. }) => {}
-                Err(error) => return Err(failed(error)),
-            }
-            if Instant::now() >= deadline {
-                break Err(Error::Silent {
-                    upstream: NAME,
-                    after: PATIENCE,
-                });
-            }
-            sleep(LOOK).await;
-        };
-        // cert-manager keeps what nobody takes away.
-        if let Err(error) = requests.delete(&name).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "the certificate request {name} is left over");
+        match requests.create(&request).await {
+            Ok(()) | Err(api_server::Error::Conflict { .. }) => Ok(()),
+            Err(error) => Err(failed(error)),
         }
-        decided
+    }
+
+    async fn answer(&self, name: &str) -> Result<Answer, Error> {
+        let requests = self.api.certificate_requests(&self.namespace);
+        match requests.get(name).await {
+            Ok(there) => match decision(&there) {
+                Some(decided) => decided.map(Answer::Certified),
+                None => Ok(Answer::Undecided),
+            },
+            Err(api_server::Error::NotFound { .. }) => Ok(Answer::Unknown),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    async fn withdraw(&self, name: &str) {
+        let requests = self.api.certificate_requests(&self.namespace);
+        match requests.delete(name).await {
+            Ok(()) | Err(api_server::Error::NotFound { .. }) => {}
+            // cert-manager keeps what nobody takes away.
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "the certificate request {name} is left over");
+            }
+        }
+    }
+}
+
+const fn failed(source: api_server::Error) -> Error {
+    Error::Request {
+        upstream: NAME,
+        source,
     }
 }
 

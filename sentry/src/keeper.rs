@@ -159,6 +159,11 @@ impl Keeper {
         self.current.load_full()
     }
 
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+
     /// When to look again, at the latest.
     pub fn pause(&self) -> Duration {
         *self.pause.lock().unwrap_or_else(PoisonError::into_inner)

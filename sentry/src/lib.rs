@@ -216,7 +216,12 @@ fn validators(
     });
     Ok(Validators {
         kubernetes,
-        jwks: Some(JwksValidator::new(keys, &settings.id, in_cluster)),
+        jwks: Some(JwksValidator::new(
+            keys,
+            &settings.id,
+            in_cluster,
+            Arc::new(values::SystemClock),
+        )),
     })
 }
 

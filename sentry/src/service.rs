@@ -12,7 +12,8 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::ca::{self, Subject, request};
 use crate::gate::{Busy, Gate};
-use crate::keeper::{Current, Keeper};
+use crate::jwt;
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::validator::{Granted, Refused, Validators};
 
@@ -91,6 +92,8 @@ enum Signing {
     Certificate(#[source] ca::Error),
     #[error("the jwt could not be signed: {0}")]
     Jwt(String),
+    #[error("signing ended before its time")]
+    Ended,
 }
 
 impl Error {
@@ -176,28 +179,31 @@ impl Service {
             id: granted.id.clone(),
             images: granted.images.clone(),
         };
-        let current = self.keeper.current();
-        let issued = current.authority.issue(&key, &subject);
-        let issued = issued.map_err(|error| Error::Signing(Signing::Certificate(error)))?;
-        let mut response = SignCertificateResponse {
-            workload_certificate: issued.chain.into(),
-            trust_chain_certificates: vec![current.authority.anchors().as_bytes().to_vec().into()],
-            valid_until: Some(proto_timestamp(issued.not_after)),
-            ..SignCertificateResponse::default()
-        };
-        if current.jwt.is_some() {
-            let audiences = request.jwt_audiences.clone();
-            // RSA signatures take milliseconds each, too long for the threads that serve connections.
-            let signed =
-                tokio::task::spawn_blocking(move || jwts(&current, &granted, &audiences)).await;
-            let signed = signed
-                .map_err(|error| error.to_string())
-                .and_then(|signed| signed);
-            let (jwt, by_audience) = signed.map_err(|error| Error::Signing(Signing::Jwt(error)))?;
-            response.jwt = Some(jwt);
-            response.per_audience_jwts = by_audience.into_iter().collect();
-        }
-        Ok(response)
+        let (current, now) = (self.keeper.current(), self.keeper.now());
+        let audiences = request.jwt_audiences.clone();
+        // RSA signatures take milliseconds each, too long for the threads that serve connections; a user's issuer may have
+        // such a key as well.
+        let signed = tokio::task::spawn_blocking(move || {
+            let issued = current.authority.issue(&key, &subject);
+            let issued = issued.map_err(Signing::Certificate)?;
+            let mut response = SignCertificateResponse {
+                workload_certificate: issued.chain.into(),
+                trust_chain_certificates: vec![
+                    current.authority.anchors().as_bytes().to_vec().into(),
+                ],
+                valid_until: Some(proto_timestamp(issued.not_after)),
+                ..SignCertificateResponse::default()
+            };
+            if let Some(issuer) = &current.jwt {
+                let signed = jwts(issuer, &granted, &audiences, now);
+                let (jwt, by_audience) = signed.map_err(Signing::Jwt)?;
+                response.jwt = Some(jwt);
+                response.per_audience_jwts = by_audience.into_iter().collect();
+            }
+            Ok(response)
+        });
+        let signed = signed.await.unwrap_or_else(|_| Err(Signing::Ended));
+        signed.map_err(Error::Signing)
     }
 
     /// Names of services that something other than a sidecar connects to.
@@ -225,9 +231,12 @@ impl Service {
 type Jwts = (String, Vec<(String, String)>);
 
 /// One token for all audiences, and one for each; the trust domain is always among them.
-fn jwts(current: &Current, granted: &Granted, requested: &[String]) -> Result<Jwts, String> {
-    let issuer = current.jwt.as_ref().ok_or("no signing key")?;
-    let now = Timestamp::now();
+fn jwts(
+    issuer: &jwt::Issuer,
+    granted: &Granted,
+    requested: &[String],
+    now: Timestamp,
+) -> Result<Jwts, String> {
     let requested = requested.iter().map(String::as_str);
     let audiences: Vec<&str> = std::iter::once(granted.id.trust_domain())
         .chain(requested)

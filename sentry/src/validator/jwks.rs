@@ -1,11 +1,12 @@
 //! Tokens signed by keys that the operator of the installation trusts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use proto::sentry::v1::SignCertificateRequest;
 use security::{CONTROL_PLANE, SpiffeId};
 use tokens::{Check, Jwks};
+use values::Clock;
 
 use super::{Granted, Refused, grant, trust_domain};
 
@@ -15,17 +16,19 @@ pub struct JwksValidator {
     sentry: SpiffeId,
     /// Whether the cluster says who belongs to the control plane.
     in_cluster: bool,
+    clock: Arc<dyn Clock>,
 }
 
 /// Clocks may differ by this much.
 const SKEW: Duration = Duration::from_secs(300);
 
 impl JwksValidator {
-    pub fn new(keys: Jwks, sentry: &SpiffeId, in_cluster: bool) -> Self {
+    pub fn new(keys: Jwks, sentry: &SpiffeId, in_cluster: bool, clock: Arc<dyn Clock>) -> Self {
         Self {
             keys,
             sentry: sentry.clone(),
             in_cluster,
+            clock,
         }
     }
 
@@ -39,7 +42,7 @@ impl JwksValidator {
             skew: SKEW,
         };
         self.keys
-            .verify(&request.token, &check, Timestamp::now())
+            .verify(&request.token, &check, self.clock.now())
             .await
             .map_err(Refused::Token)?;
         Ok(granted)

@@ -440,7 +440,12 @@ async fn keys_of_apps_make_no_control_plane_in_a_cluster() {
         };
         let validators = Validators {
             kubernetes: None,
-            jwks: Some(JwksValidator::new(keys.clone(), &sentry, in_cluster)),
+            jwks: Some(JwksValidator::new(
+                keys.clone(),
+                &sentry,
+                in_cluster,
+                std::sync::Arc::new(values::SystemClock),
+            )),
         };
         let asked = async {
             keys.ready().await;

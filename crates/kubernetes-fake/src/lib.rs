@@ -3,7 +3,7 @@
 //! come, streams that fall silent, refusals, conflicts, compaction, and events that arrive late or twice.
 //!
 //! It is a tower service, or a server on a socket, and keeps to tokio's clock, so a test with paused time may wait minutes in no time.
-//! What it does not do: validation against schemas, defaults, field ownership, and rights (a refusal is a [`Fault`]).
+//! What it does not do: validation but of a few rules, defaults, and rights (a refusal is a [`Fault`]).
 #![deny(missing_docs)]
 
 mod answer;
@@ -12,6 +12,7 @@ mod fault;
 mod request;
 mod selector;
 mod storage;
+mod validation;
 mod verbs;
 mod watch;
 

@@ -9,6 +9,7 @@ use crate::answer::Answer;
 use crate::request::{Seen, Target};
 use crate::selector::Selector;
 use crate::storage::Refused;
+use crate::validation;
 
 /// Carries a request out.
 pub fn answer(state: &mut State, seen: &Seen, target: &Target) -> Answer {
@@ -117,7 +118,7 @@ fn write(
     )?))
 }
 
-/// Names the object as the path does, and shows it to whoever admits objects.
+/// Names the object as the path does, shows it to whoever admits objects, and looks whether it may be stored.
 fn admission(state: &State, object: &mut Value, target: &Target) -> Option<Answer> {
     if !object.is_object() {
         return Some(Answer::status(400));
@@ -128,8 +129,12 @@ fn admission(state: &State, object: &mut Value, target: &Target) -> Option<Answe
     if let Some(name) = &target.name {
         object["metadata"]["name"] = json!(name);
     }
-    let refused = state.admission.as_ref()?(target, object).err()?;
-    Some(Answer::failure(403, "Forbidden", &refused))
+    let admission = state.admission.as_ref();
+    if let Some(Err(refused)) = admission.map(|admits| admits(target, object)) {
+        return Some(Answer::failure(403, "Forbidden", &refused));
+    }
+    let invalid = validation::refusal(&target.plural, object)?;
+    Some(Answer::failure(422, "Invalid", &invalid))
 }
 
 fn patch(state: &mut State, seen: &Seen, target: &Target) -> Result<Answer, Refused> {

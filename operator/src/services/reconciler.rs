@@ -315,8 +315,9 @@ async fn ensure(
     };
     let remains = match applied(&api, key, &desired).await {
         Ok(applied) => Some(existing::merged(&applied, &desired)).filter(|it| *it != applied),
-        // Upstream's chart does not allow it.
-        Err(error) if status(&error) == Some(403) => Some(merged),
+        // Upstream's chart does not allow it; or what was written before by creating or replacing it, which applying does not
+        // take away, makes no valid Service with what is wanted now: two ports of one name, two controllers.
+        Err(error) if matches!(status(&error), Some(403 | 422)) => Some(merged),
         Err(error) => return Err(failed(error)),
     };
     // What an operator has written that does not apply is not taken away by applying.

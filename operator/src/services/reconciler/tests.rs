@@ -178,6 +178,32 @@ async fn a_service_stays_while_one_of_its_workloads_does() {
     .await;
 }
 
+/// What a real API server refuses to apply, as the fields of before stay: the operator has created the Service.
+#[tokio::test(start_paused = true)]
+async fn a_service_follows_where_applying_would_make_an_invalid_one() {
+    let fake = Fake::new();
+    fake.put(DEPLOYMENTS, object("blue", "x", "true"));
+    beside(&fake, async |fake| {
+        fake.until("blue", |fake| owners(fake) == ["blue*"]).await;
+        for port in [9091, 9092] {
+            let mut blue = object("blue", "x", "true");
+            blue["spec"]["template"]["metadata"]["annotations"]["dapr.io/metrics-port"] =
+                json!(port.to_string());
+            fake.put(DEPLOYMENTS, blue);
+            let ports = |fake: &Fake| there(fake).expect("a service")["spec"]["ports"].clone();
+            fake.until("the port", |fake| ports(fake)[3]["port"] == port)
+                .await;
+            assert_eq!(ports(fake).as_array().map(Vec::len), Some(4));
+        }
+        fake.put(DEPLOYMENTS, object("green", "x", "true"));
+        fake.until("both", |fake| owners(fake) == ["blue*", "green"])
+            .await;
+        fake.put(DEPLOYMENTS, object("blue", "x", "false"));
+        fake.until("green", |fake| owners(fake) == ["green*"]).await;
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn somebody_elses_service_of_that_name_is_left_alone() {
     let fake = Fake::new();

@@ -82,6 +82,12 @@ impl Operator {
             return self.resolve(kind, &entry, caller, secrets::FRESH).await;
         }
         let api: Api<entry::Raw> =
+        if !(kubernetes::is_name(namespace) && kubernetes::is_name(name)) {
+            return Err(Status::invalid_argument(format!(
+                "this is no name of {}",
+                kind.plural()
+            )));
+        }
             Api::namespaced_with(self.shared.cluster.client(), namespace, &kind.resource());
         let raw = api.get(name).await.map_err(|error| {
             Status::unknown(format!(

@@ -40,6 +40,9 @@ use crate::status::{Reports, Statuses};
 /// Name of the Lease (contract 5.2).
 const LEASE: &str = "operator.dapr.io";
 
+/// Calls on one connection of a sidecar, which needs a stream for each kind of resource and lists of them now and then.
+const MOST_CALLS: u32 = 256;
+
 /// How long requests under way may take when the operator stops (contract 5.3).
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -215,6 +218,7 @@ fn spawn_api(
         let options = ServerOptions {
             tls: security.server(),
             http1: false,
+            max_concurrent_streams: MOST_CALLS,
             drain: DRAIN,
             ..ServerOptions::default()
         };

@@ -325,17 +325,15 @@ impl Kind {
     }
 }
 
-/// Names come from tokens and annotations; one that is no name must not become another path.
+/// Names come from tokens and annotations.
 fn checked(name: &str) -> Result<&str, Error> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let dots = name.bytes().all(|b| b == b'.');
-    if name.len() > MAX_NAME || dots || !name.bytes().all(allowed) {
+    if !kubernetes::is_name(name) {
         return Err(Error::Name {
-            name: name.chars().take(MAX_NAME).collect(),
+            name: name.chars().take(MOST_SHOWN).collect(),
         });
     }
     Ok(name)
 }
 
-/// Longest name in Kubernetes.
-const MAX_NAME: usize = 253;
+/// Characters that are shown of what is no name.
+const MOST_SHOWN: usize = 253;

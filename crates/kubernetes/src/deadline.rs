@@ -24,7 +24,7 @@ pub const READ: Duration = Duration::from_secs(15);
 pub const WHOLE: Duration = Duration::from_secs(60);
 /// How long a watch may say nothing after the time at which it should have ended by itself.
 const WATCH_SLACK: Duration = Duration::from_secs(10);
-/// How long a watch lasts that does not say so; API servers choose up to an hour.
+/// How long a watch lasts that does not say so, and at most; API servers choose up to an hour.
 const WATCH_DEFAULT: Duration = Duration::from_secs(60 * 60);
 
 /// The API server did not answer in time.
@@ -100,7 +100,10 @@ impl Limits {
         let lasts = parameter(query, "timeoutSeconds").and_then(|seconds| seconds.parse().ok());
         Self {
             answer: WATCH_ANSWER,
-            read: lasts.map_or(WATCH_DEFAULT, Duration::from_secs) + WATCH_SLACK,
+            read: lasts
+                .map_or(WATCH_DEFAULT, Duration::from_secs)
+                .min(WATCH_DEFAULT)
+                + WATCH_SLACK,
             whole: None,
         }
     }
@@ -198,6 +201,9 @@ mod tests {
             (watch.read, watch.whole),
             (Duration::from_secs(60) + WATCH_SLACK, None)
         );
-        assert_eq!(Limits::of("watch=1").read, WATCH_DEFAULT + WATCH_SLACK);
+        let seconds = u64::MAX;
+        for query in ["watch=1", &format!("watch=1&timeoutSeconds={seconds}")] {
+            assert_eq!(Limits::of(query).read, WATCH_DEFAULT + WATCH_SLACK);
+        }
     }
 }

@@ -140,6 +140,26 @@ async fn what_the_watch_has_not_seen_is_asked_for() {
     assert_eq!(error.code(), Code::Unknown);
 }
 
+#[tokio::test]
+async fn what_is_no_name_is_not_asked_for() {
+    let (operator, fake) = operator();
+    let cart = caller("shop", "cart");
+    let watch = "?watch=true&timeoutSeconds=18446744073709551615&x=";
+    for name in [watch, "a/../../../../../v1/secrets", "", ".."] {
+        for kind in [Kind::Configuration, Kind::Resiliency] {
+            let refused = operator.find(kind, &cart, name).await;
+            assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument, "{name}");
+        }
+        if !name.is_empty() {
+            let informer = operator.informer(Kind::Component);
+            informer.apply(Event::Apply(component("a", &[], Some(name))));
+            let refused = operator.list(Kind::Component, &cart).await.unwrap_err();
+            assert!(refused.message().contains("no name"), "{refused:?}");
+        }
+    }
+    assert_eq!(fake.lines(), [""; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_arrive_until_the_operator_stops() {
     let (operator, _) = operator();

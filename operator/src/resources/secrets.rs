@@ -35,6 +35,8 @@ pub enum Error {
         namespace: String,
         secret: String,
     },
+    #[error("{resource} refers to a secret by what is no name: {secret:?}")]
+    NoName { resource: String, secret: String },
     #[error("header {header} of {resource} refers to secret {secret} without a key")]
     NoKey {
         resource: String,
@@ -206,6 +208,9 @@ impl Resolver {
     }
 }
 
+/// Characters that are shown of what is no name.
+const MOST_SHOWN: usize = 253;
+
 fn unread(resource: &str, namespace: &str, secret: &str, failure: Failure) -> Error {
     let (resource, namespace, secret) =
         (resource.to_owned(), namespace.to_owned(), secret.to_owned());
@@ -215,6 +220,10 @@ fn unread(resource: &str, namespace: &str, secret: &str, failure: Failure) -> Er
             namespace,
             secret,
             source,
+        },
+        Failure::NoName => Error::NoName {
+            resource,
+            secret: secret.chars().take(MOST_SHOWN).collect(),
         },
         Failure::Silent => Error::Silent {
             resource,

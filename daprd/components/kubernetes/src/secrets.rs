@@ -57,8 +57,19 @@ impl Kubernetes {
                 "namespace is missing on metadata and NAMESPACE env variable, and no default namespace is set",
             ));
         };
+        if !is_segment(namespace) {
+            return Err(Error::invalid_request(format!(
+                "{namespace:?} is no name of a namespace"
+            )));
+        }
         Ok(Api::namespaced(self.client.clone(), namespace))
     }
+}
+
+/// Whether a name is one segment of a path and nothing else.
+fn is_segment(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    name.bytes().any(|byte| byte != b'.') && name.bytes().all(allowed)
 }
 
 /// Bytes that are no text are shown as well as text can.
@@ -79,8 +90,8 @@ impl SecretStore for Kubernetes {
     }
 
     async fn secret(&self, name: &str, metadata: &BTreeMap<String, String>) -> Result<Secret> {
-        // The API would take an empty name for the list, and a slash for another resource.
-        if name.is_empty() || name.contains('/') {
+        // The API would take an empty name for the list, a slash for another resource, and a query for another request.
+        if !is_segment(name) {
             return Err(Error::invalid_request(format!(
                 "{name:?} is no name of a secret"
             )));
@@ -185,6 +196,8 @@ mod tests {
             ("ns", "absent", ErrorKind::NotFound),
             ("closed", "a", ErrorKind::Unauthorized),
             ("ns", "", ErrorKind::InvalidRequest),
+            ("ns", "a?watch=true", ErrorKind::InvalidRequest),
+            ("ns/secrets/a?x=", "a", ErrorKind::InvalidRequest),
             ("ns", "a/../b", ErrorKind::InvalidRequest),
         ] {
             let error = store

@@ -1,5 +1,5 @@
 //! Reads of Secrets that many sidecars share: they ask for the same few at the same time, and again every minute. A Secret is
-//! kept only for as long as somebody may be content with it. Q-operator-secrets
+//! used only for as long as somebody may be content with it, and is gone with the next read behind that. Q-operator-secrets
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -65,6 +65,8 @@ impl Secret {
 pub enum Failure {
     Read(Arc<kube::Error>),
     Silent,
+    /// It is not asked for what is no name.
+    NoName,
 }
 
 type Read = Result<Arc<Secret>, Failure>;
@@ -123,6 +125,9 @@ impl Reader {
 
     /// A Secret, no older than `age`, and read for a resource of this version or a newer one.
     pub async fn read(&self, namespace: &str, name: &str, version: u64, age: Duration) -> Read {
+        if !(kubernetes::is_name(namespace) && kubernetes::is_name(name)) {
+            return Err(Failure::NoName);
+        }
         let key = (namespace.to_owned(), name.to_owned());
         let (read, began) = {
             let mut held = self.held.lock();

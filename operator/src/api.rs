@@ -2,6 +2,7 @@
 
 pub mod access;
 mod changes;
+mod pending;
 mod service;
 
 #[cfg(test)]
@@ -81,13 +82,13 @@ impl Operator {
         if let Some(entry) = found {
             return self.resolve(kind, &entry, caller, secrets::FRESH).await;
         }
-        let api: Api<entry::Raw> =
         if !(kubernetes::is_name(namespace) && kubernetes::is_name(name)) {
             return Err(Status::invalid_argument(format!(
                 "this is no name of {}",
                 kind.plural()
             )));
         }
+        let api: Api<entry::Raw> =
             Api::namespaced_with(self.shared.cluster.client(), namespace, &kind.resource());
         let raw = api.get(name).await.map_err(|error| {
             Status::unknown(format!(

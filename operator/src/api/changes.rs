@@ -4,14 +4,17 @@ use bytes::Bytes;
 use futures::Stream;
 use tonic::Status;
 
-use super::Operator;
+use super::pending::{Pending, Waiting};
+use super::{Operator, chain};
 use crate::pods::Following;
 use crate::resources::informer::{End, Refusal};
-use crate::resources::queue::Event;
+use crate::resources::queue::{Event, Overflow};
 use crate::resources::{Caller, EventType, Kind, Subscription, secrets};
 
 /// What refused callers read while the operator stops.
 const STOPPING: &str = "operator is shutting down";
+/// What those read who are given up.
+const OVERFLOW: &str = "updates were not read in time";
 
 impl Operator {
     /// The changes of a kind for an app, from its last list on if it has read one on the same connection.
@@ -48,6 +51,7 @@ impl Operator {
             caller: caller.clone(),
             subscription,
             assigned,
+            pending: Pending::default(),
         };
         Ok(futures::stream::unfold(Some(changes), |changes| async {
             let mut changes = changes?;
@@ -72,6 +76,7 @@ struct Changes {
     caller: Caller,
     subscription: Subscription,
     assigned: Option<Assigned>,
+    pending: Pending,
 }
 
 /// The one Configuration that concerns a sidecar: what its pods ask for now, which may be known only later, or change.
@@ -85,25 +90,57 @@ struct Assigned {
 impl Changes {
     /// The next update, or the end of the stream, with an error if it is not the operator's own end.
     async fn next(&mut self) -> Result<Update, Option<Status>> {
-        let event = self.event().await.map_err(|end| match end {
-            End::Shutdown => None,
-            End::Overflow => Some(Status::unavailable("updates were not read in time")),
-        })?;
-        let (entry, caller) = (&event.entry, &self.caller);
+        let mut pending = std::mem::take(&mut self.pending);
+        loop {
+            let told = tokio::select! {
+                event = self.event() => {
+                    let event = event.map_err(|end| match end {
+                        End::Shutdown => None,
+                        End::Overflow => Some(Status::unavailable(OVERFLOW)),
+                    })?;
+                    Some((pending.with(event), true))
+                }
+                () = pending.due() => {
+                    let concerns = |waiting: &Waiting| self.concerns(&waiting.event);
+                    pending.take().filter(concerns).map(|waiting| (waiting, false))
+                }
+            };
+            let Some((waiting, is_new)) = told else {
+                continue;
+            };
+            match self.json(&waiting.event).await {
+                Ok(json) => {
+                    self.pending = pending;
+                    let kind = waiting.event.kind;
+                    return Ok(Update { json, kind });
+                }
+                Err(error) => {
+                    if is_new {
+                        let (app, error) = (&self.caller.app_id, chain(&error));
+                        tracing::warn!(%app, "a change is told once its secrets can be read: {error}");
+                    }
+                    let put = pending.put(waiting);
+                    put.map_err(|Overflow| Some(Status::unavailable(OVERFLOW)))?;
+                }
+            }
+        }
+    }
+
+    /// Whether an event that has waited is still for this sidecar.
+    fn concerns(&self, event: &Event) -> bool {
+        let assigned = self.assigned.as_ref();
+        assigned.is_none_or(|assigned| assigned.name.as_ref() == Some(&event.entry.name))
+    }
+
+    async fn json(&self, event: &Event) -> Result<Bytes, secrets::Error> {
+        let (entry, versioned) = (&event.entry, self.caller.versioned);
         // Whoever deletes a resource may have deleted its secrets before; nobody needs them any more.
-        let json = if event.kind == EventType::Deleted {
-            entry.without_secrets(caller.versioned)
-        } else {
-            let resolve = self
-                .operator
-                .resolve(self.kind, entry, caller, secrets::FRESH);
-            let resolved = resolve.await;
-            resolved.map_err(|status| Some(Status::unavailable(status.message())))?
-        };
-        Ok(Update {
-            json,
-            kind: event.kind,
-        })
+        if event.kind == EventType::Deleted {
+            return Ok(entry.without_secrets(versioned));
+        }
+        let resolver = &self.operator.shared.resolver;
+        let resolved = resolver.resolve(self.kind, entry, secrets::FRESH, versioned);
+        resolved.await
     }
 
     /// The next event that concerns the sidecar.

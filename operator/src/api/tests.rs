@@ -191,16 +191,48 @@ async fn changes_arrive_until_the_operator_stops() {
     assert_eq!(refused.code(), Code::Unavailable);
 }
 
-#[tokio::test]
-async fn a_secret_that_cannot_be_read_ends_the_stream() {
-    let (operator, _) = operator();
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_read_holds_up_nothing_else_and_is_asked_for_again() {
+    const SECRETS: &str = "/api/v1/secrets";
+    let fake = Fake::new();
+    let operator = starting(&fake);
+    for informer in &operator.shared.informers {
+        informer.apply(Event::Init);
+        informer.apply(Event::InitDone);
+    }
     let cart = caller("shop", "cart");
     let mut changes = pin!(operator.changes(Kind::Component, &cart).unwrap());
     let informer = operator.informer(Kind::Component);
-    informer.apply(Event::Apply(component("a", &[], Some("missing"))));
-    let error = changes.next().await.unwrap().err().unwrap();
-    assert_eq!(error.code(), Code::Unavailable);
-    assert!(changes.next().await.is_none());
+    for name in ["gone", "late"] {
+        informer.apply(Event::Apply(component(name, &[], Some(name))));
+    }
+    informer.apply(Event::Apply(component("other", &[], None)));
+    let mut next = async || {
+        let update = changes.next().await.unwrap().unwrap();
+        let name = parsed(&update.json)["metadata"]["name"].clone();
+        (update.kind, name.as_str().unwrap().to_owned())
+    };
+    assert_eq!(next().await, (EventType::Created, "other".to_owned()));
+    let began = tokio::time::Instant::now();
+    let metadata = json!({"name": "late", "namespace": "shop"});
+    fake.put(
+        SECRETS,
+        json!({"metadata": metadata, "data": {"k": "YW5u"}}),
+    );
+    assert_eq!(next().await, (EventType::Created, "late".to_owned()));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    // A change of what has not been told yet is told, and its end does not need the secret.
+    informer.apply(Event::Apply(component("gone", &["cart"], Some("gone"))));
+    let silent = tokio::time::timeout(Duration::from_secs(600), next());
+    assert!(silent.await.is_err());
+    let tries = fake
+        .lines()
+        .iter()
+        .filter(|line| line.ends_with("/gone"))
+        .count();
+    assert!((10..40).contains(&tries), "{tries}");
+    informer.apply(Event::Delete(component("gone", &["cart"], None)));
+    assert_eq!(next().await, (EventType::Deleted, "gone".to_owned()));
 }
 
 /// A pod of the app cart, and the Configuration that it asks for.

@@ -49,6 +49,19 @@ impl Event {
     }
 }
 
+impl Event {
+    /// Makes one event of this and a later one of the same resource.
+    pub fn fold(&mut self, later: Self) {
+        self.kind = match (self.kind, later.kind) {
+            (_, EventType::Deleted) => EventType::Deleted,
+            (EventType::Created, _) => EventType::Created,
+            // Deleted and made again before anyone looked: another version of the same thing.
+            (EventType::Deleted | EventType::Updated, _) => EventType::Updated,
+        };
+        self.entry = later.entry;
+    }
+}
+
 /// The sidecar takes its events too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overflow;
@@ -63,9 +76,10 @@ impl Queue {
     /// Adds an event at the end.
     pub fn push(&mut self, event: Event) -> Result<(), Overflow> {
         if self.waiting.len() >= BUFFER {
+            // All are of one kind and one namespace, so the name tells resources apart.
             let same = |waiting: &&mut Event| waiting.entry.name == event.entry.name;
             if let Some(waiting) = self.waiting.iter_mut().rev().find(same) {
-                fold(waiting, event);
+                waiting.fold(event);
                 return Ok(());
             }
             if self.waiting.len() >= MOST_WAITING {
@@ -80,17 +94,6 @@ impl Queue {
     pub fn pop(&mut self) -> Option<Event> {
         self.waiting.pop_front()
     }
-}
-
-/// All events of a queue are of one kind and one namespace, so the name tells resources apart.
-fn fold(waiting: &mut Event, later: Event) {
-    waiting.kind = match (waiting.kind, later.kind) {
-        (_, EventType::Deleted) => EventType::Deleted,
-        (EventType::Created, _) => EventType::Created,
-        // Deleted and made again before anyone looked: another version of the same thing.
-        (EventType::Deleted | EventType::Updated, _) => EventType::Updated,
-    };
-    waiting.entry = later.entry;
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! were made (contract 5.1, 5.2). It runs on the leader, and only while the injector is there to do better.
 //!
 //! Only what comes back better goes: the injector's own rule says which pods ask for a sidecar, a controller has to make
-//! the pod anew, and where that was of no use the next pods stay (Q-operator-watchdog). All of them are reported.
+//! the pod anew, one of its pods goes at a time, and where that was of no use the next ones stay (Q-operator-watchdog). All of
+//! them are reported.
 
 mod owners;
 mod report;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -21,7 +23,7 @@ use telemetry::Meter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::owners::Owners;
+use self::owners::{Owners, Verdict, Waiting};
 use self::report::{Outcome, Report};
 use crate::annotations;
 use crate::flags::WatchInterval;
@@ -68,6 +70,9 @@ const SIDECAR: &str = "daprd";
 /// The pause before the first round is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// The pause before it is looked whether a pod has come for one that was evicted.
+const LOOK: Duration = Duration::from_secs(30);
+
 /// Pods in one page of a list.
 const PAGE: u32 = 250;
 
@@ -84,6 +89,7 @@ async fn check(options: &Options) {
     while !round(options, &mut memory).await {
         tokio::time::sleep(RETRY).await;
     }
+    replace_others(options, &mut memory).await;
     let WatchInterval::Every(interval) = options.interval else {
         return std::future::pending().await;
     };
@@ -92,6 +98,15 @@ async fn check(options: &Options) {
     loop {
         ticks.tick().await;
         round(options, &mut memory).await;
+        replace_others(options, &mut memory).await;
+    }
+}
+
+/// Goes on for as long as pods are to come for those that were evicted: others may have to follow.
+async fn replace_others(options: &Options, memory: &mut Memory) {
+    while !memory.owners.waiting().is_empty() {
+        tokio::time::sleep(LOOK).await;
+        round(options, memory).await;
     }
 }
 
@@ -124,11 +139,59 @@ async fn check_all(options: &Options, memory: &mut Memory) -> Result<bool, kube:
         .iter()
         .filter_map(|pod| Some((pod.owner.as_deref()?, pod.uid.as_str())));
     memory.owners.round(pods, Instant::now());
+    for (owner, waiting) in memory.owners.waiting() {
+        if is_replaced(options, &owner, &waiting).await? {
+            memory.owners.replaced(&owner);
+        }
+    }
     for suspect in &suspects {
         examine(options, suspect, memory).await;
     }
     memory.report.end_round();
     Ok(true)
+}
+
+/// Whether a new pod of an owner has a sidecar, and is ready.
+async fn is_replaced(
+    options: &Options,
+    owner: &str,
+    waiting: &Waiting,
+) -> Result<bool, kube::Error> {
+    let pods: Api<Pod> = options.cluster.within(&waiting.namespace);
+    for (uid, name) in injected(options, owner, &waiting.namespace).await? {
+        if !waiting.before.contains(&uid)
+            && let Some(pod) = pods.get_opt(&name).await?
+            && (is_ready(&pod) || has_ended(&pod))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The pods of an owner that have a sidecar: UIDs and names.
+async fn injected(
+    options: &Options,
+    owner: &str,
+    namespace: &str,
+) -> Result<Vec<(String, String)>, kube::Error> {
+    let pods: Api<PartialObjectMeta<Pod>> = options.cluster.within(namespace);
+    let mut params = ListParams::default()
+        .labels(annotations::INJECTED)
+        .limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = pods.list(&params).await?;
+        let its = page.items.iter().filter(|pod| {
+            let controller = owner::controller(&pod.metadata);
+            controller.is_some_and(|it| it.uid == owner)
+        });
+        found.extend(its.map(|pod| (pod.uid().unwrap_or_default(), pod.name_any())));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) if found.len() < MOST_SUSPECTS => params = params.continue_token(&token),
+            _ => return Ok(found),
+        }
+    }
 }
 
 async fn injector_runs(options: &Options) -> Result<bool, kube::Error> {
@@ -205,6 +268,14 @@ fn has_sidecar(pod: &Pod) -> bool {
         .any(|container| container.name == SIDECAR)
 }
 
+fn is_ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let mut conditions = status
+        .into_iter()
+        .flat_map(|it| it.conditions.iter().flatten());
+    conditions.any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
 /// Whether all containers of a pod have ended, which no sidecar would change.
 fn has_ended(pod: &Pod) -> bool {
     let phase = pod
@@ -236,7 +307,7 @@ async fn examine(options: &Options, suspect: &Suspect, memory: &mut Memory) {
     if has_ended(&pod) {
         return;
     }
-    let outcome = evict(&pods, suspect, &mut memory.owners).await;
+    let outcome = evict(options, &pods, suspect, &mut memory.owners).await;
     memory.report.note(&pod, outcome).await;
     if outcome == Outcome::Evicted {
         tokio::time::sleep(pause(options.restarts_per_minute)).await;
@@ -244,29 +315,38 @@ async fn examine(options: &Options, suspect: &Suspect, memory: &mut Memory) {
 }
 
 /// Evicts a pod if that is of use.
-async fn evict(pods: &Api<Pod>, suspect: &Suspect, owners: &mut Owners) -> Outcome {
+async fn evict(
+    options: &Options,
+    pods: &Api<Pod>,
+    suspect: &Suspect,
+    owners: &mut Owners,
+) -> Outcome {
     let Suspect {
         namespace, name, ..
     } = suspect;
     let Some(owner) = &suspect.owner else {
-        tracing::warn!(%namespace, %name, "pod has no sidecar and stays, since nothing would make it anew");
         return Outcome::NoController;
     };
-    if !owners.may_evict(owner) {
-        tracing::warn!(%namespace, %name, "pod has no sidecar and stays: the pods of its owner come back without one");
-        return Outcome::ComesBack;
+    match owners.verdict(owner) {
+        Verdict::Evict => {}
+        Verdict::Wait => return Outcome::Waits,
+        Verdict::Keep => return Outcome::ComesBack,
     }
+    let before: HashSet<String> = match injected(options, owner, namespace).await {
+        Ok(before) => before.into_iter().map(|(uid, _)| uid).collect(),
+        Err(error) => {
+            tracing::error!(%namespace, %name, %error, "cannot list the pods of an owner");
+            return Outcome::Failed;
+        }
+    };
     tracing::warn!(%namespace, %name, "pod has no sidecar and is evicted, to be made again");
     match kubernetes::evict(pods, name, &suspect.uid).await {
         Ok(()) => {
-            owners.evicted(owner);
+            owners.evicted(owner, namespace, before, Instant::now());
             tracing::info!(%namespace, %name, "pod is evicted");
             Outcome::Evicted
         }
-        Err(error) if status(&error) == Some(429) => {
-            tracing::info!(%namespace, %name, "the pod's disruption budget allows no eviction now");
-            Outcome::Budget
-        }
+        Err(error) if status(&error) == Some(429) => Outcome::Budget,
         Err(error) => {
             tracing::error!(%namespace, %name, %error, "cannot evict pod");
             Outcome::Failed

@@ -14,6 +14,8 @@ use telemetry::{Counter, Gauge, Meter};
 pub enum Outcome {
     /// It is evicted, and its controller makes another one.
     Evicted,
+    /// It stays for now: another pod of its controller is being replaced.
+    Waits,
     /// It stays for now: its disruption budget allows no eviction.
     Budget,
     /// It stays: nothing would make it anew.
@@ -25,8 +27,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Evicted,
+        Self::Waits,
         Self::Budget,
         Self::NoController,
         Self::ComesBack,
@@ -36,6 +39,7 @@ impl Outcome {
     const fn label(self) -> &'static str {
         match self {
             Self::Evicted => "evicted",
+            Self::Waits => "waits",
             Self::Budget => "disruption_budget",
             Self::NoController => "no_controller",
             Self::ComesBack => "comes_back",
@@ -55,6 +59,10 @@ impl Outcome {
             Self::Evicted => {
                 "The pod asks for a Dapr sidecar and has none. It is evicted, so that its controller makes it anew with one."
             }
+            Self::Waits => {
+                "The pod asks for a Dapr sidecar and has none. It stays until another pod of its controller has come back \
+                 with one and is ready."
+            }
             Self::Budget => {
                 "The pod asks for a Dapr sidecar and has none. It stays until its disruption budget allows an eviction."
             }
@@ -63,7 +71,7 @@ impl Outcome {
                  it and create it again."
             }
             Self::ComesBack => {
-                "The pod asks for a Dapr sidecar and has none. It stays, because pods of its controller come back without: \
+                "The pod asks for a Dapr sidecar and has none. It stays, because pods of its controller come back without or not at all: \
                  see whether the webhook dapr-sidecar-injector covers the namespace, and whether the injector's log \
                  refuses the requester."
             }
@@ -120,6 +128,8 @@ impl Report {
         let known = self.told.get(&uid) == Some(&outcome);
         self.found.insert(uid, outcome);
         if !known {
+            let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+            tracing::warn!(%namespace, %name, "{}", outcome.note());
             self.publish(&pod.object_ref(&()), outcome).await;
         }
     }

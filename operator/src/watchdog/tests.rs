@@ -125,17 +125,67 @@ async fn a_disruption_budget_holds_and_so_does_a_pod_of_the_same_name() {
     assert!(!is_there(&fake, "a"));
 }
 
+/// A pod of the same owner that has a sidecar and is ready.
+fn better(name: &str) -> Value {
+    let mut pod = pod(name, "true", REPLICA_SET, "daprd");
+    pod["metadata"]["labels"] = json!({annotations::INJECTED: "true"});
+    pod["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    pod
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_comes_back_without_a_sidecar_is_not_evicted_again() {
+async fn the_pods_of_a_workload_go_one_after_the_other_as_better_ones_come() {
     let fake = cluster();
-    let mut memory = Memory::new(&options(&fake));
-    fake.put(PODS, pod("a-1", "true", REPLICA_SET, "app"));
-    assert!(round(&options(&fake), &mut memory).await);
-    assert!(!is_there(&fake, "a-1"));
-    // a selector of the webhook leaves it out
-    fake.put(PODS, pod("a-2", "true", REPLICA_SET, "app"));
-    assert!(round(&options(&fake), &mut memory).await);
-    assert!(is_there(&fake, "a-2"));
+    fake.put(PODS, better("there-before"));
+    let names = ["a", "b", "c"];
+    for name in names {
+        fake.put(PODS, pod(name, "true", REPLICA_SET, "app"));
+    }
+    let stop = CancellationToken::new();
+    let left = |fake: &Fake| names.iter().filter(|name| is_there(fake, name)).count();
+    let script = async {
+        for count in (0..names.len()).rev() {
+            fake.until("one goes", |fake| left(fake) == count).await;
+            let mut coming = better(&format!("better-{count}"));
+            let ready = coming["status"].take();
+            fake.put(PODS, coming.clone());
+            tokio::time::sleep(LOOK * 3).await;
+            assert_eq!(left(&fake), count, "it is not ready yet");
+            coming["status"] = ready;
+            fake.put(PODS, coming);
+        }
+        stop.cancel();
+    };
+    tokio::join!(run(options(&fake), stop.clone()), script);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_new_pod_has_no_sidecar_either_nothing_is_evicted_any_more() {
+    let fake = cluster();
+    let replicas = 10;
+    let count = |fake: &Fake| {
+        let seen = fake.seen();
+        seen.iter()
+            .filter(|it| it.path.ends_with("/eviction"))
+            .count()
+    };
+    for index in 0..replicas {
+        fake.put(PODS, pod(&format!("a-{index}"), "true", REPLICA_SET, "app"));
+    }
+    let stop = CancellationToken::new();
+    let options = Options {
+        interval: WatchInterval::Every(Duration::from_secs(600)),
+        ..options(&fake)
+    };
+    let script = async {
+        fake.until("one goes", |fake| count(fake) == 1).await;
+        // a selector of the webhook leaves it out
+        fake.put(PODS, pod("a-again", "true", REPLICA_SET, "app"));
+        tokio::time::sleep(Duration::from_secs(3 * 60 * 60)).await;
+        assert_eq!(count(&fake), 1);
+        stop.cancel();
+    };
+    tokio::join!(run(options.clone(), stop.clone()), script);
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,6 +229,8 @@ async fn every_pod_without_a_sidecar_is_named_once_and_counted() {
     );
     assert!(printed(&registry).contains("dapr_operator_pods_evicted_total 1\n"));
     // what becomes of it changes
+    fake.put(PODS, better("better"));
+    assert!(round(&options, &mut memory).await);
     fake.put(PODS, pod("lacking-2", "true", REPLICA_SET, "app"));
     fake.fault(On::verb("create").of("pods").times(1), Fault::Status(429));
     assert!(round(&options, &mut memory).await);

@@ -10,6 +10,7 @@ use kube::Resource;
 use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use values::Pauses;
 
@@ -26,6 +27,12 @@ pub const REFUSED_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// How long an edit by somebody else waits at first; it doubles up to [`PERIOD`] while edits go on: replicas that want
 /// different things for a while must not write against each other.
 pub const EDIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long nobody may have been seen writing before what only others want goes: replicas that are content are silent as well,
+/// and API servers take their time to hear of a change. Where it was put back, it doubles, up to [`LONGEST_SETTLING`].
+pub const SETTLING: Duration = Duration::from_secs(10 * 60);
+/// See [`SETTLING`].
+pub const LONGEST_SETTLING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How an attempt ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +51,8 @@ pub enum Look {
     /// Somebody may just have written: another replica perhaps, of before an upgrade or after it, that wants something else
     /// for a while. What it has written should stay in force beside one's own, or each would undo what the other needs.
     Unsettled,
-    /// Nobody was seen writing for a [`PERIOD`]: one's own is all that should be there.
+    /// Nobody was seen writing for [`SETTLING`]: one's own is all that should be there. A replica that needs the other puts it
+    /// back as soon as it sees this.
     Settled,
 }
 
@@ -87,6 +95,8 @@ pub async fn keep<T, F>(
         let mut failures = Pauses::doubling(FIRST_PAUSE, PERIOD);
         let mut edits = Pauses::doubling(EDIT_PAUSE, PERIOD);
         let mut edit_pause = edits.pause();
+        let mut settling = Pauses::doubling(SETTLING, LONGEST_SETTLING);
+        let (mut settles_after, mut quiet_since) = (settling.pause(), Instant::now());
         let (mut last, mut by_edit, mut look) = (None, false, Look::Unsettled);
         loop {
             let value = wanted.borrow_and_update().clone();
@@ -97,8 +107,14 @@ pub async fn keep<T, F>(
                         tracing::info!(?outcome, "{what} is looked at");
                     }
                     last = Some(*outcome);
-                    if by_edit && *outcome == Outcome::Corrected {
-                        edit_pause = edits.pause();
+                    if *outcome == Outcome::Corrected {
+                        quiet_since = Instant::now();
+                        if by_edit {
+                            edit_pause = edits.pause();
+                        }
+                        if look == Look::Settled {
+                            settles_after = settling.pause();
+                        }
                     }
                     ready();
                     failures.reset();
@@ -120,13 +136,19 @@ pub async fn keep<T, F>(
             let next = next.mul_f64(1.0 + fastrand::f64() / 2.0);
             look = Look::Unsettled;
             tokio::select! {
-                Ok(()) = wanted.changed() => by_edit = false,
+                Ok(()) = wanted.changed() => {
+                    by_edit = false;
+                    quiet_since = Instant::now();
+                }
                 () = async {
                     edited.notified().await;
                     tokio::time::sleep(edit_pause).await;
-                } => by_edit = true,
+                } => {
+                    by_edit = true;
+                    quiet_since = Instant::now();
+                }
                 () = tokio::time::sleep(next) => {
-                    if result.is_ok() {
+                    if result.is_ok() && quiet_since.elapsed() >= settles_after {
                         look = Look::Settled;
                     }
                     by_edit = false;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use daemon::Target;
+use daemon::{Refusals, Target};
 use http::{StatusCode, header};
 use k8s_openapi::api::core::v1::Pod;
 use security::TrustBundle;
@@ -24,7 +24,7 @@ use crate::metrics::{Failure, Metrics, shown};
 use crate::patch::{self, Injection, Surroundings};
 use crate::requester::Requesters;
 use crate::review::{self, Answer, Request};
-use body::{MAX_REVIEW_BYTES, Memory};
+use body::Memory;
 
 /// Everything a decision needs; cheap to clone.
 #[derive(Clone)]
@@ -37,6 +37,7 @@ struct Parts {
     anchors: watch::Receiver<Arc<TrustBundle>>,
     metrics: Metrics,
     memory: Memory,
+    refusals: Refusals,
 }
 
 /// How a review of a pod ends.
@@ -63,6 +64,7 @@ impl Webhook {
             listers,
             anchors,
             memory: Memory::new(),
+            refusals: Refusals::new("no sidecar"),
             metrics,
         }))
     }
@@ -98,7 +100,6 @@ impl Webhook {
     pub fn router(self) -> Router {
         Router::new()
             .route("/mutate", post(mutate))
-            .layer(DefaultBodyLimit::max(MAX_REVIEW_BYTES))
             .with_state(self)
     }
 
@@ -110,7 +111,8 @@ impl Webhook {
             Ok(request) => request,
             Err(error) => {
                 let message = told(error);
-                tracing::error!("{message}");
+                let refusals = &self.0.refusals;
+                refusals.note("somebody", "review", &message, None);
                 metrics.failed("", Failure::Patch);
                 return Ok(Answer::refuse(types, "", message));
             }
@@ -127,7 +129,8 @@ impl Webhook {
                 Ok(Answer::allow(types, &request.uid))
             }
             Decision::Refuse(message) => {
-                tracing::error!("no sidecar for app {app_id:?}: {message}");
+                let who = format!("app {app_id:?} in namespace {:?}", request.namespace);
+                self.0.refusals.note(&who, "pod", &message, None);
                 metrics.failed(&app_id, Failure::Patch);
                 Ok(Answer::refuse(types, &request.uid, message))
             }
@@ -156,7 +159,9 @@ impl Webhook {
     fn decide(&self, request: &Request<'_>, pod: Result<Option<Pod>, review::Error>) -> Decision {
         let parts = &self.0;
         if request.kind.kind != "Pod" {
-            tracing::error!("invalid kind for review: {:?}", shown(&request.kind.kind));
+            let kind = format!("{:?}", shown(&request.kind.kind));
+            let reason = "invalid kind for review";
+            parts.refusals.note(&kind, "kind", reason, None);
             return Decision::Skip;
         }
         // A pod that cannot be read is judged by its requester first, as one that opted in.
@@ -169,10 +174,9 @@ impl Webhook {
         }
         if !parts.requesters.allow(&request.user_info) {
             let name = request.user_info.username.as_deref().unwrap_or_default();
-            tracing::error!(
-                "service account {:?} is not on the list of allowed controller accounts",
-                shown(name)
-            );
+            let who = format!("service account {:?}", shown(name));
+            let reason = "it is not on the list of allowed controller accounts";
+            parts.refusals.note(&who, "requester", reason, None);
             return Decision::Skip;
         }
         match pod {
@@ -233,7 +237,7 @@ const JSON: &str = "application/json";
 /// Connections at a time. An API server makes one or two.
 const MAX_CONNECTIONS: usize = 1024;
 /// Of them, so many from one address.
-const CONNECTIONS_PER_PEER: usize = 128;
+const CONNECTIONS_PER_PEER: usize = 64;
 /// Reviews at a time on one connection.
 const MAX_STREAMS: u32 = 250;
 

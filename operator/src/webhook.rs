@@ -1,20 +1,21 @@
 //! The webhook that converts Subscriptions between their versions for the API server (contract 3.5, 5.2).
 //! Q-operator-convert
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response as HttpResponse};
 use axum::routing::post;
 use axum::{Json, Router};
+use daemon::Refusals;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use transport::{Peer, PeerGate, ServerOptions};
+use transport::{Bodies, BodyError, BodyLimits, Peer, PeerGate, ServerOptions};
 
 use crate::api::chain;
 use crate::metrics::PeerMetrics;
@@ -27,21 +28,25 @@ pub const PATH: &str = "/convert";
 /// the API for sidecars too.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Requests that are read and converted at the same time. The others wait.
+/// Requests that are converted at the same time. The others wait.
 const MOST_AT_ONCE: usize = 4;
 
-/// Requests that wait; more are refused, and the API server asks again.
-const MOST_WAITING: usize = 64;
+/// Requests at a time; more are refused, and the API server asks again.
+const MOST_ADMITTED: usize = 512;
+/// Of them, so many from one address: API servers are few, and one that is not one takes no turn from them.
+const ADMITTED_PER_PEER: usize = MOST_ADMITTED / 16;
 
-/// Of those that run and of those that wait, so many from one address: API servers are few, and one that is not one takes no
-/// turn from them.
-const RUNNING_PER_PEER: usize = 2;
-const ADMITTED_PER_PEER: usize = 32;
+/// Bodies at a time.
+const BODIES: BodyLimits = BodyLimits {
+    largest: MOST_BYTES,
+    count: MOST_ADMITTED,
+    memory: 32 << 20,
+};
 
 /// Connections at a time; an API server makes one or two.
 const MAX_CONNECTIONS: usize = 512;
 /// Of them, so many from one address.
-const CONNECTIONS_PER_PEER: usize = 64;
+const CONNECTIONS_PER_PEER: usize = 32;
 
 /// How long one may take, waiting and reading included; the API server gives up after 30 seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -61,57 +66,69 @@ pub fn options(metrics: &PeerMetrics) -> ServerOptions {
 /// The service behind the webhook's port.
 pub fn router(metrics: PeerMetrics) -> Router {
     Router::new()
-        .route(PATH, post(convert))
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .layer(middleware::from_fn_with_state(
-            Gate::new(metrics),
-            Gate::pass,
-        ))
+        .route(PATH, post(pass))
+        .with_state(Gate::new(metrics))
 }
 
 /// Lets requests in, a few at a time.
 #[derive(Clone)]
 struct Gate {
-    running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
-    running_of_one: PeerGate,
     admitted_of_one: PeerGate,
+    bodies: Arc<Bodies>,
+    running: Arc<Semaphore>,
+    refusals: Arc<Refusals>,
 }
 
 impl Gate {
     fn new(metrics: PeerMetrics) -> Self {
         Self {
-            running_of_one: PeerGate::new(RUNNING_PER_PEER, || ()),
+            admitted: Arc::new(Semaphore::new(MOST_ADMITTED)),
             admitted_of_one: PeerGate::new(ADMITTED_PER_PEER, move || {
                 metrics.refused("conversions")
             }),
+            bodies: Arc::new(Bodies::new(BODIES)),
             running: Arc::new(Semaphore::new(MOST_AT_ONCE)),
-            admitted: Arc::new(Semaphore::new(MOST_AT_ONCE + MOST_WAITING)),
+            refusals: Arc::new(Refusals::new("no conversion")),
         }
     }
 
-    async fn pass(State(gate): State<Self>, request: HttpRequest, next: Next) -> HttpResponse {
+    fn busy(&self, address: Option<IpAddr>, reason: &'static str) -> HttpResponse {
+        let who = address.map_or_else(|| "somebody".to_owned(), |address| address.to_string());
+        self.refusals.note(&who, reason, reason, None);
+        (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+    }
+
+    /// Only what has come whole takes a turn.
+    async fn converted(&self, request: HttpRequest) -> HttpResponse {
         let address = Peer::ip_of(&request);
-        let Some(_own) = gate.admitted_of_one.try_enter(address, 1) else {
-            return busy("too many conversions are waiting for one address");
+        let held = match self.bodies.read(address, request.into_body()).await {
+            Ok(held) => held,
+            Err(BodyError::Idle) => return self.busy(address, "its body does not come"),
+            Err(error @ BodyError::TooLarge(_)) => {
+                return (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()).into_response();
+            }
+            Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
         };
-        let Ok(_admitted) = gate.admitted.try_acquire() else {
-            return busy("too many conversions are waiting");
-        };
-        let convert = async {
-            // Never closed. What is not let in yet is not read either.
-            let _turn = gate.running_of_one.enter(address, 1).await;
-            let _permit = gate.running.acquire().await;
-            next.run(request).await
-        };
-        let converted = tokio::time::timeout(PATIENCE, convert).await;
-        converted.unwrap_or_else(|_| busy("the conversion took too long"))
+        // Never closed.
+        let _turn = self.running.acquire().await;
+        match serde_json::from_slice(&held.bytes) {
+            Ok(review) => Json(convert(review, &self.refusals)).into_response(),
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+        }
     }
 }
 
-fn busy(reason: &'static str) -> HttpResponse {
-    tracing::warn!("a conversion is refused: {reason}");
-    (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+async fn pass(State(gate): State<Gate>, request: HttpRequest) -> HttpResponse {
+    let address = Peer::ip_of(&request);
+    let Some(_own) = gate.admitted_of_one.try_enter(address, 1) else {
+        return gate.busy(address, "too many conversions are waiting for one address");
+    };
+    let Ok(_admitted) = gate.admitted.try_acquire() else {
+        return gate.busy(address, "too many conversions are waiting");
+    };
+    let converted = tokio::time::timeout(PATIENCE, gate.converted(request)).await;
+    converted.unwrap_or_else(|_| gate.busy(address, "the conversion took too long"))
 }
 
 /// `ConversionReview` of `apiextensions.k8s.io/v1`, both ways.
@@ -155,7 +172,7 @@ struct Verdict {
     message: Option<String>,
 }
 
-async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
+fn convert(review: Review, refusals: &Refusals) -> Reviewed {
     let Request {
         uid,
         desired,
@@ -164,7 +181,11 @@ async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
     let one = |object: Value| {
         let name = name_of(&object);
         let converted = crds::subscription::convert(object, &desired);
-        converted.map_err(|error| format!("{name}: {}", chain(&error)))
+        converted.map_err(|error| {
+            let reason = chain(&error);
+            refusals.note(&name, "object", &reason, None);
+            format!("{name}: {reason}")
+        })
     };
     let converted: Result<Vec<_>, _> = objects.into_iter().map(one).collect();
     let (converted_objects, result) = match converted {
@@ -176,7 +197,6 @@ async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
             (objects, verdict)
         }
         Err(error) => {
-            tracing::error!("cannot convert {error}");
             let verdict = Verdict {
                 status: "Failure",
                 message: Some(error),
@@ -184,7 +204,7 @@ async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
             (Vec::new(), verdict)
         }
     };
-    Json(Reviewed {
+    Reviewed {
         api_version: review.api_version,
         kind: review.kind,
         response: Response {
@@ -192,7 +212,7 @@ async fn convert(Json(review): Json<Review>) -> Json<Reviewed> {
             converted_objects,
             result,
         },
-    })
+    }
 }
 
 /// Namespace and name, for whoever has to find the object among many.
@@ -283,45 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bodies_that_do_not_come_hold_up_nobody_for_long_and_no_more_than_a_few() {
-        let router = router(metrics());
-        let send = |host: usize, body: Body| {
-            let request = http::Request::post(PATH).header("content-type", "application/json");
-            let host = u8::try_from(host).unwrap();
-            let peer = Peer {
-                address: Some(([10, 0, 0, host], 1).into()),
-                identity: None,
-            };
-            let request = request.extension(peer).body(body).unwrap();
-            router.clone().oneshot(request)
-        };
-        let slow = |host| {
-            let body = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
-            send(host, Body::from_stream(body))
-        };
-        let good = || Body::from(review(&json!([])));
-        let all = MOST_AT_ONCE + MOST_WAITING;
-        let all = futures::future::join_all((0..all).map(|n| slow(n / ADMITTED_PER_PEER)));
-        let began = tokio::time::Instant::now();
-        let script = async {
-            // They come after the slow ones.
-            tokio::task::yield_now().await;
-            let refused = send(200, good()).await.unwrap();
-            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-            assert!(began.elapsed() < PATIENCE);
-        };
-        let (slow, ()) = tokio::join!(all, script);
-        assert!(
-            slow.iter()
-                .all(|it| it.as_ref().unwrap().status() == StatusCode::SERVICE_UNAVAILABLE)
-        );
-        assert!(began.elapsed() < PATIENCE * 2);
-        let served = send(200, good()).await.unwrap();
-        assert_eq!(served.status(), StatusCode::OK);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_address_takes_no_turn_from_another() {
+    async fn bodies_that_do_not_come_hold_up_nobody_and_are_few_of_one_address() {
         let router = router(metrics());
         let send = |host: u8, body: Body| {
             let peer = Peer {
@@ -329,24 +311,29 @@ mod tests {
                 identity: None,
             };
             let request = http::Request::post(PATH).header("content-type", "application/json");
-            router
-                .clone()
-                .oneshot(request.extension(peer).body(body).unwrap())
+            let request = request.extension(peer).body(body).unwrap();
+            router.clone().oneshot(request)
         };
         let silent = || {
             let body = futures::stream::pending::<Result<Vec<u8>, std::io::Error>>();
             Body::from_stream(body)
         };
-        let slow = futures::future::join_all((0..ADMITTED_PER_PEER).map(|_| send(1, silent())));
+        let good = || Body::from(review(&json!([])));
+        let hosts = (0..4).flat_map(|host| (0..ADMITTED_PER_PEER).map(move |_| host));
+        let slow = futures::future::join_all(hosts.map(|host| send(host, silent())));
         let began = tokio::time::Instant::now();
         let script = async {
+            // They come after the slow ones.
             tokio::task::yield_now().await;
-            let too_many = send(1, Body::from(review(&json!([])))).await.unwrap();
+            let too_many = send(1, good()).await.unwrap();
             assert_eq!(too_many.status(), StatusCode::SERVICE_UNAVAILABLE);
-            let other = send(2, Body::from(review(&json!([])))).await.unwrap();
-            assert_eq!(other.status(), StatusCode::OK);
-            assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+            let served = send(200, good()).await.unwrap();
+            assert_eq!(served.status(), StatusCode::OK);
+            assert_eq!(began.elapsed(), Duration::ZERO);
         };
-        tokio::join!(slow, script);
+        let (slow, ()) = tokio::join!(slow, script);
+        let is_busy = |it: &HttpResponse| it.status() == StatusCode::SERVICE_UNAVAILABLE;
+        assert!(slow.iter().all(|it| is_busy(it.as_ref().unwrap())));
+        assert!(began.elapsed() < PATIENCE / 2);
     }
 }

@@ -3,7 +3,7 @@
 //! limited where the thing itself is. Q-peer-limits
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -67,6 +67,7 @@ impl PeerGate {
     }
 
     fn place(&self, address: Option<IpAddr>) -> (Arc<Semaphore>, Place) {
+        let address = address.map(caller);
         let mut peers = self.0.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let peer = peers.entry(address).or_insert_with(|| Peer {
             room: Arc::new(Semaphore::new(self.0.each)),
@@ -88,6 +89,17 @@ impl PeerGate {
         peers.unwrap_or_else(PoisonError::into_inner).len()
     }
 }
+
+/// Who calls from an address. Of IPv6 a network of 64 bits is the least that anybody has.
+fn caller(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        address => address,
+    }
+}
+
+/// The bits of an IPv6 address that name a network.
+const NETWORK: u128 = !0 << 64;
 
 impl std::fmt::Debug for PeerGate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -138,6 +150,18 @@ mod tests {
         assert_eq!(gate.peers(), 1);
         drop(one);
         assert_eq!(gate.peers(), 0, "nobody is remembered");
+    }
+
+    #[test]
+    fn all_addresses_of_a_network_are_one_caller() {
+        let gate = PeerGate::new(1, || ());
+        let enter = |text: &str| gate.try_enter(text.parse().ok(), 1);
+        let _held = enter("2001:db8:0:1::1").unwrap();
+        assert!(enter("2001:db8:0:1:ffff::2").is_none());
+        let _other = enter("2001:db8:0:2::1").unwrap();
+        let _old = enter("10.0.0.1").unwrap();
+        assert!(enter("::ffff:10.0.0.1").is_none());
+        assert!(enter("::ffff:10.0.0.2").is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 //! be served: an `axum::Router`, tonic `Routes` and a generated tonic server all fit without an adapter.
 #![deny(missing_docs)]
 
+mod bodies;
 mod client;
 mod connection;
 mod connector;
@@ -21,6 +22,7 @@ mod stream;
 use std::io;
 use std::time::Duration;
 
+pub use bodies::{Bodies, BodyError, BodyLimits, Held};
 pub use client::{ChannelOptions, ClientOptions, channel, client, describe};
 pub use connection::Serve;
 pub use connector::{Connecting, Connector, Dialled};

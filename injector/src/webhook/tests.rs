@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::webhook::body::MAX_REVIEW_BYTES;
 
 struct Bench {
     webhook: Webhook,

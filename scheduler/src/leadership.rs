@@ -47,7 +47,7 @@ enum Answer {
 #[derive(Clone, Copy, PartialEq)]
 enum Reading {
     Not,
-    Reading,
+    Begun,
     /// They may have changed since it began.
     Stale,
 }
@@ -181,7 +181,7 @@ impl Leadership {
             self.reading = Reading::Stale;
             return;
         }
-        self.reading = Reading::Reading;
+        self.reading = Reading::Begun;
         let store = self.store.clone();
         let reading = async move { Answer::Seen(store.range(Range::prefix(LEADERSHIP)).await) };
         self.asked.push(reading.boxed());

@@ -51,10 +51,10 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 /// Whether a method stays below its actor. Sidecars send methods in that form; whoever sends another is none.
 pub(crate) fn check_method(method: &str) -> Result<(), String> {
-    let parts = method.split('/');
-    parts
-        .map(|part| check_name(part).map_err(|problem| format!("invalid method: {problem}")))
-        .collect()
+    let parts = &mut method.split('/');
+    parts.try_for_each(|part| {
+        check_name(part).map_err(|problem| format!("invalid method: {problem}"))
+    })
 }
 
 #[cfg(test)]

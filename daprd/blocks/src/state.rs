@@ -158,19 +158,13 @@ impl Stores {
         self.names(is_for_actors).into_iter().next()
     }
 
-    /// # Errors
-    /// Where actors have another store already.
-    fn sole_for_actors(&self, declared: &Declared) -> Result<(), LoadError> {
-        let mut others = self.names(is_for_actors);
-        others.retain(|name| *name != declared.name);
-        match others.first() {
-            Some(first) if is_for_actors(&declared.metadata) => {
-                let second = &declared.name;
-                let text = format!("detected duplicate actor state store: {first} and {second}");
-                Err(declared.failed(component::Error::new(ErrorKind::InvalidMetadata, text)))
-            }
-            _ => Ok(()),
+    /// The store that actors have already, where another one is to be theirs.
+    fn other_for_actors(&self, declared: &Declared) -> Option<String> {
+        if self.0.for_actors.is_none() || !is_for_actors(&declared.metadata) {
+            return None;
         }
+        let mut others = self.names(is_for_actors).into_iter();
+        others.find(|name| *name != declared.name)
     }
 
     /// Fails as every call on that store would, without calling it.
@@ -418,18 +412,20 @@ impl Owner for Stores {
         };
         let placed = {
             let _turn = self.0.for_actors.as_ref().map(Mutex::lock);
-            let sole = match self.0.for_actors {
-                Some(_) => self.sole_for_actors(&declared),
-                None => Ok(()),
-            };
-            sole.map(|()| self.0.registry.swap(listed, Arc::clone(&store), keeping))
+            match self.other_for_actors(&declared) {
+                Some(first) => Err(first),
+                None => Ok(self.0.registry.swap(listed, Arc::clone(&store), keeping)),
+            }
         };
         match placed {
             Ok(Some(old)) => registry::retire(old).await,
             Ok(None) => {}
-            Err(error) => {
+            Err(first) => {
                 store.close().await;
-                return Err(error);
+                let second = &declared.name;
+                let text = format!("detected duplicate actor state store: {first} and {second}");
+                let error = component::Error::new(ErrorKind::InvalidMetadata, text);
+                return Err(declared.failed(error));
             }
         }
         Ok(())

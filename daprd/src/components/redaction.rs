@@ -95,7 +95,7 @@ mod tests {
         };
         catalog
             .state
-            .add(registration, move |open| nowhere(open))
+            .add(registration, nowhere)
             .expect("a new type");
         let component: Component = serde_json::from_value(json!({
             "metadata": {"name": "store"},

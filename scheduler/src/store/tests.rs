@@ -140,33 +140,7 @@ async fn conforms(store: &dyn Store, watch: &mut Watch) {
             .expect("it works");
     }
 
-    let lease = store
-        .grant(Duration::from_secs(20))
-        .await
-        .expect("it works");
-    let under = |key: &'static str| Op::Put {
-        key: key.into(),
-        value: "l".into(),
-        lease: lease.id,
-    };
-    store
-        .commit(vec![under("t/l")].into())
-        .await
-        .expect("it works");
-    assert_eq!(
-        store.renew(lease.id).await.expect("it works"),
-        Some(lease.ttl)
-    );
-    let limited = Range {
-        limit: Some(2),
-        ..Range::prefix("t/")
-    };
-    assert!(store.range(limited.clone()).await.expect("it works").more);
-    assert_eq!(keys(store, limited).await, ["t/a", "t/b"]);
-    assert!(store.revoke(lease.id).await.expect("it works"));
-    assert!(!store.revoke(lease.id).await.expect("it works"));
-    assert_eq!(store.renew(lease.id).await.expect("it works"), None);
-    assert_eq!(keys(store, Range::prefix("t/")).await, ["t/a", "t/b"]);
+    leases_conform(store).await;
     let rest = vec![Op::delete_prefix("t/"), Op::delete("t")];
     assert_eq!(
         store.commit(rest.into()).await.expect("it works").deleted,
@@ -200,6 +174,37 @@ async fn conforms(store: &dyn Store, watch: &mut Watch) {
         .collect();
     assert_eq!(told, expected);
     assert!(seen.is_sorted_by_key(|change| change.revision));
+}
+
+/// With `t/a` and `t/b` there.
+async fn leases_conform(store: &dyn Store) {
+    let lease = store
+        .grant(Duration::from_secs(20))
+        .await
+        .expect("it works");
+    let under = |key: &'static str| Op::Put {
+        key: key.into(),
+        value: "l".into(),
+        lease: lease.id,
+    };
+    store
+        .commit(vec![under("t/l")].into())
+        .await
+        .expect("it works");
+    assert_eq!(
+        store.renew(lease.id).await.expect("it works"),
+        Some(lease.ttl)
+    );
+    let limited = Range {
+        limit: Some(2),
+        ..Range::prefix("t/")
+    };
+    assert!(store.range(limited.clone()).await.expect("it works").more);
+    assert_eq!(keys(store, limited).await, ["t/a", "t/b"]);
+    assert!(store.revoke(lease.id).await.expect("it works"));
+    assert!(!store.revoke(lease.id).await.expect("it works"));
+    assert_eq!(store.renew(lease.id).await.expect("it works"), None);
+    assert_eq!(keys(store, Range::prefix("t/")).await, ["t/a", "t/b"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! happens to hosts meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -123,7 +123,8 @@ impl Book {
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().expect("nobody panics with it")
+        // A check that panics is no reason for turns that end behind it to panic as well.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

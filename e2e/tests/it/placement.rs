@@ -217,7 +217,7 @@ async fn a_vote_is_kept_where_it_is_asked_for() {
     let place = folder.path().join("two");
     std::fs::remove_dir_all(&place).expect("ours");
     std::fs::write(&place, "no folder").expect("ours");
-    drop(one);
+    one.stop().await;
     let _one = start("one").await;
     let code = two.process().exit_code(wait::DEADLINE).await;
     assert_ne!(code, 0);

@@ -47,6 +47,8 @@ impl World {
     async fn scheduler(&self) -> Scheduler {
         let kubeconfig = self.cluster.kubeconfig(self.data.path());
         let builder = Scheduler::builder().sentry(&self.sentry).data(&self.data);
+        // The tests may run as root, which this mode refuses.
+        let builder = builder.env("DAPR_UNSAFE_SKIP_CONTAINER_UID_GID_CHECK", "true");
         let builder = builder.arg("--mode=kubernetes");
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
         builder.arg(&kubeconfig).start().await

@@ -1,12 +1,10 @@
 //! The identity of this program in files, for the member of an etcd beside it, which speaks to the other members under it
 //! (contract 6, 8.2). Written anew whenever certificate or anchors change.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use daemon::Draft;
 use security::Security;
 use tokio_util::sync::CancellationToken;
 
@@ -45,23 +43,15 @@ pub(crate) async fn run(
 
 /// Each file is whole at any time. Who reads key and certificate in the moment between the two tries again.
 fn write(folder: &Path, files: &[(&str, Vec<u8>)]) -> std::io::Result<()> {
-    fs::create_dir_all(folder)?;
     for (name, bytes) in files {
-        let fresh = folder.join(format!(".{name}"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(bytes)?;
-        fs::rename(&fresh, folder.join(name))?;
+        Draft::write(&folder.join(name), bytes)?.place()?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -20,8 +20,10 @@ impl Engine {
         self.leave(self.0.active.close(goes), most)
     }
 
-    /// Nobody knows any more whose actors they are: they go, calls at them within this time.
+    /// Without placement nobody knows whose actors they are: they go, calls at them within this time, while it is looked for.
+    /// They are gone before it is told that this sidecar follows.
     pub(crate) fn lose(&self, most: Duration) {
+        self.0.directory.clear();
         drop(self.leave(self.0.active.lose(most), most));
     }
 

@@ -107,7 +107,7 @@ impl Engine {
                 Ended::Status(status) if status.code() == Code::DeadlineExceeded => Duration::ZERO,
                 _ => LOST,
             };
-            self.lose_actors(grace);
+            self.lose(grace);
             inner.pulse.recovered();
             let pause = match (was_ready, quiet) {
                 (true, false) => Duration::ZERO,
@@ -120,13 +120,6 @@ impl Engine {
                 .run_until_cancelled(tokio::time::sleep(pause))
                 .await;
         }
-    }
-
-    /// Without placement nobody knows whose actors they are. They have a little time while it is looked for, and are gone before
-    /// it is told that this sidecar follows, see `take`.
-    fn lose_actors(&self, grace: Duration) {
-        self.0.directory.clear();
-        self.lose(grace);
     }
 
     /// One stream, from its report to its end.

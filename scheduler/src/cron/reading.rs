@@ -29,15 +29,7 @@ pub(crate) struct Page {
 /// # Errors
 /// When the store has broken.
 pub(crate) async fn page(store: store::Shared, start: Bytes) -> Result<Page, store::Error> {
-    loop {
-        match attempt(&store, start.clone()).await {
-            Err(error) if error.is_passing() => {
-                tracing::warn!("jobs cannot be read: {error}");
-                sleep(AGAIN).await;
-            }
-            outcome => return outcome,
-        }
-    }
+    persist("jobs", || attempt(&store, start.clone())).await
 }
 
 /// Reads single jobs, as often as it takes.
@@ -47,17 +39,7 @@ pub(crate) async fn page(store: store::Shared, start: Bytes) -> Result<Page, sto
 pub(crate) async fn keys(store: store::Shared, keys: Vec<Bytes>) -> Result<Page, store::Error> {
     let one = |key: Bytes| {
         let store = store.clone();
-        async move {
-            loop {
-                match single(&store, key.clone()).await {
-                    Err(error) if error.is_passing() => {
-                        tracing::warn!("a job cannot be read: {error}");
-                        sleep(AGAIN).await;
-                    }
-                    outcome => return outcome,
-                }
-            }
-        }
+        async move { persist("a job", || single(&store, key.clone())).await }
     };
     let mut pages = stream::iter(keys).map(one).buffered(AT_ONCE);
     let mut all = Page::default();
@@ -67,6 +49,22 @@ pub(crate) async fn keys(store: store::Shared, keys: Vec<Bytes>) -> Result<Page,
         all.counters.extend(page.counters);
     }
     Ok(all)
+}
+
+/// Reads until it works, or the store has broken.
+async fn persist<F>(what: &str, read: impl Fn() -> F) -> Result<Page, store::Error>
+where
+    F: Future<Output = Result<Page, store::Error>>,
+{
+    loop {
+        match read().await {
+            Err(error) if error.is_passing() => {
+                tracing::warn!("{what} cannot be read: {error}");
+                sleep(AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn single(store: &store::Shared, key: Bytes) -> Result<Page, store::Error> {

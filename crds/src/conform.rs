@@ -43,6 +43,19 @@ pub(crate) fn field<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     })
 }
 
+/// The same, to be changed.
+pub(crate) fn field_mut<'v>(value: &'v mut Value, name: &str) -> Option<&'v mut Value> {
+    let map = value.as_object_mut()?;
+    let key = match map.contains_key(name) {
+        true => name.to_owned(),
+        false => map
+            .keys()
+            .find(|key| key.eq_ignore_ascii_case(name))?
+            .clone(),
+    };
+    map.get_mut(&key)
+}
+
 fn walk(
     value: &mut Value,
     schema: &Value,

@@ -11,6 +11,10 @@ use component::{Catalog, catalog::Taken};
 pub fn catalog() -> Result<Catalog, Taken> {
     let mut catalog = Catalog::default();
     component_builtin::register(&mut catalog)?;
+    #[cfg(feature = "consul")]
+    component_consul::register(&mut catalog)?;
+    #[cfg(feature = "middleware")]
+    component_middleware::register(&mut catalog)?;
     #[cfg(feature = "mqtt")]
     component_mqtt::register(&mut catalog)?;
     #[cfg(feature = "rabbitmq")]

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 use anyhow::{Context, Result, anyhow, bail};
 use blocks::{Listed, Owner};
 use component::{Catalog, catalog::FIRST_VERSION};
-use crds::{Component, Configuration, Kind};
+use crds::{Component, Configuration, HttpEndpoint, Kind};
 use daemon::Daemon;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -336,6 +336,23 @@ impl Loader {
             contained(old.name(), before.remove(old.name())).await;
         }
         Ok(())
+    }
+
+    /// HTTPEndpoints with their secrets in place. One whose secrets cannot be read is left out, and the log says why.
+    pub async fn http_endpoints(
+        &self,
+        resources: impl Iterator<Item = &HttpEndpoint>,
+    ) -> Vec<HttpEndpoint> {
+        let mut resolved = Vec::new();
+        for resource in resources {
+            match self.options.resolver.endpoint(resource).await {
+                Ok(endpoint) => resolved.push(endpoint),
+                Err(error) => {
+                    tracing::error!("HTTPEndpoint {} is not loaded: {error:#}", resource.name());
+                }
+            }
+        }
+        resolved
     }
 
     async fn open_at(

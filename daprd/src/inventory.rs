@@ -16,6 +16,8 @@ pub struct Inventory {
     pub pubsub: Engine,
     pub http_endpoints: Vec<String>,
     pub resiliencies: Vec<String>,
+    pub workflow: workflow::Engine,
+    pub mcp: mcp::Servers,
     pub enabled_features: Vec<String>,
     pub app: Option<AppConnection>,
     pub jobs: jobs::Engine,
@@ -48,6 +50,14 @@ impl Asked for Inventory {
 
     fn resiliencies(&self) -> Vec<String> {
         self.resiliencies.clone()
+    }
+
+    fn mcp_servers(&self) -> Vec<String> {
+        self.mcp.names()
+    }
+
+    fn access_policies(&self) -> Vec<String> {
+        self.workflow.access_policies()
     }
 
     fn app_connection(&self) -> Option<AppConnection> {

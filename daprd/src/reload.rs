@@ -15,6 +15,8 @@ use crate::{
 pub struct Reload {
     pub loader: Arc<Loader>,
     pub pubsub: Engine,
+    pub workflow: workflow::Engine,
+    pub mcp: mcp::Servers,
 }
 
 /// Why the sidecar has to start anew.
@@ -33,19 +35,20 @@ impl Reload {
         let (restart, reasons) = mpsc::channel(1);
         let shutdown = daemon.shutdown();
         let watch = shutdown.clone();
+        let tasks = daemon.clone();
         daemon.spawn("resources", async move {
             source.watch(desired, changes, reconcile, watch).await
         });
         daemon.spawn("reload", async move {
             while let Some(Some(change)) = shutdown.run_until_cancelled(incoming.recv()).await {
-                self.take(change, &restart);
+                self.take(change, &restart, &tasks);
             }
             Ok(())
         });
         reasons
     }
 
-    fn take(&self, change: Change, restart: &mpsc::Sender<&'static str>) {
+    fn take(&self, change: Change, restart: &mpsc::Sender<&'static str>, daemon: &Daemon) {
         match change {
             Change::Component(component) => {
                 tracing::info!("Component updated: {}", crds::Kind::name(&component));
@@ -60,6 +63,13 @@ impl Reload {
                 }
             }
             Change::SubscriptionGone(name) => self.pubsub.remove_subscription(&name),
+            Change::McpServer(server) => {
+                // It is connected behind; where that must not fail, it ends the sidecar.
+                let connected = self.mcp.apply(*server);
+                daemon.spawn("MCP server", async move { Ok(connected.await?) });
+            }
+            Change::McpServerGone(name) => self.mcp.remove(&name),
+            Change::Access(policies) => self.workflow.set_access(&policies),
             Change::Restart(reason) => {
                 // One waiting reason is enough.
                 let _ = restart.try_send(reason);

@@ -8,7 +8,7 @@ pub mod report;
 
 use std::time::Duration;
 
-use crds::{Component, Configuration, Subscription};
+use crds::{Component, Configuration, McpServer, Subscription, WorkflowAccessPolicy};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,10 @@ pub enum Change {
     ComponentGone(String),
     Subscription(Subscription),
     SubscriptionGone(String),
+    McpServer(Box<McpServer>),
+    McpServerGone(String),
+    /// All WorkflowAccessPolicies there are.
+    Access(Vec<WorkflowAccessPolicy>),
     /// Configuration, Resiliency or HTTPEndpoint: the sidecar starts anew in this process (contract 9.4).
     Restart(&'static str),
 }

@@ -6,13 +6,16 @@ mod app;
 mod blocks;
 mod ground;
 mod load;
+mod mcp;
 mod parts;
 mod serve;
 mod stop;
+mod workflow;
 
 use std::{convert::Infallible, sync::Arc};
 
 use ::blocks::{Intake, Owner};
+use ::workflow::Workers;
 use anyhow::Result;
 use api::Api;
 use app_channel::AppChannel;
@@ -57,6 +60,7 @@ struct Running {
     resolver: Arc<ArcSwapOption<Arc<dyn NameResolver>>>,
     restart: Option<Restart>,
     app: AppChannel,
+    workers: Workers,
     /// Cancelled once the sidecar may be called ready.
     settled: CancellationToken,
 }
@@ -110,6 +114,8 @@ impl<'s> Runtime<'s> {
             }
         };
         if restart {
+            // Whoever waits for the sidecar to be ready again is not to take the life that ends for it.
+            ready.not_ready();
             self.stop_for_restart(running).await?;
             return Ok(End::Restart);
         }
@@ -128,8 +134,7 @@ impl<'s> Runtime<'s> {
         ));
         let (app, probe) = self.app_channel(&ground, &middleware)?;
         let blocks = self.blocks(&ground, &app)?;
-        let mut intakes = blocks.intakes();
-        let mut owners = blocks.owners();
+        let (mut intakes, mut owners) = (blocks.intakes(), blocks.owners());
         owners.push(Arc::clone(&middleware) as Arc<dyn Owner>);
         let Blocks {
             secrets,
@@ -155,17 +160,28 @@ impl<'s> Runtime<'s> {
             reporter.report_once(loader.states()).await;
         }
         loaded?;
+        let (actor_state, reminders) = (self.actor_state(&ground, &state), self.reminders(&jobs));
+        let workflow = self.workflow(&ground, &actors, &actor_state, &reminders, &state)?;
+        workflow.set_access(&ground.desired.access_policies());
+        let endpoints = ground.desired.http_endpoints();
+        invoker.load_http_endpoints(&loader.http_endpoints(endpoints).await);
+        let mcp = self.mcp(&ground, &secrets, workflow.workers());
+        let connected = self.connect_mcp(&ground, &mcp);
         // Before anybody can see that this sidecar is up: what happens then is not to be missed.
-        let restart = self.watch_resources(&ground, &loader, &pubsub);
+        let restart = self.watch_resources(&ground, &loader, &pubsub, &workflow, &mcp);
         let inventory = Arc::new(Inventory {
             loader: Arc::clone(&loader),
             pubsub: pubsub.clone(),
             http_endpoints: invoker.http_endpoints(),
             resiliencies: ground.resiliency_names(),
+            workflow: workflow.clone(),
+            mcp: mcp.clone(),
             enabled_features: ground.compiled.enabled_features.clone(),
             app: inventory::app_connection(settings),
             jobs: jobs.clone(),
         });
+        let workers = workflow.workers().clone();
+        let completions = self.completions(&ground, &actors, &workers);
         let api = Arc::new(Api::new(api::Options {
             app_id: settings.app.id.clone(),
             namespace: identity::namespace(settings),
@@ -176,8 +192,10 @@ impl<'s> Runtime<'s> {
             pubsub: pubsub.clone(),
             bindings,
             invoker: invoker.clone(),
-            actor_state: self.actor_state(&ground, &state),
-            reminders: self.reminders(&jobs),
+            actor_state,
+            reminders,
+            workflow: workflow.clone(),
+            completions: completions.clone(),
             actors: actors.clone(),
             jobs: Arc::new(jobs),
             inventory,
@@ -187,8 +205,12 @@ impl<'s> Runtime<'s> {
             errors: telemetry::ErrorCodes::new(&ground.meter, ground.compiled.record_error_codes),
         }));
         self.serve_api(&ground, &api, &invoker, &middleware).await?;
+        connected.await?;
         self.readiness.set_outbound();
+        self.spawn("MCP servers", mcp.run(self.daemon.shutdown()));
         self.spawn("actors", actors.run(self.daemon.shutdown()));
+        self.spawn("workflow", workflow.run(self.daemon.shutdown()));
+        self.spawn("completions", completions.run(self.daemon.shutdown()));
         let settled = self.follow_app(&app, probe, &intakes);
         self.keep_components(&loader);
         self.report_components(&ground, &loader);
@@ -198,6 +220,7 @@ impl<'s> Runtime<'s> {
             resolver,
             restart,
             app,
+            workers,
             settled,
         })
     }

@@ -1,11 +1,13 @@
 //! The sample app: a shop that places an order every two seconds, a stock that reserves what is ordered, and shelves, which
-//! are actors. It knows its own sidecar and nothing else, neither the other app's address nor what keeps the state or
+//! are actors, and a desk that works on workflows. It knows its own sidecar and nothing else, neither the other app's address nor what keeps the state or
 //! carries the events.
 //!
 //!   sample shop    reads and saves the last order's number, calls the stock, publishes the order
 //!   sample stock   answers the calls, receives the orders and jobs; it also echoes requests, for the cluster suite
 //!   sample shelf   hosts the actors, which set themselves reminders
+//!   sample desk    works on each order in steps, which outlive it
 
+mod desk;
 mod shelf;
 mod shop;
 mod sidecar;
@@ -24,7 +26,10 @@ fn main() -> anyhow::Result<()> {
             "shop" => shop::routes(),
             "stock" => stock::routes(),
             "shelf" => shelf::routes(),
-            other => anyhow::bail!("start it as `sample shop`, `stock` or `shelf`, not {other:?}"),
+            "desk" => desk::routes(),
+            other => anyhow::bail!(
+                "start it as `sample shop`, `stock`, `shelf` or `desk`, not {other:?}"
+            ),
         };
         #[allow(
             clippy::disallowed_methods,
@@ -35,6 +40,7 @@ fn main() -> anyhow::Result<()> {
             served = serving => Ok(served?),
             () = stopped() => Ok(()),
             () = shop::orders(), if role == "shop" => Ok(()),
+            worked = desk::work(), if role == "desk" => worked,
         }
     })
 }

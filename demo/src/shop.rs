@@ -50,6 +50,10 @@ async fn place_order(sidecar: &Sidecar) -> Result<String> {
         .await
         .context("call the stock")?;
     sidecar
+        .invoke("desk", "fulfil", json!({ "order": order }))
+        .await
+        .context("have the desk fulfil it")?;
+    sidecar
         .save_state("orders", "last", json!(order))
         .await
         .context("save the order's number")?;

@@ -109,6 +109,12 @@ impl Sidecar {
             .map(drop)
     }
 
+    /// Starts a workflow of this program, under an id of the caller's.
+    pub async fn start_workflow(&self, name: &str, id: &str, input: Value) -> Result<()> {
+        let path = format!("workflows/dapr/{name}/start?instanceID={id}");
+        self.call(Method::POST, &path, Some(input)).await.map(drop)
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = Request::builder()

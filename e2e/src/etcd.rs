@@ -1,50 +1,32 @@
 //! An etcd of Debian's, which can go away and come back with what it held.
 
-use std::process::Stdio;
-
+use component_conformance::servers;
 use proto::etcd::rpc::kv_client::KvClient;
 use proto::etcd::rpc::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
-use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 use tonic::transport::Channel;
 
 use crate::http::Client;
-use crate::{Ca, mesh, ports, process, scheduler, wait};
+use crate::{Ca, mesh, process, scheduler, wait};
 
 /// A server with one member on the loopback; gone when dropped.
-pub struct Etcd {
-    clients: u16,
-    /// The same with TLS, which the authority in its folder vouches for.
-    secure: u16,
-    peers: u16,
-    dir: TempDir,
-    child: Child,
-}
+pub struct Etcd(servers::Etcd);
 
 impl Etcd {
     /// Starts one, empty.
     pub async fn start() -> Self {
         let dir = process::folder("etcd");
-        let [clients, secure, peers] = ports::several().map(ports::Reserved::release);
         let ca = Ca::new("etcd");
         ca.write(dir.path());
         ca.write_server(dir.path());
-        let child = launch(&dir, [clients, secure, peers]);
-        let etcd = Self {
-            clients,
-            secure,
-            peers,
-            dir,
-            child,
-        };
+        let etcd = Self(servers::Etcd::start_in(dir));
         etcd.serves().await;
         etcd
     }
 
     /// `host:port` for clients.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.clients)
+        self.0.address()
     }
 
     /// A replica of the scheduler that keeps its jobs here.
@@ -57,11 +39,11 @@ impl Etcd {
 
     /// One that speaks TLS to it.
     pub fn secure_replica(&self, id: &str) -> scheduler::Builder {
-        let anchors = self.dir.path().join("ca.crt");
+        let anchors = self.0.folder().path().join("ca.crt");
         self.replica(id)
             .arg(&format!(
                 "--etcd-client-endpoints=https://127.0.0.1:{}",
-                self.secure
+                self.0.secure_port()
             ))
             .env("SSL_CERT_FILE", &anchors.to_string_lossy())
     }
@@ -147,23 +129,30 @@ impl Etcd {
     }
 
     /// Kills it.
-    pub async fn leave(&mut self) {
-        self.child.kill().await.expect("it runs");
+    pub fn leave(&mut self) {
+        self.0.kill();
     }
 
     /// Starts it again, on its port, with what it held.
     pub async fn come_back(&mut self) {
-        self.child = launch(&self.dir, [self.clients, self.secure, self.peers]);
+        self.0.start_again();
         self.serves().await;
     }
 
+    /// Starts it again, on its port, and empty: its revisions begin anew.
+    pub async fn come_back_empty(&mut self) {
+        let data = self.0.folder().path().join("data");
+        std::fs::remove_dir_all(data).expect("it has data");
+        self.come_back().await;
+    }
+
     fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(mesh::plain(self.clients))
+        KvClient::new(mesh::plain(self.0.port()))
     }
 
     async fn serves(&self) {
         wait::eventually("etcd to have a leader", process::START_DEADLINE, || async {
-            TcpStream::connect(("127.0.0.1", self.clients))
+            TcpStream::connect(("127.0.0.1", self.0.port()))
                 .await
                 .is_ok()
                 && self
@@ -177,23 +166,4 @@ impl Etcd {
         })
         .await;
     }
-}
-
-fn launch(dir: &TempDir, [clients, secure, peers]: [u16; 3]) -> Child {
-    let [clients, peers] = [clients, peers].map(|port| format!("http://127.0.0.1:{port}"));
-    let clients = format!("{clients},https://127.0.0.1:{secure}");
-    Command::new("etcd")
-        .args(["--data-dir", "data", "--name", "default"])
-        .args(["--cert-file", "server.crt", "--key-file", "server.key"])
-        .args(["--listen-client-urls", &clients])
-        .args(["--advertise-client-urls", &clients])
-        .args(["--listen-peer-urls", &peers])
-        .args(["--initial-advertise-peer-urls", &peers])
-        .args(["--initial-cluster", &format!("default={peers}")])
-        .current_dir(dir.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("etcd is there: Debian's package etcd-server")
 }

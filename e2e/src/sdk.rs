@@ -1,4 +1,4 @@
-//! Apps of the official SDKs (`e2e/sdk`), run by what `e2e/sdk/install` has put beside the compiled programs.
+//! Apps of the official SDKs and of plain frameworks (`e2e/sdk`), run by what `e2e/sdk/install` has put beside the compiled programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +14,8 @@ use crate::{Daprd, process, wait};
 pub enum Language {
     Python,
     JavaScript,
+    /// Its apps are compiled when they are installed, and have no SDK.
+    Go,
 }
 
 /// An app that runs a scenario against its sidecar, and ends by itself.
@@ -25,21 +27,34 @@ pub struct Scenario {
 impl Scenario {
     /// Starts `file` of the language's folder beside a sidecar.
     pub fn start(language: Language, file: &str, args: &[String], daprd: &Daprd) -> Self {
+        let env = [
+            ("DAPR_HTTP_PORT", daprd.http_port().to_string()),
+            ("DAPR_GRPC_PORT", daprd.grpc_port().to_string()),
+        ];
+        Self::run(language, file, args, &env)
+    }
+
+    /// Starts `file` of the language's folder without a sidecar that it calls.
+    pub fn run(language: Language, file: &str, args: &[String], env: &[(&str, String)]) -> Self {
         let dir = process::folder("sdk");
-        let (folder, program) = match language {
-            Language::Python => ("python", installed().join("python/bin/python")),
-            Language::JavaScript => ("javascript", PathBuf::from("node")),
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk");
+        let (program, script) = match language {
+            Language::Python => (
+                installed().join("python/bin/python"),
+                Some(source.join("python").join(file)),
+            ),
+            Language::JavaScript => (
+                PathBuf::from("node"),
+                Some(source.join("javascript").join(file)),
+            ),
+            Language::Go => (installed().join("golang").join(file), None),
         };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("sdk")
-            .join(folder);
         let log = std::fs::File::create(dir.path().join("log")).expect("the folder was just made");
         let errors = log.try_clone().expect("a second handle");
         let child = Command::new(&program)
-            .arg(source.join(file))
+            .args(script)
             .args(args)
-            .env("DAPR_HTTP_PORT", daprd.http_port().to_string())
-            .env("DAPR_GRPC_PORT", daprd.grpc_port().to_string())
+            .envs(env.iter().map(|(name, value)| (*name, value)))
             .env("NODE_PATH", installed().join("javascript/node_modules"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())

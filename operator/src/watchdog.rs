@@ -8,7 +8,7 @@
 mod owners;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -139,9 +139,15 @@ async fn check_all(options: &Options, memory: &mut Memory) -> Result<bool, kube:
         .iter()
         .filter_map(|pod| Some((pod.owner.as_deref()?, pod.uid.as_str())));
     memory.owners.round(pods, Instant::now());
-    for (owner, waiting) in memory.owners.waiting() {
-        if is_replaced(options, &owner, &waiting).await? {
-            memory.owners.replaced(&owner);
+    let waiting = memory.owners.waiting();
+    let namespaces = waiting.values().map(|waiting| waiting.namespace.as_str());
+    for namespace in namespaces.collect::<BTreeSet<_>>() {
+        let pods = injected(options, namespace, |owner| waiting.contains_key(owner)).await?;
+        for (owner, waiting) in &waiting {
+            let its = pods.iter().filter(|pod| pod.owner == *owner);
+            if is_replaced(options, waiting, its).await? {
+                memory.owners.replaced(owner);
+            }
         }
     }
     for suspect in &suspects {
@@ -151,16 +157,23 @@ async fn check_all(options: &Options, memory: &mut Memory) -> Result<bool, kube:
     Ok(true)
 }
 
-/// Whether a new pod of an owner has a sidecar, and is ready.
+/// A pod that has a sidecar.
+struct Injected {
+    owner: String,
+    uid: String,
+    name: String,
+}
+
+/// Whether a new one of these pods of an owner is ready.
 async fn is_replaced(
     options: &Options,
-    owner: &str,
     waiting: &Waiting,
+    its: impl Iterator<Item = &Injected>,
 ) -> Result<bool, kube::Error> {
     let pods: Api<Pod> = options.cluster.within(&waiting.namespace);
-    for (uid, name) in injected(options, owner, &waiting.namespace).await? {
-        if !waiting.before.contains(&uid)
-            && let Some(pod) = pods.get_opt(&name).await?
+    for pod in its {
+        if !waiting.before.contains(&pod.uid)
+            && let Some(pod) = pods.get_opt(&pod.name).await?
             && (is_ready(&pod) || has_ended(&pod))
         {
             return Ok(true);
@@ -169,24 +182,36 @@ async fn is_replaced(
     Ok(false)
 }
 
-/// The pods of an owner that have a sidecar: UIDs and names.
+/// The pods of these owners that have a sidecar.
 async fn injected(
     options: &Options,
-    owner: &str,
     namespace: &str,
-) -> Result<Vec<(String, String)>, kube::Error> {
+    of: impl Fn(&str) -> bool,
+) -> Result<Vec<Injected>, kube::Error> {
     let pods: Api<PartialObjectMeta<Pod>> = options.cluster.within(namespace);
-    let mut params = ListParams::default()
-        .labels(annotations::INJECTED)
-        .limit(PAGE);
+    list(&pods, annotations::INJECTED, |pod| {
+        let controller = owner::controller(&pod.metadata)?;
+        of(&controller.uid).then(|| Injected {
+            owner: controller.uid.clone(),
+            uid: pod.uid().unwrap_or_default(),
+            name: pod.name_any(),
+        })
+    })
+    .await
+}
+
+/// What is picked of the pods with these labels, a page at a time, until there are [`MOST_SUSPECTS`]. Metadata are enough: in a
+/// cluster where all is well, no pod has to be read whole.
+async fn list<T>(
+    pods: &Api<PartialObjectMeta<Pod>>,
+    labels: &str,
+    pick: impl Fn(&PartialObjectMeta<Pod>) -> Option<T>,
+) -> Result<Vec<T>, kube::Error> {
+    let mut params = ListParams::default().labels(labels).limit(PAGE);
     let mut found = Vec::new();
     loop {
         let page = pods.list(&params).await?;
-        let its = page.items.iter().filter(|pod| {
-            let controller = owner::controller(&pod.metadata);
-            controller.is_some_and(|it| it.uid == owner)
-        });
-        found.extend(its.map(|pod| (pod.uid().unwrap_or_default(), pod.name_any())));
+        found.extend(page.items.iter().filter_map(&pick));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) if found.len() < MOST_SUSPECTS => params = params.continue_token(&token),
             _ => return Ok(found),
@@ -216,8 +241,7 @@ struct Suspect {
     owner: Option<String>,
 }
 
-/// All suspects of a round, up to [`MOST_SUSPECTS`]. Metadata are enough: in a cluster where all is well, no pod has to
-/// be read whole.
+/// All suspects of a round, up to [`MOST_SUSPECTS`].
 async fn suspects(options: &Options) -> Result<Vec<Suspect>, kube::Error> {
     let pods: Api<PartialObjectMeta<Pod>> = options.cluster.watched();
     let labels = format!(
@@ -225,16 +249,7 @@ async fn suspects(options: &Options) -> Result<Vec<Suspect>, kube::Error> {
         annotations::INJECTED,
         annotations::WATCHDOG_PATCHED
     );
-    let mut params = ListParams::default().labels(&labels).limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = pods.list(&params).await?;
-        found.extend(page.items.iter().filter_map(suspect));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) if found.len() < MOST_SUSPECTS => params = params.continue_token(&token),
-            _ => break,
-        }
-    }
+    let mut found = list(&pods, &labels, suspect).await?;
     found.truncate(MOST_SUSPECTS);
     Ok(found)
 }
@@ -332,8 +347,9 @@ async fn evict(
         Verdict::Wait => return Outcome::Waits,
         Verdict::Keep => return Outcome::ComesBack,
     }
-    let before: HashSet<String> = match injected(options, owner, namespace).await {
-        Ok(before) => before.into_iter().map(|(uid, _)| uid).collect(),
+    let its = injected(options, namespace, |uid| uid == owner).await;
+    let before: HashSet<String> = match its {
+        Ok(before) => before.into_iter().map(|pod| pod.uid).collect(),
         Err(error) => {
             tracing::error!(%namespace, %name, %error, "cannot list the pods of an owner");
             return Outcome::Failed;

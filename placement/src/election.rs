@@ -230,3 +230,6 @@ const LOG_ENTRIES: u64 = 64;
 
 /// Other members have a few each.
 const MAX_CONNECTIONS: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -203,6 +203,9 @@ impl Cron {
     }
 
     fn read(&mut self, page: reading::Page) {
+        if self.since.is_none() {
+            self.engine.forget_later(page.revision);
+        }
         let since = *self.since.get_or_insert(page.revision);
         for job in &page.jobs {
             if let Some(name) = names::of_key(&job.key, JOBS) {
@@ -234,6 +237,7 @@ impl Cron {
                 self.engine.taken(now, stream, messages, bytes);
             }
             Event::Result(stream, id, status) => self.engine.result(now, stream, id, status),
+            Event::Refused(stream, id) => self.engine.refused(now, stream, id),
         }
     }
 

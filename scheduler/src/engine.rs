@@ -21,6 +21,7 @@ use crate::spec::Plan;
 use moment::{nanoseconds, timestamp};
 use read::{Read, read};
 
+mod entering;
 mod jobs;
 mod moment;
 mod read;
@@ -57,6 +58,8 @@ pub(crate) struct Engine {
     shares: Vec<Share>,
     /// Jobs of others by now, that are still out or being saved.
     leaving: HashSet<u32>,
+    /// Jobs that found the queue of a gate full, with their revisions, and when they look again.
+    put_off: VecDeque<(i64, u32, u64)>,
     /// Jobs that were known when they began to be read anew, and did not turn up yet, with their revisions.
     unread: HashMap<u32, u64>,
 }
@@ -72,6 +75,7 @@ impl Engine {
             effects: VecDeque::new(),
             shares: Vec::new(),
             leaving: HashSet::new(),
+            put_off: VecDeque::new(),
             unread: HashMap::new(),
         }
     }
@@ -155,6 +159,24 @@ impl Engine {
         }
     }
 
+    /// A sidecar leaves a stream: it gets nothing more, and a job that it has not handed on goes to others.
+    pub fn refused(&mut self, now: Timestamp, stream: StreamId, id: u64) {
+        self.routes.withdraw(stream);
+        let Some(flight) = self.routes.arrive(stream, id) else {
+            return;
+        };
+        self.metrics.undelivered(flight.kind);
+        for gate in &flight.gates {
+            self.gates.leave(gate);
+        }
+        if self.slots.is(flight.slot, flight.revision) {
+            self.fire(now, flight.slot);
+        }
+        for gate in &flight.gates {
+            self.let_in(now, gate);
+        }
+    }
+
     /// What a [`Save`] asked for is stored.
     pub fn saved(&mut self, slot: u32, revision: u64) {
         if !self.slots.is(slot, revision) || self.has_left(slot) {
@@ -179,7 +201,21 @@ impl Engine {
                 _ => break,
             }
         }
-        self.due.first().map(|(due, _)| timestamp(*due))
+        for _ in 0..AT_ONCE {
+            match self.put_off.front() {
+                Some(&(again, slot, revision)) if again <= moment => {
+                    self.put_off.pop_front();
+                    if self.slots.is(slot, revision) && self.slots.get(slot).place == Place::PutOff
+                    {
+                        self.fire(now, slot);
+                    }
+                }
+                _ => break,
+            }
+        }
+        let due = self.due.first().map(|(due, _)| *due);
+        let again = self.put_off.front().map(|(again, ..)| *again);
+        due.into_iter().chain(again).min().map(timestamp)
     }
 
     /// Lets in whoever finds room at the gates, and says how old the oldest job is that should be out. Once a second.
@@ -208,14 +244,7 @@ impl Engine {
             Pick::Stream(stream) => match self.enter(&job, slot) {
                 Entry::Inside(gates) => self.send(now, slot, job, stream, gates),
                 Entry::Waits => self.slots.get_mut(slot).place = Place::Gate,
-                Entry::Full => {
-                    self.metrics.delivered(
-                        metrics::kind(Some(&job.metadata)),
-                        false,
-                        std::time::Duration::ZERO,
-                    );
-                    self.settle(slot, false);
-                }
+                Entry::Full => self.put_off(now, slot),
             },
             Pick::Busy => self.wait(slot, &job.route),
             Pick::Nobody => {
@@ -223,16 +252,6 @@ impl Engine {
                 self.wait(slot, &job.route);
             }
         }
-    }
-
-    fn enter(&mut self, job: &Read, slot: u32) -> Entry {
-        let Some(kind) = job.actor_type() else {
-            return Entry::Inside(Vec::new());
-        };
-        let waiter = (slot, self.slots.get(slot).revision);
-        let metadata = &job.metadata;
-        let name = metadata.concurrency_key.as_deref();
-        self.gates.enter(&metadata.namespace, kind, name, waiter)
     }
 
     fn wait(&mut self, slot: u32, route: &str) {
@@ -272,41 +291,6 @@ impl Engine {
             };
             self.fire(now, slot);
         }
-    }
-
-    /// Lets in the first of those who wait at a gate that finds room.
-    fn let_in(&mut self, now: Timestamp, gate: &str) -> bool {
-        if !self.gates.has_room(gate) {
-            return false;
-        }
-        let mut waiting = self.gates.take_waiting(gate);
-        let mut still = VecDeque::new();
-        let mut entered = false;
-        while let Some((slot, revision)) = waiting.pop_front() {
-            if !self.slots.is(slot, revision) || self.slots.get(slot).place != Place::Gate {
-                continue;
-            }
-            let Some(job) = read(self.slots.get(slot).value()) else {
-                continue;
-            };
-            let Pick::Stream(stream) = self.routes.pick(&job.route) else {
-                self.wait(slot, &job.route);
-                continue;
-            };
-            let kind = job.actor_type().unwrap_or_default();
-            let name = job.metadata.concurrency_key.as_deref();
-            match self.gates.enter_again(&job.metadata.namespace, kind, name) {
-                Some(gates) => {
-                    self.send(now, slot, job, stream, gates);
-                    entered = true;
-                    break;
-                }
-                None => still.push_back((slot, revision)),
-            }
-        }
-        still.append(&mut waiting);
-        self.gates.put_back(gate, still);
-        entered
     }
 
     /// A delivery is over.

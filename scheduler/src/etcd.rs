@@ -70,11 +70,8 @@ impl Kv for Etcd {
         request: Request<rpc::DeleteRangeRequest>,
     ) -> Answer<rpc::DeleteRangeResponse> {
         let request = request.into_inner();
-        let op = Op::Delete {
-            start: request.key,
-            end: end(request.range_end),
-        };
-        let done = self.write(op).await?;
+        let range = (request.key, end(request.range_end));
+        let done = self.store.clear(vec![range]).await.map_err(refused)?;
         Ok(Response::new(rpc::DeleteRangeResponse {
             header: header(done.revision),
             deleted: i64::try_from(done.deleted).unwrap_or(i64::MAX),

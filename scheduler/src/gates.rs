@@ -107,12 +107,13 @@ impl Gates {
         let Some(full) = full else {
             return Entry::Inside(self.go_in(keys));
         };
-        self.metrics.throttled(shown(full));
+        let throttled = shown(full).to_owned();
         let first = &keys[0];
         let gate = self.gates.get_mut(first).expect("keys are of gates");
         if gate.waiting.len() >= MAX_WAITING {
             return Entry::Full;
         }
+        self.metrics.throttled(&throttled);
         gate.waiting.push_back(waiter);
         self.metrics.pending(shown(first), gate.waiting.len());
         Entry::Waits
@@ -209,8 +210,8 @@ fn shown(key: &str) -> &str {
     key.split_once("||").map_or(key, |(_, key)| key)
 }
 
-/// Reminders that wait at one gate; what comes due beyond is a delivery that failed.
-const MAX_WAITING: usize = 100_000;
+/// Reminders that wait at one gate, some of which may have been deleted meanwhile; what comes due beyond looks again later.
+pub(crate) const MAX_WAITING: usize = 100_000;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::names::LEADERSHIP;
 use crate::ownership::{AGAIN, Effect, Moment, Owned, Ownership};
 use crate::spec;
-use crate::store::{self, Compare, Lease, Op, Page, Range, Txn};
+use crate::store::{self, Compare, Lease, Op, Page, Range, Seen, Txn};
 
 /// The replicas there are, once they agree.
 pub(crate) type Hosts = watch::Receiver<Option<Arc<[Host]>>>;
@@ -104,7 +104,11 @@ impl Leadership {
             tokio::select! {
                 Some(answer) = self.asked.next() => self.heard(answer)?,
                 news = self.records.next() => match news {
-                    Some(_) => self.read(),
+                    Some(Seen::Changes(_)) => self.read(),
+                    Some(Seen::Resync) => {
+                        self.machine.anew();
+                        self.read();
+                    }
                     None => return Err(store::Error::Closed),
                 },
                 () = wake => {}

@@ -83,6 +83,8 @@ pub(crate) struct Ownership {
     view: View,
     /// The record was there.
     present: bool,
+    /// Another one has the record, which was said.
+    waits: bool,
     writing: bool,
     /// What was read before this revision does not show the last write.
     wrote: u64,
@@ -116,6 +118,7 @@ impl Ownership {
             lease: Lease::None(Moment::ZERO),
             view: View::default(),
             present: false,
+            waits: false,
             writing: false,
             wrote: 0,
             owned: Owned::default(),
@@ -245,6 +248,12 @@ impl Ownership {
         self.effects.push_back(Effect::Read);
     }
 
+    /// The store may have gone back, to a backup for instance: what is read next holds, whatever was read or written before.
+    pub fn anew(&mut self) {
+        self.view = View::default();
+        self.wrote = 0;
+    }
+
     /// All records, as they were read.
     pub fn seen(&mut self, page: &store::Page) {
         if page.revision < self.view.revision {
@@ -282,13 +291,19 @@ impl Ownership {
         let own = &members[index];
         if own.record.uid != self.uid {
             // A program before this one, or another one by the same name: until its lease has ended.
+            if !self.present && !self.waits {
+                self.waits = true;
+                tracing::warn!(
+                    "there is a replica by the name of this one, which ended a moment ago, or runs with the same --id: nothing is fired here before its lease has ended"
+                );
+            }
             if self.present {
                 tracing::error!("another replica has the name of this one: no job is fired");
                 self.lose(now);
             }
             return;
         }
-        self.present = true;
+        (self.present, self.waits) = (true, false);
         let (view, total) = (self.view.digest(None), members.len() as u64);
         let share = Share {
             index: index as u64,
@@ -347,6 +362,7 @@ impl Ownership {
             self.effects.push_back(Effect::Revoke(id));
         }
         self.lease = Lease::None(now);
+        self.anew();
         self.uid = self.uids.u64(1..);
         self.present = false;
         self.settled = None;

@@ -102,17 +102,25 @@ impl Routes {
 
     /// A stream has ended. What was on its way there, and the limits it asked for.
     pub fn remove(&mut self, stream: StreamId) -> Option<(Vec<Flight>, Vec<String>)> {
+        self.withdraw(stream);
         let gone = self.streams.remove(&stream)?;
-        for name in &gone.routes {
-            if let Some(route) = self.routes.get_mut(name) {
-                route.streams.retain(|other| *other != stream);
-                self.forget_if_idle(name);
-            }
-        }
         let mut flights: Vec<_> = gone.flights.into_iter().collect();
         flights.sort_unstable_by_key(|(id, _)| *id);
         let flights = flights.into_iter().map(|(_, flight)| flight).collect();
         Some((flights, gone.gates))
+    }
+
+    /// A stream gets nothing more.
+    pub fn withdraw(&mut self, stream: StreamId) {
+        let Some(left) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        for name in std::mem::take(&mut left.routes) {
+            if let Some(route) = self.routes.get_mut(&name) {
+                route.streams.retain(|other| *other != stream);
+                self.forget_if_idle(&name);
+            }
+        }
     }
 
     /// Streams there are.

@@ -281,7 +281,7 @@ pub(crate) fn open(folder: &Path, quota: u64) -> anyhow::Result<(Embedded, embed
 }
 
 /// The store, in its folder.
-const FILE: &str = "jobs.redb";
+pub(crate) const FILE: &str = "jobs.redb";
 
 /// As upstream's: a connection that is dead is noticed within eight seconds.
 const KEEP_ALIVE: KeepAlive = KeepAlive {

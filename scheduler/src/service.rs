@@ -7,9 +7,11 @@ use bytes::Bytes;
 use futures::Stream;
 use prost::Message as _;
 use proto::cron::StoredJob;
+use proto::extensions::jobs::TAKES_BACK;
 use proto::scheduler::v1 as wire;
 use proto::scheduler::v1::scheduler_server::Scheduler;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use values::Clock;
 
@@ -110,12 +112,11 @@ impl Service {
 
 /// Deletes all jobs whose names begin so, with their counters.
 pub(crate) async fn delete_prefix(store: &store::Shared, prefix: &str) -> Result<(), store::Error> {
-    let then = [JOBS, COUNTERS].map(|place| Op::delete_prefix(&format!("{place}{prefix}")));
-    let txn = Txn {
-        compare: Vec::new(),
-        then: then.into(),
-    };
-    store.commit(txn).await.map(drop)
+    let ranges = [JOBS, COUNTERS].map(|place| {
+        let Range { start, end, .. } = Range::prefix(&format!("{place}{prefix}"));
+        (start, end)
+    });
+    store.clear(ranges.into()).await.map(drop)
 }
 
 #[tonic::async_trait]
@@ -177,11 +178,21 @@ impl Scheduler for Service {
         let request = request.into_inner();
         let metadata = self.checked(&caller, request.metadata.as_ref())?;
         let prefix = names::range(metadata, false).map_err(invalid)?;
-        let range = Range::prefix(&format!("{JOBS}{prefix}"));
-        let page = self.store.range(range).await.map_err(unavailable)?;
-        let mut jobs = Vec::with_capacity(page.entries.len());
-        for entry in page.entries {
-            jobs.push(named(&entry)?);
+        let mut range = Range {
+            limit: Some(PAGE),
+            ..Range::prefix(&format!("{JOBS}{prefix}"))
+        };
+        let mut jobs = Vec::new();
+        loop {
+            let page = self.store.range(range.clone()).await;
+            let page = page.map_err(unavailable)?;
+            for entry in &page.entries {
+                jobs.push(named(entry)?);
+            }
+            match page.next() {
+                Some(next) => range.start = next,
+                None => break,
+            }
         }
         Ok(Response::new(wire::ListJobsResponse { jobs }))
     }
@@ -227,7 +238,10 @@ impl Scheduler for Service {
         let caller = self.authorizer.caller(&request);
         let requests = request.into_inner();
         let jobs = watch::jobs(self, caller, requests).await?;
-        Ok(Response::new(jobs))
+        let mut answer = Response::new(jobs);
+        let knows = MetadataValue::from_static("true");
+        answer.metadata_mut().insert(TAKES_BACK, knows);
+        Ok(answer)
     }
 }
 
@@ -277,3 +291,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         .collect::<Vec<_>>()
         .join(": ")
 }
+
+/// Jobs of a list that are read at a time.
+const PAGE: usize = 1000;

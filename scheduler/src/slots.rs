@@ -31,6 +31,8 @@ pub(crate) enum Place {
     Waiting,
     /// Due; waits at a gate.
     Gate,
+    /// Due; found no place in the queue of a gate, and looks again later.
+    PutOff,
     /// On its way to a sidecar.
     Out,
     /// How far it has come is being stored.

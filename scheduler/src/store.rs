@@ -20,6 +20,13 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Compares and writes, all or nothing. Back when it is durable.
     async fn commit(&self, txn: Txn) -> Result<Committed, Error>;
 
+    /// Deletes the keys of these ranges that are there now. Others may write meanwhile, and see a part of them gone.
+    async fn clear(&self, ranges: Vec<(Bytes, End)>) -> Result<Committed, Error> {
+        let deletions = ranges.into_iter();
+        let deletions = deletions.map(|(start, end)| Op::Delete { start, end });
+        self.commit(deletions.collect::<Vec<_>>().into()).await
+    }
+
     /// Every later change of keys that begin so, in the order in which they happened. It is at work while it is polled.
     fn watch(&self, prefix: &str) -> Watch;
 
@@ -114,6 +121,14 @@ pub(crate) struct Page {
     pub more: bool,
     /// Of the last write before.
     pub revision: u64,
+}
+
+impl Page {
+    /// Where the next page begins, if there is one.
+    pub fn next(&self) -> Option<Bytes> {
+        let last = self.entries.last().filter(|_| self.more)?;
+        Some([&last.key[..], b"\0"].concat().into())
+    }
 }
 
 /// A key with its value.

@@ -27,7 +27,8 @@ use crate::store::{self, Compare, Op, Range, Txn, etcd};
 /// What is done instead of running.
 #[derive(clap::Subcommand, Clone, Debug)]
 pub(crate) enum Command {
-    /// Write all jobs of the store to a file. The schedulers of the store are to be stopped first
+    /// Write all jobs of the store to a file. What schedulers fire meanwhile may be in it, too; the store in a folder is that
+    /// of one that does not run
     Export {
         /// The file, which must not exist
         file: PathBuf,
@@ -92,6 +93,9 @@ struct Count {
 /// # Errors
 /// What was wrong with the store or the file, by the line.
 pub(crate) async fn run(command: &Command, options: &flags::Store) -> anyhow::Result<()> {
+    if let (Command::Export { .. }, flags::Store::Embedded(options)) = (command, options) {
+        ensure_store(&options.folder)?;
+    }
     let (store, writer) = open(options)?;
     // The store of this program is open to one: records in it are of one that was killed.
     if writer.is_none() && matches!(command, Command::Export { .. }) {
@@ -139,10 +143,24 @@ fn open(options: &flags::Store) -> anyhow::Result<(store::Shared, Option<embedde
     })
 }
 
+/// A store that is not there is not made by who wants to read it.
+fn ensure_store(folder: &Path) -> anyhow::Result<()> {
+    let file = folder.join(crate::server::FILE);
+    let size = std::fs::metadata(&file).map_or(0, |file| file.len());
+    ensure!(
+        size > 0,
+        "there is no store in {}: see --etcd-data-dir, or --etcd-client-endpoints for one that runs",
+        folder.display()
+    );
+    Ok(())
+}
+
 /// Writes all jobs to a new file; how many.
 async fn export(store: &store::Shared, path: &Path) -> anyhow::Result<u64> {
     let mut options = File::options();
-    let file = options.write(true).create_new(true).open(path).await;
+    // Jobs may hold what is nobody else's business, like the store itself.
+    let file = options.write(true).create_new(true).mode(0o600);
+    let file = file.open(path).await;
     let file = file.with_context(|| format!("cannot make {}", path.display()))?;
     let mut file = BufWriter::new(file);
     let first = Line::First {
@@ -183,8 +201,18 @@ async fn write(file: &mut BufWriter<File>, line: &Line) -> anyhow::Result<()> {
     Ok(file.write_all(&line).await?)
 }
 
-/// Writes the jobs of a file.
+/// Writes the jobs of a file, once all of it has been looked at.
 async fn import(store: &store::Shared, path: &Path, replace: bool) -> anyhow::Result<Count> {
+    walk(path, |_| async { Ok(Done::Same) }).await?;
+    walk(path, |job| async move { put(store, &job, replace).await }).await
+}
+
+/// Does something with each job of a file.
+async fn walk<F, Fut>(path: &Path, act: F) -> anyhow::Result<Count>
+where
+    F: Fn(Moved) -> Fut,
+    Fut: Future<Output = anyhow::Result<Done>>,
+{
     let file = File::open(path).await;
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     let lines = FramedRead::new(file, LinesCodec::new_with_max_length(MAX_LINE));
@@ -228,9 +256,10 @@ async fn import(store: &store::Shared, path: &Path, replace: bool) -> anyhow::Re
         .try_filter_map(|job| async { Ok(job) })
         .map(|job| async {
             match job {
-                Ok(job) => put(store, &job, replace)
-                    .await
-                    .with_context(|| format!("job {:?}", job.name)),
+                Ok(job) => {
+                    let name = job.name.clone();
+                    act(job).await.with_context(|| format!("job {name:?}"))
+                }
                 Err(error) => Err(error),
             }
         })

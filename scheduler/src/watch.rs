@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, stream};
+use proto::extensions::jobs::UNDELIVERED;
 use proto::scheduler::v1 as wire;
 use proto::scheduler::v1::watch_jobs_request::WatchJobRequestType as Kind;
 use tokio::time::timeout;
@@ -129,6 +130,10 @@ impl Session {
                 "a result is expected behind the initial request",
             ));
         };
+        if result.status == UNDELIVERED {
+            self.joined.refused(result.id).await;
+            return Ok(());
+        }
         let status = wire::WatchJobsRequestResultStatus::try_from(result.status);
         let status = status.map_err(|_| {
             Status::invalid_argument(format!(

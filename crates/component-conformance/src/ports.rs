@@ -21,6 +21,16 @@ impl Reserved {
         self.port
     }
 
+    /// The port with its listener, for what listens in this process.
+    ///
+    /// # Panics
+    /// Where the system does not let it be without blocking.
+    pub fn listener(self) -> TcpListener {
+        let set = self.listener.set_nonblocking(true);
+        set.expect("a listener can be without blocking");
+        self.listener
+    }
+
     /// Frees the port for a program that binds it at once.
     pub fn release(self) -> u16 {
         drop(self.listener);

@@ -1,6 +1,6 @@
 //! HTTP middleware: a chain around the API (`httpPipeline`) or around calls to the app (`appHttpPipeline`).
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -20,6 +20,10 @@ pub trait Endpoint: Send + Sync {
     /// Answers a request.
     async fn call(&self, request: http::Request<Body>) -> http::Response<Body>;
 }
+
+/// The address that a request came from, in its extensions where it came over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller(pub IpAddr);
 
 /// The rest of a chain.
 pub struct Next<'a> {

@@ -1,11 +1,15 @@
 //! Name resolution: where the sidecar of an app listens.
 
+mod cached;
+
 use async_trait::async_trait;
 
 use crate::{Component, Result};
 
+pub use cached::{Cached, Lookup};
+
 /// Which sidecar is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// App id of the callee.
     pub app_id: String,

@@ -30,6 +30,8 @@ pub struct Instance {
     pub host_address: String,
     /// Port of the internal gRPC server; 0 before it is known.
     pub internal_port: u16,
+    /// Port of the app; 0 where it has none.
+    pub app_port: u16,
     /// Port of the HTTP API.
     pub http_port: u16,
     /// Port of the gRPC API.

@@ -9,6 +9,7 @@
 mod answer;
 mod apply;
 mod fault;
+mod kinds;
 mod request;
 mod selector;
 mod storage;
@@ -79,7 +80,7 @@ impl State {
                 "major": major, "minor": minor, "gitVersion": format!("v{major}.{minor}.0"), "gitCommit": "",
                 "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
             })),
-            _ => Answer::status(404),
+            _ => kinds::answer(seen).unwrap_or_else(|| Answer::status(404)),
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::State;
 use crate::answer::Answer;
+use crate::kinds;
 use crate::request::{Seen, Target};
 use crate::selector::Selector;
 use crate::storage::Refused;
@@ -72,8 +73,9 @@ fn list(state: &mut State, seen: &Seen, target: &Target) -> Answer {
         .iter()
         .map(|it| shown(it, seen.metadata_only))
         .collect();
+    let kind = kinds::list(&target.api_version, &target.plural);
     Answer::object(json!({
-        "apiVersion": target.api_version, "kind": "List", "metadata": metadata, "items": items,
+        "apiVersion": target.api_version, "kind": kind, "metadata": metadata, "items": items,
     }))
 }
 

@@ -1,13 +1,15 @@
 //! The JSON mapping of protobuf with the choices Go's `protojson` makes: lower camel case names (either
 //! spelling is read), enum values by name, base64 bytes, 64-bit integers as strings.
 
+use std::io;
 use std::sync::OnceLock;
 
 use prost::{Message, Name};
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions,
 };
-use serde_json::Value;
+use serde::Serialize as _;
+use serde_json::{Value, ser::Formatter};
 
 /// Why a message could not be read from JSON, or written to it.
 #[derive(Debug, thiserror::Error)]
@@ -91,12 +93,39 @@ pub fn to_value_with<M: Message + Name>(message: &M, emit: Emit) -> Result<Value
 
 /// The JSON bytes of `message`, populated fields only, keys sorted.
 pub fn to_json<M: Message + Name>(message: &M) -> Result<Vec<u8>, Error> {
-    Ok(to_value(message)?.to_string().into_bytes())
+    Ok(text(&to_value(message)?))
 }
 
 /// The JSON bytes of `message`, keys sorted.
 pub fn to_json_with<M: Message + Name>(message: &M, emit: Emit) -> Result<Vec<u8>, Error> {
-    Ok(to_value_with(message, emit)?.to_string().into_bytes())
+    Ok(text(&to_value_with(message, emit)?))
+}
+
+/// The JSON text of a double: whole numbers have no fraction, as Go writes them, and readers that want an integer take them.
+pub fn number(number: f64) -> String {
+    match number.abs() {
+        _ if !number.is_finite() => "null".to_owned(),
+        0.0 => "0".to_owned(),
+        1e-6..1e21 => number.to_string(),
+        _ => format!("{number:e}"),
+    }
+}
+
+struct Numbers;
+
+impl Formatter for Numbers {
+    fn write_f64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(number(value).as_bytes())
+    }
+}
+
+fn text(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Numbers);
+    value
+        .serialize(&mut serializer)
+        .expect("a JSON value has a text");
+    bytes
 }
 
 /// The JSON value of an encoded message of the given full name, populated fields only: for messages

@@ -16,6 +16,15 @@ pub use schema::dapr::proto::{
 /// What our programs say to each other beyond what upstream's do; those know no such calls.
 pub mod extensions {
     pub use crate::schema::daprrust::{operator, placement};
+
+    /// A sidecar that leaves a stream of jobs gives back what still comes on it. Q-job-leave
+    pub mod jobs {
+        /// Metadata of a scheduler's answer to `WatchJobs`: it knows [`UNDELIVERED`].
+        pub const TAKES_BACK: &str = "dapr-jobs-take-back";
+
+        /// Status of a result: the job was not handed on, and no other comes on this stream. Of the id 0 it is of no job.
+        pub const UNDELIVERED: i32 = 1000;
+    }
 }
 
 /// What the scheduler stores, by upstream's field numbers.

@@ -36,6 +36,23 @@ pub struct Options {
 }
 
 impl Options {
+    /// Of a workload without an identity: nobody asks sentry for one, and nothing speaks mTLS.
+    #[must_use]
+    pub fn without_identity(app_id: &str, registry: &prometheus::Registry) -> Self {
+        Self {
+            trust_domain: None,
+            mtls: false,
+            ..Self::control_plane(
+                app_id,
+                "default",
+                "cluster.local",
+                "",
+                Anchors::Static(Vec::new()),
+                registry,
+            )
+        }
+    }
+
     /// Those of a service of the control plane that sidecars call, with mutual TLS and outside Kubernetes.
     #[must_use]
     pub fn control_plane(

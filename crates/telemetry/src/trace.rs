@@ -10,7 +10,9 @@ mod span;
 mod tracer;
 
 pub use baggage::{BAGGAGE, Baggage};
-pub use context::{GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE, TraceContext};
+pub use context::{
+    GRPC_TRACE_BIN, TRACEPARENT, TRACESTATE, TraceContext, inject_none, inject_none_grpc,
+};
 pub use export::ExportTask;
 pub use options::{OtlpOptions, Protocol, TraceOptions};
 pub use sampler::Sampler;

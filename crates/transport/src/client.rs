@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Uri;
 use http_body::Body;
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tonic::transport::{Channel, Endpoint};
 
@@ -117,6 +117,34 @@ pub fn channel(uri: Uri, connector: Connector, options: ChannelOptions) -> Chann
         endpoint = endpoint.timeout(limit);
     }
     endpoint.connect_with_connector_lazy(connector)
+}
+
+/// Whether a request that failed cannot have come to the server: there was no connection, the request never got onto it, or
+/// the server says that it has not looked at it (RFC 9113 sections 6.8 and 8.7). Such a one may be sent again, whatever it
+/// does.
+#[must_use]
+pub fn never_left(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let unsent = error
+            .downcast_ref::<legacy::Error>()
+            .is_some_and(legacy::Error::is_connect)
+            || error
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(hyper::Error::is_canceled)
+            || error.downcast_ref::<h2::Error>().is_some_and(refused);
+        if unsent {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn refused(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    let leaving = error.is_go_away() && error.is_remote() && reason == Some(h2::Reason::NO_ERROR);
+    leaving || (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// What went wrong with a call, and why, as one text. Layers of the client that only say that a call failed are left out.

@@ -23,7 +23,7 @@ use std::io;
 use std::time::Duration;
 
 pub use bodies::{Bodies, BodyError, BodyLimits, Held};
-pub use client::{ChannelOptions, ClientOptions, channel, client, describe};
+pub use client::{ChannelOptions, ClientOptions, channel, client, describe, never_left};
 pub use connection::Serve;
 pub use connector::{Connecting, Connector, Dialled};
 pub use gate::{PeerGate, Place};

@@ -1,6 +1,6 @@
 //! Small value types that Dapr's contracts are written in: durations, calendar periods, quantities, truthy
-//! strings, lists, cron schedules, metadata templates, pauses, JSON as Go has it, and the clock. Everything here is pure:
-//! text in, value out.
+//! strings, lists, paths, header names, cron schedules, metadata templates, names of Kubernetes, pauses, JSON as Go has it, and the clock.
+//! Everything here is pure: text in, value out.
 
 #![deny(missing_docs)]
 
@@ -8,8 +8,11 @@ pub mod clock;
 pub mod cron;
 pub mod duration;
 pub mod environment;
+pub mod header;
 pub mod json;
 pub mod list;
+mod object_name;
+pub mod path;
 mod pauses;
 pub mod period;
 pub mod quantity;
@@ -20,6 +23,7 @@ pub use clock::{Clock, FixedClock, SystemClock};
 pub use cron::Schedule;
 pub use duration::GoDuration;
 pub use jiff::{Timestamp, tz::TimeZone};
+pub use object_name::is_object_name;
 pub use pauses::{Pauses, around};
 pub use period::Period;
 pub use quantity::Quantity;

@@ -129,8 +129,22 @@ pub fn rfc3339(text: &str) -> Option<Timestamp> {
     if !(zone == b"Z" || fits(b"+dd:dd", zone) || fits(b"-dd:dd", zone)) {
         return None;
     }
-    text.parse().ok()
+    text.parse().ok().or_else(|| beyond(text))
 }
+
+/// The last moment there is, for one that is later: `9999-12-31`, say, which stands for never.
+fn beyond(text: &str) -> Option<Timestamp> {
+    let date = text.split_once('T')?.0;
+    let date: civil::Date = date.parse().ok()?;
+    let time: Option<civil::Time> = text.get(TIME)?.parse().ok();
+    (time.is_some() && date >= LAST).then_some(Timestamp::MAX)
+}
+
+/// Where the time of day stands.
+const TIME: std::ops::Range<usize> = 11..19;
+
+/// The first day that is not a moment in every zone.
+const LAST: civil::Date = civil::date(9999, 12, 30);
 
 /// The ISO 8601 subset. Compat: Q-iso-duration: letters that name no unit, and digits behind the last unit, are
 /// passed over; units may come in any order; fractions and small letters are refused.
@@ -237,6 +251,12 @@ mod tests {
             moment("R5/PT1S", start),
             Err(Error::Repetitions(_))
         ));
+        for never in ["9999-12-31T23:59:59Z", "9999-12-31T00:00:00.5-01:00"] {
+            assert_eq!(moment(never, start), Ok(Timestamp::MAX), "{never}");
+        }
+        for none in ["9999-12-32T00:00:00Z", "9999-12-31T24:00:00Z"] {
+            assert!(matches!(moment(none, start), Err(Error::Time(_))), "{none}");
+        }
         assert!(matches!(moment("P99999Y", start), Err(Error::Range(_))));
         for bad in [
             "2026-05-01 12:00:00Z",

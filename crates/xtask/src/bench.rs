@@ -30,6 +30,7 @@ mod sentry;
 mod site;
 mod state;
 mod tls;
+mod workflow;
 
 /// Flags of the chore.
 #[derive(clap::Args)]
@@ -46,6 +47,8 @@ enum Bench {
     Invoke(invoke::Arguments),
     /// Latency that two sidecars with mTLS add to a call of an actor, and of a call that activates one.
     Actors(actors::Arguments),
+    /// Workflows per second, and how long one takes alone.
+    Workflow(workflow::Arguments),
     /// Latency of state stores through a sidecar, and its CPU.
     State(state::Arguments),
     /// Latency of events through a sidecar, how many there can be, and its CPU.
@@ -70,6 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Some(Bench::Idle(arguments)) => idle::run(arguments),
         Some(Bench::Invoke(arguments)) => invoke::run(arguments),
         Some(Bench::Actors(arguments)) => actors::run(arguments),
+        Some(Bench::Workflow(arguments)) => workflow::run(arguments),
         Some(Bench::State(arguments)) => state::run(arguments),
         Some(Bench::Pubsub(arguments)) => pubsub::run(arguments),
         Some(Bench::Scheduler(arguments)) => scheduler::run(arguments),

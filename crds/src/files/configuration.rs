@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Error, check_length, documents, expand, parsed, typed};
-use crate::Configuration;
+use crate::{Configuration, conform, schema};
 
 /// Reads Configuration files and merges them in order: fields of a later file replace those of an
 /// earlier one, maps are merged, lists are replaced. Defaults are those of the type's methods, so an empty
@@ -22,9 +22,11 @@ pub fn configuration<'a>(
         let first = documents(&text).into_iter().next().unwrap_or_default();
         let value = parsed(file, 1, first)?;
         // Read alone as well, so that an error names its file.
-        let alone = normal(value);
+        let mut alone = normal(value);
         let (_, unknown) = typed::<Configuration>((file, 1), alone.clone())?;
         unknown.iter().for_each(|line| told(line));
+        // What files call the same in different cases is one field; that it fits has just been seen.
+        let _ = conform::conform(&mut alone, &schema::of::<Configuration>());
         merge(&mut merged, alone);
         names.push(file);
     }
@@ -46,7 +48,11 @@ fn normal(mut value: Value) -> Value {
     if value.is_null() {
         return json!({});
     }
-    if let Some(Value::Array(headers)) = value.pointer_mut("/spec/tracing/otel/headers") {
+    let headers = ["spec", "tracing", "otel", "headers"];
+    let headers = headers
+        .into_iter()
+        .try_fold(&mut value, |value, name| conform::field_mut(value, name));
+    if let Some(Value::Array(headers)) = headers {
         for header in headers {
             let pair = header.as_str().and_then(|text| text.split_once('='));
             if let Some((name, text)) = pair {
@@ -130,6 +136,19 @@ mod tests {
         assert_eq!(tracing.stdout, Some(true));
         assert_eq!(tracing.zipkin.unwrap().endpoint_address, "http://z");
         assert!(spec.feature_enabled("B") && !spec.feature_enabled("A"));
+    }
+
+    #[test]
+    fn a_field_is_one_in_any_case() {
+        let first = "Kind: Configuration\nSpec:\n  Tracing: {SamplingRate: '1', Otel: {Headers: ['a=b']}}\n";
+        let second = "kind: Configuration\nspec:\n  tracing: {samplingRate: '0.5'}\n";
+        for (files, rate) in [([first, second], 0.5), ([second, first], 1.0)] {
+            let [one, two] = files;
+            let spec = read(&[("1.yaml", one), ("2.yaml", two)]).unwrap().spec;
+            assert_eq!(spec.effective_tracing().rate(), rate);
+            let headers = spec.effective_tracing().otel.unwrap().headers;
+            assert_eq!(headers[0].name, "a");
+        }
     }
 
     #[test]

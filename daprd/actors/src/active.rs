@@ -1,6 +1,8 @@
 //! The actors that are active here. Invariant: of one actor there is one cell, calls at it hold a turn of the cell, and a cell
 //! goes before another comes, so that an actor has one holder at a time.
 
+mod idle;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -43,8 +45,8 @@ pub struct Active {
 pub struct Leaving {
     /// Those that somebody has to deactivate.
     pub closed: Vec<Arc<Cell>>,
-    /// Fires for each once it is gone; also for those that were on their way before.
-    pub gone: Vec<CancellationToken>,
+    /// These, and those that were on their way before.
+    pub all: Vec<Arc<Cell>>,
 }
 
 /// One actor.
@@ -61,6 +63,8 @@ pub struct Cell {
     broken: CancellationToken,
     /// It may be another's, as soon as calls at it are broken off.
     lost: AtomicBool,
+    /// No call is at it any more, and none comes.
+    free: CancellationToken,
     /// It is deactivated.
     gone: CancellationToken,
     left: Notify,
@@ -83,7 +87,7 @@ impl Active {
         }
     }
 
-    /// Waits for a turn at an actor, which is active from then on.
+    /// Waits for a turn at an actor, which is active from then on. Whether it was not before.
     ///
     /// # Errors
     /// [`Error::Deactivated`] where it went meanwhile, [`Error::StackDepth`], [`Error::Busy`].
@@ -93,8 +97,8 @@ impl Active {
         kind: &Arc<Kind>,
         chain: Option<&str>,
         method: &str,
-    ) -> Result<Turn, Error> {
-        let cell = self.cell(actor, kind);
+    ) -> Result<(Turn, bool), Error> {
+        let (cell, is_new) = self.cell(actor, kind);
         let entered = cell.turns.lock().enter(chain, CancellationToken::new);
         let Place {
             number,
@@ -125,7 +129,7 @@ impl Active {
                 }
             }
         }
-        Ok(turn)
+        Ok((turn, is_new))
     }
 
     /// Whether the chain of calls is at the actor already.
@@ -140,35 +144,30 @@ impl Active {
         cell.is_some_and(|cell| !cell.is_lost())
     }
 
-    fn cell(&self, actor: &ActorId, kind: &Arc<Kind>) -> Arc<Cell> {
+    fn cell(&self, actor: &ActorId, kind: &Arc<Kind>) -> (Arc<Cell>, bool) {
         match self.cells.entry(actor.clone()) {
-            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Occupied(known) => (Arc::clone(known.get()), false),
             Entry::Vacant(place) => {
                 let cell = Arc::new(Cell {
                     actor: actor.clone(),
                     kind: Arc::clone(kind),
-                    turns: Mutex::new(Turns::new(kind.depth)),
+                    turns: Mutex::new(match kind.parallel {
+                        true => Turns::parallel(),
+                        false => Turns::new(kind.depth),
+                    }),
                     used: Mutex::new(Instant::now()),
                     asked: AtomicBool::new(false),
                     closing: CancellationToken::new(),
                     broken: CancellationToken::new(),
                     lost: AtomicBool::new(false),
+                    free: CancellationToken::new(),
                     gone: CancellationToken::new(),
                     left: Notify::new(),
                 });
                 place.insert(Arc::clone(&cell));
                 self.look_at(Instant::now() + kind.idle, actor.clone());
-                cell
+                (cell, true)
             }
-        }
-    }
-
-    fn look_at(&self, when: Instant, actor: ActorId) {
-        let mut idle = self.idle.lock();
-        let earlier = idle.peek().is_none_or(|Reverse((first, _))| when < *first);
-        idle.push(Reverse((when, actor)));
-        if earlier {
-            self.earlier.notify_one();
         }
     }
 
@@ -183,14 +182,14 @@ impl Active {
 
     /// Closes those that are to go: no call begins at them any more.
     pub fn close(&self, goes: impl Fn(&Cell) -> bool) -> Leaving {
-        let (mut closed, mut gone) = (Vec::new(), Vec::new());
+        let (mut closed, mut all) = (Vec::new(), Vec::new());
         for cell in self.cells.iter().filter(|cell| goes(cell)) {
-            gone.push(cell.gone.clone());
+            all.push(Arc::clone(&cell));
             if cell.turns.lock().close() {
                 closed.push(Arc::clone(&cell));
             }
         }
-        Leaving { closed, gone }
+        Leaving { closed, all }
     }
 
     /// Closes them all: they may be another's by now. Calls at them have at most so much time, and none behind it.
@@ -209,14 +208,11 @@ impl Active {
         join_all(closed.iter().map(|cell| self.deactivate(cell, most))).await;
     }
 
-    /// Waits for those that are on their way out.
-    pub async fn gone(&self) {
+    /// Those that are on their way out.
+    pub fn going(&self) -> Vec<Arc<Cell>> {
         let going = self.cells.iter();
         let going = going.filter(|cell| cell.turns.lock().is_closed());
-        let going: Vec<_> = going.map(|cell| cell.gone.clone()).collect();
-        for gone in going {
-            gone.cancelled().await;
-        }
+        going.map(|cell| Arc::clone(&cell)).collect()
     }
 
     /// Takes down a cell that has been closed. Q-actor-gone-first
@@ -234,6 +230,7 @@ impl Active {
         }
         cell.broken.cancel();
         cell.emptied().await;
+        cell.free.cancel();
         if cell.asked.load(Ordering::Acquire) {
             let _place = self.asking.acquire().await;
             let answer = timeout(DEACTIVATION, cell.kind.host.deactivate(&cell.actor)).await;
@@ -251,54 +248,6 @@ impl Active {
         let problem = component::error::chain(error);
         tracing::error!("failed to deactivate actor {}: {problem}", cell.actor);
     }
-
-    /// Waits for actors that nobody calls, and closes them.
-    pub async fn idle(&self) -> Vec<Arc<Cell>> {
-        loop {
-            let first = self.idle.lock().peek().map(|Reverse((when, _))| *when);
-            let wait = async {
-                match first {
-                    Some(when) => tokio::time::sleep_until(when).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = wait => {}
-                () = self.earlier.notified() => continue,
-            }
-            let idle = self.take_idle(Instant::now());
-            if !idle.is_empty() {
-                return idle;
-            }
-        }
-    }
-
-    fn take_idle(&self, now: Instant) -> Vec<Arc<Cell>> {
-        let mut due = Vec::new();
-        {
-            let mut idle = self.idle.lock();
-            while idle.peek().is_some_and(|Reverse((when, _))| *when <= now) {
-                due.extend(idle.pop().map(|Reverse((_, actor))| actor));
-            }
-        }
-        let mut found = Vec::new();
-        for actor in due {
-            let Some(cell) = self.cells.get(&actor).map(|cell| Arc::clone(&cell)) else {
-                continue;
-            };
-            let last = *cell.used.lock();
-            let when = last + cell.kind.idle;
-            let mut turns = cell.turns.lock();
-            if !turns.is_idle() || when > now {
-                drop(turns);
-                self.look_at(when.max(now + SHORTEST_LOOK), actor);
-            } else if turns.close() {
-                drop(turns);
-                found.push(cell);
-            }
-        }
-        found
-    }
 }
 
 /// A cell on its way out: also where whoever deactivates it is dropped, nobody waits for it for ever.
@@ -311,6 +260,7 @@ impl Drop for Going<'_> {
     fn drop(&mut self) {
         let Self { active, cell } = self;
         cell.broken.cancel();
+        cell.free.cancel();
         active
             .cells
             .remove_if(&cell.actor, |_, there| Arc::ptr_eq(there, cell));
@@ -326,6 +276,16 @@ impl Cell {
     /// Who hosts it, which may not be who hosts its type by now.
     pub fn host(&self) -> &Arc<dyn Host> {
         &self.kind.host
+    }
+
+    /// Waits until no call is at it, and none can come.
+    pub async fn free(&self) {
+        self.free.cancelled().await;
+    }
+
+    /// Waits until it is deactivated.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
     }
 
     /// Whether it may be another's.
@@ -390,6 +350,3 @@ const DEACTIVATION: Duration = Duration::from_secs(10);
 
 /// Actors that the app is asked to deactivate at a time.
 const MOST_ASKED: usize = 1000;
-
-/// Between two looks at an actor that is never idle for long.
-const SHORTEST_LOOK: Duration = Duration::from_millis(10);

@@ -45,16 +45,17 @@ impl Engine {
         answer.map_err(Error::from_policy)
     }
 
-    /// A call that another sidecar has sent here.
+    /// A call that another sidecar has sent here; `caller` is its app, where the connection proved it to be of this namespace.
     ///
     /// # Errors
     /// The status that it gets.
     pub async fn called(
         &self,
         request: InternalInvokeRequest,
+        caller: Option<&str>,
     ) -> Result<InternalInvokeResponse, Status> {
         self.check().map_err(Error::into_status)?;
-        let request = wire::from_remote(request)?;
+        let request = wire::from_remote(request, caller)?;
         let answer = self.until_found(|| self.call(request.clone(), true)).await;
         match answer {
             Ok(response) => Ok(wire::into_response(response)),
@@ -64,12 +65,19 @@ impl Engine {
         }
     }
 
-    /// A reminder or timer that another sidecar has sent here.
+    /// A reminder or timer that another sidecar has sent here. Those of the sidecar's own types are sent by this app alone.
     ///
     /// # Errors
     /// The status that it gets.
-    pub async fn reminded(&self, reminder: Reminder) -> Result<(), Status> {
+    pub async fn reminded(&self, reminder: Reminder, caller: Option<&str>) -> Result<(), Status> {
         self.check().map_err(Error::into_status)?;
+        let other = caller.is_some_and(|caller| caller != self.0.options.app_id);
+        if other && reminder.actor_type.starts_with(INTERNAL) {
+            return Err(Status::permission_denied(format!(
+                "reminders of {} are those of its own app",
+                reminder.actor_type
+            )));
+        }
         let firing = Firing {
             actor: ActorId {
                 kind: reminder.actor_type,
@@ -97,8 +105,17 @@ impl Engine {
     /// Fires a reminder or a timer at its actor, wherever that is.
     pub(crate) async fn fire(&self, firing: Firing) -> Result<(), Error> {
         self.check()?;
-        self.until_found(|| self.fire_once(firing.clone(), false))
-            .await
+        let kind = &firing.actor.kind;
+        // What came for a type that is hosted here no more is to come again elsewhere, or later.
+        let fire = || async {
+            match self.fire_once(firing.clone(), false).await {
+                Err(error) if error.is_passing() && !self.0.hosting.is_kept(kind) => {
+                    Err(Error::NotRegistered(kind.clone()))
+                }
+                fired => fired,
+            }
+        };
+        self.until_found(fire).await
     }
 
     /// Repeats a call while the actor cannot be found, or is on its way to another host: as soon as placement knows more, else
@@ -229,17 +246,18 @@ impl Engine {
         method: &str,
     ) -> Result<Turn, Error> {
         let inner = &self.0;
-        // Who is at the actor keeps it here.
-        let inside = chain.is_some_and(|chain| inner.active.is_at(actor, chain));
-        let turn = inner.active.turn(actor, kind, chain, method).await?;
-        // It may have been given away since it was looked for, and this call have made a cell that nobody drains.
-        let ours = inside || inner.directory.is_here(actor);
+        let (turn, is_new) = inner.active.turn(actor, kind, chain, method).await?;
+        // It may have been given away since it was looked for, and this call have made a cell that nobody drains. One that was
+        // there before is drained, if it is another's.
+        let ours = !is_new || inner.directory.is_here(actor);
         match ours && inner.pulse.is_steady() {
             true => Ok(turn),
             false => {
-                drop(turn);
+                // Closed before others that wait there get a turn.
                 let stray = |cell: &Cell| cell.actor() == actor;
-                self.drain(stray, Duration::MAX).await;
+                let gone = self.drain(stray, Duration::MAX);
+                drop(turn);
+                gone.await;
                 Err(Error::Deactivated(method.to_owned()))
             }
         }
@@ -292,6 +310,9 @@ fn outcome(error: &Error) -> Outcome {
         _ => Outcome::Retryable,
     }
 }
+
+/// Types of the sidecar's own begin so.
+const INTERNAL: &str = "dapr.internal.";
 
 /// How long and how often an actor is looked for that no host has (contract 11.1).
 const PAUSE: Duration = Duration::from_secs(1);

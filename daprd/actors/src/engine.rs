@@ -80,6 +80,8 @@ pub(crate) struct Inner {
     pub tasks: Tasks,
     /// The app, where it hosts actors by its callbacks.
     pub of_app: Mutex<Option<Arc<dyn Host>>>,
+    /// Cancelled once the app is not to be asked any more what it hosts.
+    pub asking: Mutex<CancellationToken>,
     pub closed: CancellationToken,
 }
 
@@ -120,6 +122,7 @@ impl Engine {
             earlier: Notify::new(),
             tasks: Tasks::new(Arc::clone(&options.spawn)),
             of_app: Mutex::default(),
+            asking: Mutex::default(),
             closed: CancellationToken::new(),
             metrics,
             options,
@@ -145,6 +148,11 @@ impl Engine {
             return Err(Error::Closed);
         }
         Ok(())
+    }
+
+    /// The namespace of this sidecar.
+    pub fn namespace(&self) -> &str {
+        &self.0.options.namespace
     }
 
     /// Whether this sidecar hosts a type: reminders and timers of others are not its business.

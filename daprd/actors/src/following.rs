@@ -25,9 +25,13 @@ impl Engine {
     ///
     /// # Errors
     /// The status that it gets.
-    pub async fn followed(&self, request: InternalInvokeRequest) -> Result<Replies, Status> {
+    pub async fn followed(
+        &self,
+        request: InternalInvokeRequest,
+        caller: Option<&str>,
+    ) -> Result<Replies, Status> {
         self.check().map_err(Error::into_status)?;
-        let request = wire::from_remote(request)?;
+        let request = wire::from_remote(request, caller)?;
         let answers = self.until_found(|| self.follow_once(request.clone(), true));
         let answers = answers.await.map_err(Error::into_status)?;
         let replies = answers.map(|answer| match answer {

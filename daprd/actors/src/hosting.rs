@@ -23,6 +23,8 @@ pub struct Kind {
     pub drain: Option<Duration>,
     /// The most calls of one chain, where chains may come back.
     pub depth: Option<usize>,
+    /// Calls take no turns: the host keeps order among them itself.
+    pub parallel: bool,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             idle: IDLE,
             drain: Some(DRAIN),
             depth: None,
+            parallel: false,
         }
     }
 }
@@ -53,6 +56,7 @@ pub fn kinds(
             "global config",
         ),
         depth: depth(&config.reentrancy),
+        parallel: false,
     };
     let mut kinds: BTreeMap<String, Kind> = config
         .entities
@@ -213,6 +217,12 @@ impl Hosting {
 
     pub fn is_suspended(&self) -> bool {
         self.state.lock().suspended
+    }
+
+    /// Whether a type is hosted, and will be.
+    pub fn is_kept(&self, name: &str) -> bool {
+        let state = self.state.lock();
+        !state.leaving && state.kinds.contains_key(name)
     }
 
     /// How a type is hosted.

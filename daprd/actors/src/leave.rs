@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::timeout;
+
 use crate::{
     Engine,
     active::{Cell, Leaving},
@@ -17,27 +19,37 @@ impl Engine {
         goes: impl Fn(&Cell) -> bool,
         most: Duration,
     ) -> impl Future<Output = ()> + Send + 'static {
-        self.leave(self.0.active.close(goes), most)
+        gone(self.leave(self.0.active.close(goes), most))
+    }
+
+    /// Has actors go that placement gives to others. The future that it answers waits until others may have them: no call is at
+    /// them any more, and their farewells have had their time. An app that hangs there holds up no round of placement.
+    pub(crate) fn give_away(
+        &self,
+        goes: impl Fn(&Cell) -> bool,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        given_away(self.leave(self.0.active.close(goes), Duration::MAX))
+    }
+
+    /// The same of those that are on their way out already.
+    pub(crate) fn left_behind(&self) -> impl Future<Output = ()> + Send + 'static {
+        given_away(self.0.active.going())
     }
 
     /// Without placement nobody knows whose actors they are: they go, calls at them within this time, while it is looked for.
     /// They are gone before it is told that this sidecar follows.
     pub(crate) fn lose(&self, most: Duration) {
         self.0.directory.clear();
-        drop(self.leave(self.0.active.lose(most), most));
+        self.leave(self.0.active.lose(most), most);
     }
 
-    fn leave(&self, leaving: Leaving, most: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let Leaving { closed, gone } = leaving;
+    fn leave(&self, leaving: Leaving, most: Duration) -> Vec<Arc<Cell>> {
+        let Leaving { closed, all } = leaving;
         for cell in &closed {
             self.0.metrics.rebalanced(&cell.actor().kind);
         }
         self.deactivate(closed, most);
-        async move {
-            for gone in gone {
-                gone.cancelled().await;
-            }
-        }
+        all
     }
 
     /// Deactivates actors that nobody calls, for ever.
@@ -75,6 +87,26 @@ impl Engine {
         self.drain(of_host, Duration::MAX).await;
     }
 }
+
+async fn gone(all: Vec<Arc<Cell>>) {
+    for cell in all {
+        cell.gone().await;
+    }
+}
+
+async fn given_away(all: Vec<Arc<Cell>>) {
+    for cell in &all {
+        cell.free().await;
+    }
+    if timeout(FAREWELLS, gone(all)).await.is_err() {
+        tracing::warn!(
+            "the app has not deactivated all actors that are others' by now within {FAREWELLS:?}: placement goes on"
+        );
+    }
+}
+
+/// How long placement waits for farewells: with the calls before, less than it gives a host by default. Q-actor-gone-first
+const FAREWELLS: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests;

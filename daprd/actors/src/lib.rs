@@ -36,3 +36,4 @@ pub use identity::{ActorId, check_name};
 pub use placement::Members;
 pub use request::{Request, Response, Timer};
 pub use stream_host::Streaming;
+pub use wire::{CALLER, REMOTE};

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use app_channel::ActorConfig;
 use async_trait::async_trait;
 use blocks::Intake;
 use jobs::{Outcome, Trigger};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use values::Pauses;
 
 use crate::{
     ActorId, Engine, Error,
@@ -159,25 +161,56 @@ impl Engine {
         inner.earlier.notify_one();
     }
 
-    /// Asks the app what it hosts.
+    /// Asks the app what it hosts, in the background again and again if it does not say.
     async fn ask_app(&self) {
+        let asking = CancellationToken::new();
+        // Who asked before does so no more.
+        std::mem::replace(&mut *self.0.asking.lock(), asking.clone()).cancel();
+        let problem = match self.0.options.app.actor_config().await {
+            Ok(config) => return self.adopt(&config, &asking),
+            Err(error) => component::error::chain(&error),
+        };
+        tracing::error!("the app's configuration cannot be read: {problem}; it is asked again");
+        let engine = self.clone();
+        self.0
+            .tasks
+            .spawn("asking the app for its actors", async move {
+                let closed = engine.0.closed.clone();
+                let again = asking.run_until_cancelled(engine.ask_again(&asking));
+                closed.run_until_cancelled(again).await;
+            });
+    }
+
+    async fn ask_again(&self, asking: &CancellationToken) {
+        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
+        loop {
+            sleep(values::around(pauses.pause(), fastrand::f64())).await;
+            match self.0.options.app.actor_config().await {
+                Ok(config) => return self.adopt(&config, asking),
+                Err(error) => {
+                    let problem = component::error::chain(&error);
+                    tracing::debug!("the app's configuration still cannot be read: {problem}");
+                }
+            }
+        }
+    }
+
+    /// Takes over what the app says, unless nobody asks any more.
+    fn adopt(&self, config: &ActorConfig, asking: &CancellationToken) {
         let inner = &self.0;
         let options = &inner.options;
-        let config = match options.app.actor_config().await {
-            Ok(config) => config,
-            Err(error) => {
-                let problem = component::error::chain(&error);
-                tracing::error!("the app's configuration cannot be read: {problem}");
-                return;
-            }
-        };
         let app = AppHost::new(options.app.clone(), Arc::clone(&options.policies));
         let host: Arc<dyn Host> = Arc::new(app);
-        let kinds = hosting::kinds(&config, &host, options.disseminate_timeout);
+        let kinds = hosting::kinds(config, &host, options.disseminate_timeout);
         if kinds.is_empty() || !inner.is_enabled() {
             return;
         }
         let names: BTreeSet<String> = kinds.keys().cloned().collect();
+        // Not beside a stop, which has the lock while it takes the app.
+        let _current = inner.asking.lock();
+        if asking.is_cancelled() {
+            return;
+        }
         tracing::info!("Registering hosted actors: {names:?}");
         *inner.of_app.lock() = Some(host);
         inner.hosting.add(kinds);
@@ -197,7 +230,11 @@ impl Intake for Engine {
     }
 
     async fn stop(&self) {
-        let app = self.0.of_app.lock().take();
+        let app = {
+            let asking = self.0.asking.lock();
+            asking.cancel();
+            self.0.of_app.lock().take()
+        };
         if let Some(app) = app {
             self.withdraw(&app).await;
         }
@@ -207,6 +244,7 @@ impl Intake for Engine {
     /// is deactivated. Q-actor-leave
     async fn drain(&self) {
         let inner = &self.0;
+        inner.asking.lock().cancel();
         if !inner.is_enabled() {
             return;
         }
@@ -260,3 +298,7 @@ impl jobs::Reminders for Engine {
 
 /// How long placement, and the app with its actors, may take to let a sidecar go that ends.
 const LEAVING: Duration = Duration::from_secs(4);
+
+/// Pauses before an app that did not say what it hosts is asked again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);

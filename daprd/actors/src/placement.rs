@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use proto::placement::v1::{
     Host, HostOperation, PlacementOrder, placement_client::PlacementClient,
 };
 use security::Expect;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,6 +44,28 @@ pub struct Members {
 pub struct Line {
     turn: AtomicUsize,
     ready: AtomicBool,
+}
+
+/// What placement is to hear once actors have gone.
+#[derive(Default)]
+struct Owed {
+    /// Until others may have them.
+    leaving: Option<BoxFuture<'static, ()>>,
+    answer: Option<(HostOperation, u64)>,
+}
+
+impl Owed {
+    /// The answer, once it is time for it.
+    async fn due(&mut self) -> (HostOperation, u64) {
+        let Some(answer) = self.answer else {
+            return std::future::pending().await;
+        };
+        if let Some(leaving) = &mut self.leaving {
+            leaving.await;
+        }
+        *self = Self::default();
+        answer
+    }
 }
 
 /// Why a stream has ended.
@@ -132,13 +155,13 @@ impl Engine {
 
     async fn try_stream(&self, quiet: bool, silence: &Silence) -> Result<(), Ended> {
         let inner = &self.0;
-        let mut advertised = inner.hosting.advertised();
         let (reports, outgoing) = mpsc::channel(REPORTS);
+        let mut advertised = inner.hosting.advertised();
         let kinds: Vec<String> = advertised.borrow_and_update().iter().cloned().collect();
         let report = self.report(kinds.clone());
         let heard = Heard::default();
         let opened = self.open(report, &reports, outgoing, heard.clone());
-        let (address, mut orders) = timeout(CONNECT, opened)
+        let (address, orders) = timeout(CONNECT, opened)
             .await
             .map_err(|_| Status::deadline_exceeded("placement does not answer"))??;
         if quiet {
@@ -149,7 +172,23 @@ impl Engine {
                 "Reporting initial host to placement service with initial types {kinds:?}"
             );
         }
+        let silent = silence.broken(&heard);
+        tokio::select! {
+            ended = self.converse(orders, &reports, advertised) => ended,
+            () = silent => Err(Ended::Silent),
+        }
+    }
+
+    /// Takes orders to the end of the stream. They are heard also while actors go: placement may have changed its mind.
+    async fn converse(
+        &self,
+        mut orders: impl Stream<Item = Result<PlacementOrder, Status>> + Unpin,
+        reports: &mpsc::Sender<Host>,
+        mut advertised: watch::Receiver<BTreeSet<String>>,
+    ) -> Result<(), Ended> {
+        let inner = &self.0;
         let mut session = Session::new(inner.options.disseminate_timeout);
+        let mut owed = Owed::default();
         loop {
             let end = session.end();
             let late = async {
@@ -159,28 +198,33 @@ impl Engine {
                 }
             };
             tokio::select! {
-                order = orders.message() => {
-                    let Some(order) = order? else {
+                // What has been answered is answered before the next order is heard.
+                biased;
+                (operation, version) = owed.due() => {
+                    send(reports, self.answer(operation, version)).await?;
+                    session.answered(Instant::now());
+                }
+                order = orders.next() => {
+                    let Some(order) = order else {
                         return Ok(());
                     };
+                    let order = order?;
                     inner.metrics.ordered(&order.operation);
                     for step in session.order(order, Instant::now())? {
-                        self.take(step, &reports).await?;
+                        self.take(step, &mut owed);
                     }
-                    session.answered(Instant::now());
                 }
                 () = late => {
                     let broken = session.timed_out();
                     tracing::warn!("Dissemination timeout for version {}", session.version());
                     return Err(broken.into());
                 }
-                () = silence.broken(&heard) => return Err(Ended::Silent),
                 changed = advertised.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
                     let kinds = advertised.borrow_and_update().iter().cloned().collect();
-                    send(&reports, self.report(kinds)).await?;
+                    send(reports, self.report(kinds)).await?;
                     inner.metrics.reported();
                 }
             }
@@ -237,13 +281,14 @@ impl Engine {
         Ok((address.to_string(), name))
     }
 
-    async fn take(&self, step: Step, reports: &mpsc::Sender<Host>) -> Result<(), Ended> {
+    /// An answer that is owed from before is not waited for any more: placement has gone on without it.
+    fn take(&self, step: Step, owed: &mut Owed) {
         let inner = &self.0;
         match step {
             Step::Install(tables) => {
                 inner.directory.install(placement_table::rings(&tables));
                 let others = |cell: &Cell| !inner.directory.is_ours(cell.actor());
-                self.drain(others, Duration::MAX).await;
+                owed.leaving = Some(self.give_away(others).boxed());
             }
             Step::Settle => {
                 inner.directory.settle();
@@ -251,21 +296,25 @@ impl Engine {
                 self.connected();
             }
             Step::Answer(operation, version) => {
-                if operation == HostOperation::Lock && !inner.line.is_ready() {
+                if operation != HostOperation::Update {
                     // What is left of an earlier stream: once everybody has locked, its actors are others'.
-                    inner.active.gone().await;
+                    let is_first = operation == HostOperation::Lock && !inner.line.is_ready();
+                    owed.leaving = is_first.then(|| self.left_behind().boxed());
                 }
-                let answer = Host {
-                    operation: operation.into(),
-                    version: Some(version),
-                    id: inner.options.app_id.clone(),
-                    namespace: inner.options.namespace.clone(),
-                    ..Host::default()
-                };
-                send(reports, answer).await?;
+                owed.answer = Some((operation, version));
             }
         }
-        Ok(())
+    }
+
+    fn answer(&self, operation: HostOperation, version: u64) -> Host {
+        let options = &self.0.options;
+        Host {
+            operation: operation.into(),
+            version: Some(version),
+            id: options.app_id.clone(),
+            namespace: options.namespace.clone(),
+            ..Host::default()
+        }
     }
 
     fn report(&self, entities: Vec<String>) -> Host {
@@ -317,3 +366,6 @@ const REPORTS: usize = 16;
 
 /// The largest table, in bytes.
 const MAX_TABLE: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests;

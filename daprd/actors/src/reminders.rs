@@ -164,6 +164,15 @@ impl Reminders {
         Ok(self.scheduling.delete_by_metadata(request).await?)
     }
 
+    /// Takes all reminders of those actors of a type away whose ids begin so.
+    pub async fn delete_prefix(&self, kind: &str, prefix: &str) -> Result<(), Error> {
+        let request = wire::DeleteByMetadataRequest {
+            metadata: Some(self.metadata(kind, prefix)),
+            id_prefix_match: Some(true),
+        };
+        Ok(self.scheduling.delete_by_metadata(request).await?)
+    }
+
     /// All reminders of an actor, or of all actors of a type.
     pub async fn list(&self, kind: &str, id: Option<&str>) -> Result<Vec<Reminder>, Error> {
         let request = wire::ListJobsRequest {

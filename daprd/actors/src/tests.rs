@@ -11,15 +11,19 @@ use std::{
 use app_channel::AppChannel;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use blocks::{registry, state::Stores};
+use blocks::{Intake, registry, state::Stores};
 use component::Catalog;
 use component_conformance::Tasks;
 use futures::{StreamExt, stream};
 use http::HeaderMap;
 use placement_table::{Host as Member, Ring, Rings};
 use resiliency::Policies;
-use security::{Anchors, Expect, KeyKind, TokenSource};
+use security::Expect;
 use telemetry::{GrpcMetrics, HttpMetrics, Meter, MetricOptions, http_metrics::HttpOptions};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tonic::Code;
 
 use crate::{
@@ -32,6 +36,16 @@ pub(crate) const OWN: &str = "127.0.0.1:1";
 
 /// An engine that nothing runs, which hosts `kind`, and is its only host.
 pub(crate) fn engine(host: Arc<dyn Host>) -> Engine {
+    let engine = engine_of(None);
+    engine.0.hosting.suspend(false);
+    engine.host([("kind".to_owned(), Kind::new(host))]);
+    engine.0.pulse.recovered();
+    owner(&engine, OWN);
+    engine
+}
+
+/// An engine that nothing runs, with an app at this port.
+fn engine_of(port: Option<u16>) -> Engine {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
@@ -39,26 +53,11 @@ pub(crate) fn engine(host: Arc<dyn Host>) -> Engine {
     let meter = Meter::new(&registry, MetricOptions::default()).expect("a fresh registry");
     let policies = Policies::compile(&[], meter.clone()).expect("no policies");
     let policies = Arc::new(ArcSwap::new(policies));
-    let (security, _) = security::new(security::Options {
-        app_id: "app".into(),
-        requested_id: None,
-        namespace: "default".into(),
-        trust_domain: None,
-        control_plane_trust_domain: "cluster.local".into(),
-        control_plane_namespace: "dapr-system".into(),
-        sentry_address: String::new(),
-        anchors: Anchors::Static(Vec::new()),
-        token: TokenSource::default(),
-        key: KeyKind::default(),
-        mtls: false,
-        kubernetes: false,
-        jwt_audiences: Vec::new(),
-        registry,
-    })
-    .expect("no mTLS");
+    let options = security::Options::without_identity("app", &registry);
+    let (security, _) = security::new(options).expect("no mTLS");
     let (app, _) = AppChannel::new(app_channel::Options {
         app_id: "app".into(),
-        port: None,
+        port,
         address: "127.0.0.1".into(),
         protocol: app_channel::Protocol::Http,
         token: None,
@@ -75,7 +74,7 @@ pub(crate) fn engine(host: Arc<dyn Host>) -> Engine {
         policies: Arc::clone(&policies),
         meter: meter.clone(),
     };
-    let engine = Engine::new(Options {
+    Engine::new(Options {
         app_id: "app".into(),
         namespace: "default".into(),
         address: OWN.into(),
@@ -86,7 +85,7 @@ pub(crate) fn engine(host: Arc<dyn Host>) -> Engine {
         },
         disseminate_timeout: Duration::from_secs(30),
         app,
-        ask_config: false,
+        ask_config: port.is_some(),
         state: Stores::new(stores, "app".into(), true),
         peers: peers::Pool::new(peers::Options {
             security: security.clone(),
@@ -103,12 +102,7 @@ pub(crate) fn engine(host: Arc<dyn Host>) -> Engine {
         spawn: Arc::new(Tasks::default()),
         max_message: 1 << 20,
         connected: Box::new(|| {}),
-    });
-    engine.0.hosting.suspend(false);
-    engine.host([("kind".to_owned(), Kind::new(host))]);
-    engine.0.pulse.recovered();
-    owner(&engine, OWN);
-    engine
+    })
 }
 
 /// Gives out a table in which all actors of `kind` have one host.
@@ -205,7 +199,7 @@ async fn an_actor_that_is_followed_answers_again_and_again() {
     let texts: Vec<_> = answers.map(|answer| answer.unwrap().data).collect().await;
     assert_eq!(texts, ["a", "b", "c"]);
     let remote = wire::into_request(request("three"));
-    let replies = engine.followed(remote).await.unwrap();
+    let replies = engine.followed(remote, None).await.unwrap();
     let replies: Vec<_> = replies.map(Result::unwrap).collect().await;
     assert_eq!(replies.len(), 3);
     assert_eq!(wire::from_response(replies[2].clone()).data, "c");
@@ -228,7 +222,9 @@ async fn whoever_follows_leaves_the_turn_to_others_and_hears_of_the_end() {
 #[tokio::test]
 async fn an_app_is_not_followed() {
     let engine = engine(Arc::new(Plain));
-    let refused = engine.followed(wire::into_request(request("any"))).await;
+    let refused = engine
+        .followed(wire::into_request(request("any")), None)
+        .await;
     let refused = refused.err().expect("a refusal");
     assert_eq!(refused.code(), Code::Unimplemented);
     assert!(refused.message().contains("actor type kind"), "{refused}");
@@ -241,7 +237,7 @@ async fn names_of_other_sidecars_stay_in_their_place() {
     let call = |method: &str, id: &str| {
         let mut request = request(method);
         request.actor.id = id.to_owned();
-        engine.called(wire::into_request(request))
+        engine.called(wire::into_request(request), None)
     };
     call("a/b", "x||y").await.unwrap();
     for (method, id) in [("../../x", "1"), ("a?b", "1"), ("a", "../1"), ("a", "..")] {
@@ -311,11 +307,51 @@ async fn what_is_lost_is_not_written_while_its_app_takes_leave() {
         tokio::task::yield_now().await;
         assert!(active());
         engine.lose(Duration::from_secs(2));
-        let mut lost = Box::pin(engine.0.active.gone());
+        let going = engine.0.active.going();
+        let mut lost = Box::pin(async {
+            for cell in &going {
+                cell.gone().await;
+            }
+        });
         let early = tokio::time::timeout(Duration::from_secs(1), &mut lost).await;
         assert!(early.is_err() && active(), "calls at it have their time");
         let late = tokio::time::timeout(Duration::from_secs(2), &mut lost).await;
         assert!(late.is_err() && !active(), "and no more");
     };
     let _ = tokio::join!(tokio::time::timeout(Duration::from_secs(30), call), lost);
+}
+
+/// What the app hosts is found out also where it did not answer the first time.
+#[tokio::test]
+async fn an_app_that_does_not_answer_is_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let engine = engine_of(Some(listener.local_addr().unwrap().port()));
+    engine.0.hosting.suspend(false);
+    let app = async {
+        drop(listener.accept().await.unwrap());
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            // A connection may be made and left again.
+            if stream.read(&mut request).await.unwrap_or(0) > 0 {
+                let body = r#"{"entities":["late"]}"#;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                stream.write_all((head + body).as_bytes()).await.unwrap();
+            }
+        }
+    };
+    let asked = async {
+        engine.start().await;
+        assert!(!engine.hosts("late"));
+        let mut advertised = engine.0.hosting.advertised();
+        let hosted = advertised.wait_for(|names| names.contains("late"));
+        let hosted = tokio::time::timeout(Duration::from_secs(20), hosted).await;
+        hosted.expect("it is asked again").unwrap();
+        engine.stop().await;
+        assert!(!engine.hosts("late"));
+    };
+    tokio::select! {
+        () = app => {}
+        () = asked => {}
+    }
 }

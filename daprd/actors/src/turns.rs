@@ -11,6 +11,8 @@ pub struct Turns<W> {
     calls: usize,
     /// The most calls of one chain, where chains may come back at all.
     depth: Option<usize>,
+    /// All calls are at the actor at once.
+    parallel: bool,
     closed: bool,
 }
 
@@ -50,7 +52,16 @@ impl<W: Clone> Turns<W> {
             next: 0,
             calls: 0,
             depth,
+            parallel: false,
             closed: false,
+        }
+    }
+
+    /// An actor that lets all calls in, and keeps order among them itself.
+    pub fn parallel() -> Self {
+        Self {
+            parallel: true,
+            ..Self::new(None)
         }
     }
 
@@ -86,7 +97,7 @@ impl<W: Clone> Turns<W> {
         if self.closed {
             return Err(Refusal::Closed);
         }
-        let at_once = self.chains.is_empty();
+        let at_once = self.parallel || self.chains.is_empty();
         let (number, begun) = (self.next, begun());
         self.next += 1;
         self.calls += 1;
@@ -167,6 +178,17 @@ mod tests {
         assert_eq!(turns.leave(first), Some(3));
         assert_eq!(turns.leave(third), None);
         assert!(turns.is_idle());
+    }
+
+    #[test]
+    fn an_actor_without_turns_lets_all_in() {
+        let mut turns = Turns::parallel();
+        let (first, at_once) = enter(&mut turns, None, 1);
+        assert!(at_once && enter(&mut turns, None, 2).1);
+        turns.leave(first);
+        assert!(!turns.is_idle());
+        turns.close();
+        assert_eq!(turns.enter(None, || 3), Err(Refusal::Closed));
     }
 
     #[test]

@@ -57,12 +57,19 @@ fn from_request(request: InternalInvokeRequest) -> Request {
     }
 }
 
-/// A request of another sidecar, which is marked, so that it goes no further.
+/// A request of another sidecar, which is marked, so that it goes no further. `caller`: the app that its connection proved.
 ///
 /// # Errors
 /// `InvalidArgument` for names that leave their place in a path.
-pub fn from_remote(request: InternalInvokeRequest) -> Result<Request, tonic::Status> {
+pub fn from_remote(
+    request: InternalInvokeRequest,
+    caller: Option<&str>,
+) -> Result<Request, tonic::Status> {
     let mut request = from_request(request);
+    request.headers.remove(CALLER);
+    if let Some(caller) = caller.and_then(|caller| HeaderValue::from_str(caller).ok()) {
+        request.headers.insert(CALLER, caller);
+    }
     let checked = request
         .actor
         .check()
@@ -123,6 +130,9 @@ pub fn remove_connection(headers: &mut HeaderMap) {
 
 /// A call that has come from another sidecar.
 pub const REMOTE: HeaderName = HeaderName::from_static("x-dapr-remote");
+
+/// The app that has sent a call, as its connection proved; nobody else may say so.
+pub const CALLER: HeaderName = HeaderName::from_static("dapr-caller-app-id");
 
 /// The chain of calls that a call belongs to.
 pub const REENTRANCY: HeaderName = HeaderName::from_static("dapr-reentrancy-id");

@@ -14,6 +14,7 @@ mod routes;
 pub mod secrets;
 mod server;
 pub mod state;
+pub mod workflow;
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -14,6 +14,7 @@ pub mod secrets;
 pub mod shutdown;
 pub mod state;
 pub mod subscribe;
+pub mod workflow;
 
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub struct Options {
     pub actors: ::actors::Engine,
     pub actor_state: ::actors::state::State,
     pub reminders: ::actors::reminders::Reminders,
+    pub workflow: ::workflow::Engine,
+    pub completions: ::workflow::workers::Completions,
     pub inventory: Arc<dyn metadata::Inventory>,
     pub health: Arc<dyn health::Readiness>,
     pub shutdown: shutdown::Trigger,
@@ -117,9 +120,14 @@ macro_rules! rpc {
         $crate::operations::rpc!(@ Unary unary $name, $version, $operation)
     };
     (@ $shape:ident $serve:ident $name:literal, $version:literal, $operation:ident) => {
+        $crate::operations::rpc!(
+            @ "/dapr.proto.runtime.v1.Dapr/", $shape $serve $name, $version, $operation
+        )
+    };
+    (@ $service:literal, $shape:ident $serve:ident $name:literal, $version:literal, $operation:ident) => {
         $crate::operations::Rpc {
             name: $name,
-            path: concat!("/dapr.proto.runtime.v1.Dapr/", $name),
+            path: concat!($service, $name),
             version: $version,
             shape: $crate::operations::Shape::$shape,
             codec: |api, request| {
@@ -189,6 +197,7 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
         metadata::ROWS,
         health::ROWS,
         shutdown::ROWS,
+        workflow::ROWS,
     ]
     .into_iter()
     .flatten()
@@ -197,7 +206,8 @@ pub fn all() -> impl Iterator<Item = &'static Operation> {
 /// Paths of the RPCs that stream, on either side.
 pub fn streams() -> impl Iterator<Item = &'static str> {
     let rpcs = all().flat_map(|operation| operation.rpcs);
-    rpcs.filter(|rpc| rpc.shape != Shape::Unary)
+    rpcs.chain(workflow::task_hub::RPCS)
+        .filter(|rpc| rpc.shape != Shape::Unary)
         .map(|rpc| rpc.path)
 }
 
@@ -212,20 +222,6 @@ pub static PLANNED: &[&str] = &[
     "SubtleUnwrapKeyAlpha1",
     "SubtleSignAlpha1",
     "SubtleVerifyAlpha1",
-    "StartWorkflowAlpha1",
-    "GetWorkflowAlpha1",
-    "PurgeWorkflowAlpha1",
-    "TerminateWorkflowAlpha1",
-    "PauseWorkflowAlpha1",
-    "ResumeWorkflowAlpha1",
-    "RaiseEventWorkflowAlpha1",
-    "StartWorkflowBeta1",
-    "GetWorkflowBeta1",
-    "PurgeWorkflowBeta1",
-    "TerminateWorkflowBeta1",
-    "PauseWorkflowBeta1",
-    "ResumeWorkflowBeta1",
-    "RaiseEventWorkflowBeta1",
     "ConverseAlpha1",
     "ConverseAlpha2",
 ];

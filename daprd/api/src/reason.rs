@@ -11,6 +11,7 @@ pub mod lock;
 pub mod pubsub;
 pub mod secrets;
 pub mod state;
+pub mod workflow;
 
 use tonic::Code;
 
@@ -94,6 +95,7 @@ pub fn all() -> impl Iterator<Item = &'static Reason> {
         pubsub::ALL,
         secrets::ALL,
         state::ALL,
+        workflow::ALL,
     ]
     .into_iter()
     .flatten()

@@ -91,17 +91,20 @@ impl Probe {
 
     async fn wait_for_port(&self) {
         let inner = &self.channel.0;
-        tracing::info!(
-            "application protocol: {:?}. waiting for application to listen on port {}",
-            inner.options.protocol,
-            inner.options.port.unwrap_or_default()
-        );
         let connector: Connector = inner
             .clients
             .connector
             .clone()
             .connect_timeout(DIAL_TIMEOUT);
+        let mut told = false;
         while connector.connect(&inner.origin).await.is_err() {
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(
+                    "application protocol: {:?}. waiting for application to listen on port {}",
+                    inner.options.protocol,
+                    inner.options.port.unwrap_or_default()
+                );
+            }
             tokio::time::sleep(DIAL_PAUSE).await;
         }
         tracing::info!(

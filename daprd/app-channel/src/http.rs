@@ -11,7 +11,6 @@ use component::{
     Body, body,
     middleware::{Endpoint, Next},
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
 use crate::{AppChannel, Error, TOKEN_HEADER};
@@ -19,32 +18,6 @@ use crate::{AppChannel, Error, TOKEN_HEADER};
 /// Left in the extensions of a response that the pipeline's end made up because the app did not answer.
 #[derive(Clone)]
 struct Failed(String);
-
-/// Keeps the place among the calls under way until the response body is read.
-struct Held {
-    body: Body,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = component::BoxError;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
 
 impl AppChannel {
     /// Sends a request to the app; only path, query, method, headers and body of it count.
@@ -63,15 +36,11 @@ impl AppChannel {
         if let Some(Failed(problem)) = response.extensions_mut().remove() {
             return Err(Error::Unreachable(problem));
         }
-        if place.is_none() {
-            return Ok(response);
-        }
-        Ok(response.map(|body| {
-            body::streamed(Held {
-                body,
-                _place: place,
-            })
-        }))
+        // The place among the calls under way is kept until the body is read.
+        Ok(match place {
+            Some(place) => response.map(|body| body::held(body, place)),
+            None => response,
+        })
     }
 
     /// Asks an HTTP app for its health: past the pipeline and the limit on calls, and also while it is unhealthy.

@@ -134,7 +134,7 @@ fn write(kind: &Kind, json: &mut String) {
     match kind {
         Kind::NullValue(_) => json.push_str("null"),
         Kind::BoolValue(value) => json.push_str(if *value { "true" } else { "false" }),
-        Kind::NumberValue(number) => write_number(*number, json),
+        Kind::NumberValue(number) => json.push_str(&proto::json::number(*number)),
         Kind::StringValue(text) => json.push_str(&values::json::quote(text)),
         Kind::StructValue(fields) => {
             json.push('{');
@@ -166,18 +166,6 @@ fn write_value(value: &Value, json: &mut String) {
         Some(kind) => write(kind, json),
         None => json.push_str("null"),
     }
-}
-
-/// Whole numbers have no fraction, as apps have always got them.
-fn write_number(number: f64, json: &mut String) {
-    let size = number.abs();
-    let text = match size {
-        _ if !number.is_finite() => "null".to_owned(),
-        0.0 => "0".to_owned(),
-        1e-6..1e21 => number.to_string(),
-        _ => format!("{number:e}"),
-    };
-    json.push_str(&text);
 }
 
 #[cfg(test)]

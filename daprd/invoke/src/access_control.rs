@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use crds::configuration::AccessControl as Written;
 use security::SpiffeId;
 
-use crate::method::{self, MethodPath};
+use crate::method::MethodPath;
 
 /// A compiled access list; the default lets everybody in.
 #[derive(Clone, Debug, Default)]
@@ -188,7 +188,7 @@ fn matches(pattern: &[String], path: &[String]) -> bool {
 fn read(operation: &crds::configuration::access_control::Operation) -> Cow<'_, str> {
     match is_allow(&operation.action) {
         true => Cow::Borrowed(&operation.name),
-        false => Cow::Owned(method::clean(&operation.name)),
+        false => Cow::Owned(values::path::clean(&operation.name)),
     }
 }
 
@@ -216,6 +216,7 @@ mod tests {
     use crds::configuration::access_control::{AppPolicy, Operation as WrittenOperation};
 
     use super::*;
+    use crate::Escapes;
 
     fn written() -> Written {
         let operation = |name: &str, verbs: &[&str], action: &str| WrittenOperation {
@@ -276,7 +277,9 @@ mod tests {
             for denied in ["two words", "two%20words", "/two%2520words/more"] {
                 assert!(!message(denied), "{denied}");
             }
-            assert!(!judge(MethodPath::from_url("two%2520words").unwrap()));
+            assert!(!judge(
+                MethodPath::from_url("two%2520words", Escapes::Decoded).unwrap()
+            ));
             let passed = http::Uri::from_static("/two%20words");
             assert!(!judge(MethodPath::from_grpc(&passed)));
         }

@@ -24,6 +24,7 @@ pub struct Error {
 }
 
 /// The endpoints by name, and the client for URLs that no endpoint names.
+#[derive(Default)]
 pub struct Endpoints {
     by_name: BTreeMap<String, Arc<Endpoint>>,
     /// Made at the first such call: it reads the machine's CA certificates, which few sidecars need.

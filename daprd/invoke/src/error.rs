@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use component::body;
+use http::Method;
 use resiliency::Outcome;
 use tonic::{Code, Status};
 
@@ -26,6 +27,10 @@ pub enum Error {
     /// The other sidecar cannot be reached, or refused the identity.
     #[error("failed to invoke target {app_id}: {problem}")]
     Unreachable { app_id: String, problem: String },
+    /// The line to the other sidecar broke after the request may have come there, so that another attempt may carry it out
+    /// twice.
+    #[error("failed to invoke target {app_id}: {problem}")]
+    Broken { app_id: String, problem: String },
     /// The callee's access list says no.
     #[error("{message}")]
     Denied { message: String },
@@ -55,7 +60,7 @@ impl Error {
         match self {
             Self::Target(_) | Self::Method(_) | Self::Message(_) => Code::InvalidArgument,
             Self::Denied { .. } => Code::PermissionDenied,
-            Self::Unreachable { .. } => Code::Unavailable,
+            Self::Unreachable { .. } | Self::Broken { .. } => Code::Unavailable,
             Self::TooLarge => Code::ResourceExhausted,
             Self::Timeout(_) => Code::DeadlineExceeded,
             Self::Status(status) => status.code(),
@@ -72,7 +77,9 @@ impl Error {
         }
     }
 
-    pub(crate) fn from_status(app_id: &str, status: Status) -> Self {
+    /// What the client of the other sidecar says of a call by this method. A call that nobody asked to repeat is repeated only
+    /// where it has not left, or where that changes nothing. Q-invoke-builtin
+    pub(crate) fn from_status(app_id: &str, method: &Method, status: Status) -> Self {
         let broke = std::error::Error::source(&status).is_some();
         match status.code() {
             Code::PermissionDenied => Self::Denied {
@@ -83,6 +90,17 @@ impl Error {
             },
             // The client reports a line that broke before any answer as a status with its cause.
             Code::Unavailable | Code::Unknown if broke => {
+                let problem = transport::describe(&status);
+                if method.is_idempotent() || transport::never_left(&status) {
+                    return Self::unreachable(app_id, problem);
+                }
+                Self::Broken {
+                    app_id: app_id.to_owned(),
+                    problem,
+                }
+            }
+            // A connection that closed before the call was on it.
+            Code::Cancelled if broke && transport::never_left(&status) => {
                 Self::unreachable(app_id, transport::describe(&status))
             }
             Code::Unavailable => Self::unreachable(app_id, status.message().to_owned()),
@@ -103,6 +121,7 @@ impl Error {
             // The built-in retries are for calls between sidecars.
             Self::Unreachable { .. } if target.is_app() => Outcome::Unreached,
             Self::Unreachable { .. }
+            | Self::Broken { .. }
             | Self::Resolve(_)
             | Self::App(app_channel::Error::Unreachable(_) | app_channel::Error::Unhealthy) => {
                 Outcome::Retryable

@@ -56,7 +56,7 @@ impl Invocation<'_> {
         let invoker = self.invoker;
         let answer = match self.target {
             Target::Url { url, endpoint } => {
-                let endpoints = &invoker.0.endpoints;
+                let endpoints = invoker.0.endpoints.load_full();
                 let request = self.request(body);
                 endpoints
                     .call(url, endpoint.as_deref(), self.escaped, request)

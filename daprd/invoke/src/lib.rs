@@ -37,7 +37,7 @@ pub use answer::http_status;
 pub use callee::{Internal, reflection};
 pub use error::Error;
 pub use message::Reply;
-pub use method::MethodPath;
+pub use method::{Escapes, MethodPath};
 
 /// What invocation is made of.
 pub struct Options {
@@ -54,7 +54,8 @@ pub struct Options {
     pub app: AppChannel,
     pub policies: Arc<ArcSwap<Policies>>,
     pub access_control: AccessControl,
-    pub http_endpoints: Vec<crds::HttpEndpoint>,
+    /// What becomes of the escapes in the paths that apps are invoked by over HTTP.
+    pub escapes: Escapes,
     pub meter: Meter,
     /// Largest message between sidecars, in bytes.
     pub max_message: usize,
@@ -67,12 +68,12 @@ pub struct Invoker(Arc<Inner>);
 struct Inner {
     options: Options,
     own: CallerHeaders,
-    endpoints: Endpoints,
+    /// Empty until they are loaded, which is once the secrets that they name can be read.
+    endpoints: ArcSwap<Endpoints>,
     metrics: Metrics,
 }
 
 impl Invoker {
-    /// An HTTPEndpoint that cannot be used is left out, and the log names it and the field.
     pub fn new(options: Options) -> Self {
         let own = CallerHeaders::new(
             &options.app_id,
@@ -80,21 +81,27 @@ impl Invoker {
             &options.host_address,
             &options.host_name,
         );
-        let (endpoints, problems) = Endpoints::load(&options.http_endpoints);
-        for problem in problems {
-            tracing::error!("not loaded: {problem}");
-        }
         Self(Arc::new(Inner {
-            endpoints,
+            endpoints: ArcSwap::default(),
             metrics: Metrics::new(&options.meter),
             own,
             options,
         }))
     }
 
+    /// Takes the HTTPEndpoint resources, whose secrets are in place. One that cannot be used is left out, and the log names
+    /// it and the field.
+    pub fn load_http_endpoints(&self, resources: &[crds::HttpEndpoint]) {
+        let (endpoints, problems) = Endpoints::load(resources);
+        for problem in problems {
+            tracing::error!("not loaded: {problem}");
+        }
+        self.0.endpoints.store(Arc::new(endpoints));
+    }
+
     /// Names of the HTTPEndpoint resources.
     pub fn http_endpoints(&self) -> Vec<String> {
-        self.0.endpoints.names()
+        self.0.endpoints.load().names()
     }
 
     /// The server that other sidecars call.
@@ -113,9 +120,9 @@ impl Invoker {
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Error> {
         let inner = &self.0;
-        let callee = Target::parse(target, &inner.options.namespace, &inner.endpoints)?;
+        let callee = Target::parse(target, &inner.options.namespace, &inner.endpoints.load())?;
         let path = match &callee {
-            Target::App { .. } => MethodPath::from_url(method)?,
+            Target::App { .. } => MethodPath::from_url(method, inner.options.escapes)?,
             Target::Url { .. } => MethodPath::default(),
         };
         transport::remove_hop_by_hop(request.headers_mut());

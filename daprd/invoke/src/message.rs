@@ -49,7 +49,7 @@ impl Invoker {
         metadata: HeaderMap,
     ) -> Result<Reply, Error> {
         let inner = &self.0;
-        let callee = Target::parse(target, &inner.options.namespace, &inner.endpoints)?;
+        let callee = Target::parse(target, &inner.options.namespace, &inner.endpoints.load())?;
         let method = MethodPath::from_message(&request.method)?;
         let http_app = !inner.options.app.protocol().is_grpc();
         if callee.is_app() && self.is_own(&callee) && http_app {
@@ -189,8 +189,9 @@ pub async fn from_http(
     };
     // The transport writes its own of what belongs to the call.
     let mut metadata = headers::from_call(parts.headers);
-    if let Some(trace) = TraceContext::from_headers(&metadata) {
-        trace.inject_grpc(&mut metadata);
+    match TraceContext::from_headers(&metadata) {
+        Some(trace) => trace.inject_grpc(&mut metadata),
+        None => telemetry::trace::inject_none_grpc(&mut metadata),
     }
     Ok((message, metadata))
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use component::Body;
 use http::{Request, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use values::path::{self, clean};
 
 use crate::Error;
 
@@ -22,18 +23,34 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'\\')
     .add(b'^');
 
+/// What becomes of the escapes in the path of a URL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Escapes {
+    /// They are decoded where the call enters, as upstream does.
+    #[default]
+    Decoded,
+    /// They arrive at the app as they were written: `%2F` is a letter of a segment.
+    Kept,
+}
+
 /// The path of an invocation, decoded and cleaned where the call enters: the one value that is judged by the access list and
 /// dispatched to the app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MethodPath(String);
 
 impl MethodPath {
-    /// From the path of a URL: decoded once.
+    /// From the path of a URL: decoded once, or as it was written.
     // Compat: Q-invoke-decoded, an escaped slash separates, and what no path may hold is refused.
-    pub fn from_url(escaped: &str) -> Result<Self, Error> {
+    pub fn from_url(escaped: &str, escapes: Escapes) -> Result<Self, Error> {
         let decoded = percent_decode_str(escaped)
             .decode_utf8()
             .map_err(|_| Error::Method(format!("{escaped:?} is not UTF-8")))?;
+        if escapes == Escapes::Kept {
+            // What is no path may not hide in escapes either; but `#` and `?` are letters there.
+            check_controls(&decoded)?;
+            check_escapes(escaped)?;
+            return Ok(Self(clean(escaped)));
+        }
         // What dots take away does not matter any more.
         let cleaned = clean(&decoded);
         check(&cleaned)?;
@@ -70,17 +87,9 @@ impl MethodPath {
         Ok(request)
     }
 
-    /// What an app may take the path for: as it is sent, decoded once as frameworks do, and decoded to the end; each as it
-    /// stands and with its dots resolved. Most paths have one reading.
+    /// What an app may take the path for.
     pub fn readings(&self) -> Vec<Cow<'_, str>> {
-        let mut readings = Vec::with_capacity(1);
-        add(&mut readings, Cow::Borrowed(&self.0));
-        if self.0.contains('%') {
-            let once = percent_decode_str(&self.0).decode_utf8_lossy();
-            add(&mut readings, once);
-            add(&mut readings, Cow::Owned(decode_to_the_end(&self.0)));
-        }
-        readings
+        path::readings(&self.0)
     }
 }
 
@@ -89,65 +98,22 @@ pub fn query_only(query: &str) -> Result<Uri, Error> {
     join("/".to_owned(), Some(query))
 }
 
-fn add<'p>(readings: &mut Vec<Cow<'p, str>>, reading: Cow<'p, str>) {
-    let segments = |text: &str| text.split('/').filter(|it| !it.is_empty()).count();
-    let cleaned = clean(&reading);
-    if segments(&cleaned) != segments(&reading) {
-        readings.push(Cow::Owned(cleaned));
-    }
-    if !readings.contains(&reading) {
-        readings.push(reading);
-    }
-}
-
-/// Decodes what decoding makes into an escape again, in one pass: escapes never overlap, so the order does not matter.
-fn decode_to_the_end(text: &str) -> String {
-    let mut decoded: Vec<u8> = Vec::with_capacity(text.len());
-    for byte in text.bytes() {
-        decoded.push(byte);
-        while let [.., b'%', high, low] = decoded[..]
-            && let (Some(high), Some(low)) = (digit(high), digit(low))
-        {
-            decoded.truncate(decoded.len() - 3);
-            decoded.push(high << 4 | low);
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
-}
-
 fn check(path: &str) -> Result<(), Error> {
     if path.contains(['#', '?', '\0']) {
         return Err(Error::Method(format!(
             "method contains forbidden character: {path:?}"
         )));
     }
+    check_controls(path)
+}
+
+fn check_controls(path: &str) -> Result<(), Error> {
     match path.find(|c: char| c < ' ' || c == '\u{7f}') {
         Some(at) => Err(Error::Method(format!(
             "method contains control character at position {at}: {path:?}"
         ))),
         None => Ok(()),
     }
-}
-
-/// Without slashes around it, dots and doubled slashes.
-pub fn clean(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            other => segments.push(other),
-        }
-    }
-    segments.join("/")
 }
 
 fn join(mut text: String, query: Option<&str>) -> Result<Uri, Error> {
@@ -176,14 +142,7 @@ mod tests {
     use super::*;
 
     fn url(escaped: &str) -> String {
-        MethodPath::from_url(escaped).unwrap().0
-    }
-
-    fn readings(method: &str) -> Vec<String> {
-        let path = MethodPath::from_message(method).unwrap();
-        let mut all: Vec<String> = path.readings().into_iter().map(Cow::into_owned).collect();
-        all.sort_unstable();
-        all
+        MethodPath::from_url(escaped, Escapes::Decoded).unwrap().0
     }
 
     #[test]
@@ -203,8 +162,28 @@ mod tests {
     #[test]
     fn what_no_path_may_hold_is_refused() {
         for escaped in ["a%23", "a%3Fb", "a%00", "a%0D", "a%7F", "%ff"] {
-            assert!(MethodPath::from_url(escaped).is_err(), "{escaped}");
+            let refused = MethodPath::from_url(escaped, Escapes::Decoded);
+            assert!(refused.is_err(), "{escaped}");
         }
+    }
+
+    #[test]
+    fn escapes_are_kept_where_that_is_asked_for() {
+        let kept = |escaped| MethodPath::from_url(escaped, Escapes::Kept);
+        for (written, arrives) in [
+            ("a%2Fb/%23%3F%25", "/a%2Fb/%23%3F%25"),
+            ("/one//two/./../%2e%2e/three", "/one/%2e%2e/three"),
+            ("%E2%82%AC", "/%E2%82%AC"),
+        ] {
+            let uri = kept(written).unwrap().uri(None).unwrap();
+            assert_eq!(uri.to_string(), arrives, "{written}");
+        }
+        for refused in ["a%00", "a%0D", "%ff", "50%", "%zz"] {
+            assert!(kept(refused).is_err(), "{refused}");
+        }
+        // Access lists see what an app may make of it.
+        let path = kept("a%2Fb").unwrap();
+        assert_eq!(path.readings(), ["a%2Fb", "a/b"]);
     }
 
     #[test]
@@ -223,33 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn every_decoding_is_a_reading() {
-        assert_eq!(readings("one/two"), ["one/two"]);
-        assert_eq!(readings("one%20two"), ["one two", "one%20two"]);
-        assert_eq!(
-            readings("one%2520two"),
-            ["one two", "one%20two", "one%2520two"]
-        );
-        assert_eq!(readings("50%"), ["50%"]);
-    }
-
-    #[test]
-    fn dots_are_read_in_both_ways() {
-        let path = MethodPath::from_grpc(&Uri::from_static("/one/./two"));
-        assert_eq!(path.readings(), ["one/two", "/one/./two"]);
-    }
-
-    #[test]
-    fn decoding_to_the_end_takes_one_pass() {
-        let long = format!("%{}41", "25".repeat(1 << 20));
-        assert_eq!(decode_to_the_end(&long), "A");
-        assert_eq!(decode_to_the_end("%%341"), "A");
-        assert_eq!(decode_to_the_end("%zz%4"), "%zz%4");
-    }
-
-    #[test]
     fn refusals_say_what_is_wrong() {
-        let text = |escaped| MethodPath::from_url(escaped).unwrap_err().to_string();
+        let text = |escaped| {
+            let refused = MethodPath::from_url(escaped, Escapes::Decoded);
+            refused.unwrap_err().to_string()
+        };
         assert_eq!(
             text("echo%23x"),
             "rpc error: code = InvalidArgument desc = invalid method: \

@@ -39,7 +39,7 @@ impl Invoker {
             return Err(Error::Status(Box::new(status)));
         };
         let named = named.to_str().unwrap_or_default().to_owned();
-        let target = Target::parse(&named, &inner.options.namespace, &inner.endpoints)?;
+        let target = Target::parse(&named, &inner.options.namespace, &inner.endpoints.load())?;
         headers::remove_connection(request.headers_mut());
         inner.own.identify(request.headers_mut(), target.app_id());
         if let Some(trace) = request

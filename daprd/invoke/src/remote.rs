@@ -60,10 +60,11 @@ impl Invoker {
             .map_err(|error| Error::unreachable(app_id, transport::describe(&error)))?;
         let path = PathAndQuery::from_static(CALL_LOCAL_STREAM);
         let reply = client.streaming(outgoing, path, ChunkCodec).await;
-        let mut reply = reply.map_err(|status| Error::from_status(app_id, status))?;
+        let mut reply =
+            reply.map_err(|status| Error::from_status(app_id, &parts.method, status))?;
         let first = reply.get_mut().message().await;
         let first = first
-            .map_err(|status| Error::from_status(app_id, status))?
+            .map_err(|status| Error::from_status(app_id, &parts.method, status))?
             .unwrap_or_default();
         let response = answered(first, reply.into_inner())?;
         self.0.metrics.received(app_id, response.status(), began);

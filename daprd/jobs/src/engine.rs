@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use blocks::{Intake, Tasks};
 use component::Spawn;
 use parking_lot::Mutex;
+use proto::scheduler::v1::ConcurrencyLimit;
 use telemetry::Meter;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ pub struct Options {
     pub namespace: String,
     /// Of the metrics.
     pub label: String,
+    /// Of triggers that all sidecars of the app take at once, which schedulers keep to.
+    pub limits: Vec<ConcurrencyLimit>,
     pub app: AppChannel,
     pub dial: Dial,
     pub meter: Meter,
@@ -60,6 +63,7 @@ pub(crate) struct Inner {
     pub streams: usize,
     pub app_id: String,
     pub namespace: String,
+    pub limits: Vec<ConcurrencyLimit>,
     pub app: AppChannel,
     pub dial: Dial,
     pub metrics: Metrics,
@@ -100,6 +104,7 @@ impl Engine {
             streams: options.streams,
             app_id: options.app_id,
             namespace: options.namespace,
+            limits: options.limits,
             app: options.app,
             dial: options.dial,
             tasks: Tasks::new(options.spawn),

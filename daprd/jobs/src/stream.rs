@@ -1,16 +1,23 @@
 //! One stream to a scheduler: says what this sidecar takes, hands triggers on, and answers each with its result. It is opened
 //! anew when it breaks, and when something else is taken.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{
     FutureExt, StreamExt, TryFutureExt, TryStreamExt,
     future::BoxFuture,
     stream::{BoxStream, FuturesUnordered},
 };
+use proto::extensions::jobs::{TAKES_BACK, UNDELIVERED};
 use proto::scheduler::v1::{
-    JobTargetType, WatchJobsRequest, WatchJobsRequestInitial, WatchJobsResponse,
-    watch_jobs_request::WatchJobRequestType,
+    JobTargetType, WatchJobsRequest, WatchJobsRequestInitial, WatchJobsRequestResult,
+    WatchJobsResponse, watch_jobs_request::WatchJobRequestType,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -117,6 +124,8 @@ struct Stream {
     inner: Arc<Inner>,
     incoming: BoxStream<'static, Result<WatchJobsResponse, Status>>,
     results: mpsc::Sender<WatchJobsRequest>,
+    /// The scheduler gives to others what is not handed on.
+    takes_back: Arc<AtomicBool>,
     under_way: FuturesUnordered<BoxFuture<'static, ()>>,
     _for_app: Option<ForApp>,
 }
@@ -130,15 +139,22 @@ impl Stream {
         };
         let outgoing = futures::stream::iter([initial]).chain(ReceiverStream::new(outgoing));
         let mut client = host.client();
+        let takes_back = Arc::<AtomicBool>::default();
+        let knows = Arc::clone(&takes_back);
         let call = async move { client.watch_jobs(outgoing).await };
         let incoming = call
-            .map_ok(tonic::Response::into_inner)
+            .map_ok(move |answer| {
+                let takes_back = answer.metadata().contains_key(TAKES_BACK);
+                knows.store(takes_back, Ordering::Relaxed);
+                answer.into_inner()
+            })
             .try_flatten_stream();
         tracing::debug!(target: LOG, "Scheduler stream to {} for {wants:?}", host.address);
         Self {
             inner: Arc::clone(inner),
             incoming: incoming.boxed(),
             results,
+            takes_back,
             under_way: FuturesUnordered::new(),
             _for_app: wants.app.then(|| ForApp::new(&inner.for_app)),
         }
@@ -167,18 +183,43 @@ impl Stream {
         let (inner, results) = (Arc::clone(&self.inner), self.results.clone());
         let delivery = async move {
             let result = inner.deliver(trigger).await;
-            let result = WatchJobsRequest {
-                watch_job_request_type: Some(WatchJobRequestType::Result(result)),
-            };
             // Where the stream is broken, the scheduler hands the trigger out again.
-            let _ = results.send(result).await;
+            let _ = results.send(request(result)).await;
         };
         self.under_way.push(delivery.boxed());
     }
 
+    /// Gives back what comes while something is under way: it would wait for that.
+    async fn give_back(&mut self) {
+        let mut id = 0;
+        while !self.under_way.is_empty() {
+            // A scheduler that does not read has its results at the end, or when it hands all of it out again.
+            let _ = self.results.try_send(undelivered(id));
+            loop {
+                tokio::select! {
+                    Some(()) = self.under_way.next() => if self.under_way.is_empty() {
+                        return;
+                    },
+                    trigger = self.incoming.next() => match trigger {
+                        Some(Ok(trigger)) => {
+                            id = trigger.id;
+                            break;
+                        }
+                        Some(Err(_)) | None => return,
+                    },
+                }
+            }
+        }
+    }
+
     /// Takes no more, gives the results of what is under way, and closes.
     async fn leave(mut self, limit: Option<Duration>) {
-        let rest = async { while self.under_way.next().await.is_some() {} };
+        let rest = async {
+            if self.takes_back.load(Ordering::Relaxed) {
+                self.give_back().await;
+            }
+            while self.under_way.next().await.is_some() {}
+        };
         match limit {
             Some(limit) => {
                 let _ = timeout(limit, rest).await;
@@ -191,6 +232,19 @@ impl Stream {
         let rest = async { while let Ok(Some(_)) = self.incoming.try_next().await {} };
         let _ = timeout(FAREWELL_LIMIT, rest).await;
     }
+}
+
+fn request(result: WatchJobsRequestResult) -> WatchJobsRequest {
+    WatchJobsRequest {
+        watch_job_request_type: Some(WatchJobRequestType::Result(result)),
+    }
+}
+
+fn undelivered(id: u64) -> WatchJobsRequest {
+    request(WatchJobsRequestResult {
+        id,
+        status: UNDELIVERED,
+    })
 }
 
 fn initial(inner: &Inner, wants: &Wanted) -> WatchJobsRequestInitial {
@@ -206,7 +260,7 @@ fn initial(inner: &Inner, wants: &Wanted) -> WatchJobsRequestInitial {
         namespace: inner.namespace.clone(),
         actor_types: wants.types.iter().cloned().collect(),
         accept_job_types: accept,
-        concurrency_limits: Vec::new(),
+        concurrency_limits: inner.limits.clone(),
     }
 }
 

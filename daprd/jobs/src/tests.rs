@@ -1,6 +1,7 @@
 //! The line to schedulers in process, over real sockets.
 
 mod fake;
+mod leaving;
 
 use std::{
     collections::BTreeSet,
@@ -95,6 +96,7 @@ impl World {
             streams: 2,
             app_id: "shop".into(),
             namespace: "default".into(),
+            limits: Vec::new(),
             label: "default".into(),
             app: channel,
             dial: Arc::new(|address| {
@@ -264,40 +266,6 @@ async fn streams_follow_the_types_of_actors_and_the_app() {
         session.closed().await;
     }
     assert!(scheduler.streams.try_recv().is_err());
-}
-
-#[tokio::test]
-async fn a_stream_that_is_left_gives_its_results_first() {
-    let mut scheduler = Fake::start();
-    let world = World::new(&[&scheduler.address]);
-    world.engine.start().await;
-    let mut session = scheduler.stream().await;
-    session.trigger(job(7, "slow")).await;
-    let drained = async {
-        // The app has the job before the sidecar ends.
-        session.trigger(job(8, "quick")).await;
-        assert_eq!(session.result().await.id, 8);
-        let drain = world.engine.drain();
-        let open = async {
-            tokio::task::yield_now().await;
-            world.gate.add_permits(1);
-            let result = session.result().await;
-            assert_eq!((result.id, result.status()), (7, Status::Success));
-        };
-        tokio::join!(drain, open);
-    };
-    soon(drained).await;
-}
-
-#[tokio::test]
-async fn a_scheduler_that_never_closes_keeps_nobody_from_stopping() {
-    let mut scheduler = Fake::start();
-    let world = World::new(&[&scheduler.address]);
-    world.engine.start().await;
-    let hung = [scheduler.stream().await, scheduler.stream().await];
-    soon(world.engine.stop()).await;
-    soon(world.engine.drain()).await;
-    drop(hung);
 }
 
 #[tokio::test]

@@ -46,17 +46,7 @@ pub fn into_headers(metadata: &Metadata) -> HeaderMap {
 
 /// A name as Go spells it: `X-Daprerrorresponseheader`.
 pub fn as_go(name: &HeaderName) -> String {
-    let mut upper = true;
-    let spelled = name.as_str().chars().map(|letter| {
-        let spelled = if upper {
-            letter.to_ascii_uppercase()
-        } else {
-            letter
-        };
-        upper = letter == '-';
-        spelled
-    });
-    spelled.collect()
+    values::header::canonical(name.as_str())
 }
 
 /// The first value of a header in a message.

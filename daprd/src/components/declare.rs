@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use blocks::Declared;
 use component::{Instance, Lent, Metadata, Spawn};
-use crds::{Component, Kind, NameValuePair};
+use crds::{Component, DynamicValue, HttpEndpoint, Kind, NameValuePair, SecretKeyRef};
 use values::Template;
 
 use super::version;
@@ -53,7 +53,7 @@ impl Resolver {
     }
 
     async fn metadata(&self, component: &Component) -> Result<Metadata> {
-        let store = self.secret_store(component);
+        let store = self.store_or_default(component.secret_store());
         let mut fields = Vec::with_capacity(component.spec.metadata.len());
         for pair in &component.spec.metadata {
             let value = self
@@ -69,39 +69,93 @@ impl Resolver {
         Ok(metadata)
     }
 
-    fn secret_store<'c>(&self, component: &'c Component) -> &'c str {
-        match component.secret_store() {
+    fn store_or_default<'c>(&self, named: Option<&'c str>) -> &'c str {
+        match named {
             Some(store) if !store.is_empty() => store,
             _ if self.kubernetes => KUBERNETES_STORE,
             _ => "",
         }
     }
 
+    /// The value of a pair of another kind of resource, which names a secret store or none.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn resolve(&self, pair: &NameValuePair, store: Option<&str>) -> Result<String> {
+        self.value(pair, self.store_or_default(store)).await
+    }
+
     async fn value(&self, pair: &NameValuePair, store: &str) -> Result<String> {
         let text = if let Some(reference) = &pair.secret_key_ref {
-            let resolved_by_operator = self.kubernetes && store == KUBERNETES_STORE;
-            if resolved_by_operator && pair.value.is_some() {
-                decode_secret(&pair.text())?
-            } else if store.is_empty() {
-                bail!("secretKeyRef {:?} needs auth.secretStore", reference.name);
-            } else {
-                let secret = self.secrets.for_resource(store, &reference.name).await;
-                let secret = secret
-                    .with_context(|| format!("secret {} of store {store}", reference.name))?;
-                secret.get(reference.field()).cloned().with_context(|| {
-                    format!(
-                        "secret {} of store {store} has no key {}",
-                        reference.name,
-                        reference.field()
-                    )
-                })?
-            }
+            self.secret(reference, pair.value.as_ref(), store).await?
         } else if let Some(variable) = pair.env_ref.as_deref().filter(|name| !name.is_empty()) {
             self.variable(variable)?
         } else {
             pair.text().into_owned()
         };
         Ok(self.template.render(&text)?)
+    }
+
+    /// What a reference stands for; `given` is what the operator has put beside it.
+    async fn secret(
+        &self,
+        reference: &SecretKeyRef,
+        given: Option<&DynamicValue>,
+        store: &str,
+    ) -> Result<String> {
+        let resolved_by_operator = self.kubernetes && store == KUBERNETES_STORE;
+        if let Some(given) = given.filter(|_| resolved_by_operator) {
+            return decode_secret(&given.text());
+        }
+        if store.is_empty() {
+            bail!("secretKeyRef {:?} needs auth.secretStore", reference.name);
+        }
+        let secret = self.secrets.for_resource(store, &reference.name).await;
+        let secret =
+            secret.with_context(|| format!("secret {} of store {store}", reference.name))?;
+        secret.get(reference.field()).cloned().with_context(|| {
+            format!(
+                "secret {} of store {store} has no key {}",
+                reference.name,
+                reference.field()
+            )
+        })
+    }
+
+    /// An HTTPEndpoint with its secrets in place.
+    ///
+    /// # Errors
+    /// Names the field that cannot be resolved.
+    pub async fn endpoint(&self, endpoint: &HttpEndpoint) -> Result<HttpEndpoint> {
+        let store = self.store_or_default(endpoint.secret_store());
+        let mut resolved = endpoint.clone();
+        let spec = &mut resolved.spec;
+        for header in &mut spec.headers {
+            if let Some(reference) = header.secret_key_ref.take() {
+                let secret = self.secret(&reference, header.value.as_ref(), store).await;
+                let secret = secret.with_context(|| format!("spec.headers: {}", header.name))?;
+                header.value = Some(secret.into());
+            }
+        }
+        let tls = spec.client_tls.as_mut();
+        let documents = tls.map(|tls| {
+            [
+                ("rootCA", &mut tls.root_ca),
+                ("certificate", &mut tls.certificate),
+                ("privateKey", &mut tls.private_key),
+            ]
+        });
+        for (field, document) in documents.into_iter().flatten() {
+            let Some(document) = document else { continue };
+            if let Some(reference) = document.secret_key_ref.take() {
+                let secret = self
+                    .secret(&reference, document.value.as_ref(), store)
+                    .await;
+                let secret = secret.with_context(|| format!("spec.clientTLS.{field}"))?;
+                document.value = Some(secret.into());
+            }
+        }
+        Ok(resolved)
     }
 
     /// Components must not read the sidecar's own settings, nor what the platform has not listed (contract 3.2).

@@ -6,7 +6,10 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use crds::{Component, Configuration, HttpEndpoint, Kind, Resiliency, Resource, Subscription};
+use crds::{
+    Component, Configuration, HttpEndpoint, Kind, McpServer, Resiliency, Resource, Subscription,
+    WorkflowAccessPolicy,
+};
 use indexmap::IndexMap;
 
 use super::Change;
@@ -257,6 +260,22 @@ impl Desired {
         })
     }
 
+    /// All of them: what one allows, another need not.
+    pub fn mcp_servers(&self) -> impl Iterator<Item = &McpServer> {
+        self.resources().filter_map(|resource| match resource {
+            Resource::McpServer(one) => Some(one),
+            _ => None,
+        })
+    }
+
+    pub fn access_policies(&self) -> Vec<WorkflowAccessPolicy> {
+        let policies = self.resources().filter_map(|resource| match resource {
+            Resource::WorkflowAccessPolicy(one) => Some(one.clone()),
+            _ => None,
+        });
+        policies.collect()
+    }
+
     fn resources(&self) -> impl Iterator<Item = &Resource> {
         self.written.values().map(|one| &one.resource)
     }
@@ -272,6 +291,12 @@ impl Desired {
         let resource = written.resource.clone();
         let before = self.written.insert(key, written);
         if before.is_some_and(|before| before.resource.asks_the_same(&resource)) {
+            if let Resource::McpServer(one) = &resource {
+                tracing::debug!(
+                    "MCPServer update skipped: no changes detected: {}",
+                    one.name()
+                );
+            }
             return None;
         }
         match resource {
@@ -279,8 +304,8 @@ impl Desired {
             Resource::Subscription(one) => Some(Change::Subscription(one)),
             Resource::Resiliency(_) => Some(Change::Restart(Resiliency::KIND)),
             Resource::HttpEndpoint(_) => Some(Change::Restart(HttpEndpoint::KIND)),
-            // Their building blocks are not built yet.
-            Resource::McpServer(_) | Resource::WorkflowAccessPolicy(_) => None,
+            Resource::WorkflowAccessPolicy(_) => Some(Change::Access(self.access_policies())),
+            Resource::McpServer(one) => Some(Change::McpServer(Box::new(one))),
         }
     }
 
@@ -292,7 +317,8 @@ impl Desired {
             Resource::Subscription(_) => Some(Change::SubscriptionGone(name)),
             Resource::Resiliency(_) => Some(Change::Restart(Resiliency::KIND)),
             Resource::HttpEndpoint(_) => Some(Change::Restart(HttpEndpoint::KIND)),
-            Resource::McpServer(_) | Resource::WorkflowAccessPolicy(_) => None,
+            Resource::WorkflowAccessPolicy(_) => Some(Change::Access(self.access_policies())),
+            Resource::McpServer(_) => Some(Change::McpServerGone(name)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use crds::{Component, Configuration, HttpEndpoint, Resiliency, Subscription};
+use crds::{Component, Configuration, HttpEndpoint, McpServer, Resiliency, Subscription};
 use futures::{
     StreamExt, TryStreamExt, future,
     stream::{self, BoxStream, SelectAll},
@@ -16,8 +16,9 @@ use futures::{
 use proto::operator::v1::{
     ComponentUpdateRequest, ConfigurationUpdateRequest, GetConfigurationRequest,
     HttpEndpointUpdateRequest, ListComponentsRequest, ListHttpEndpointsRequest,
-    ListResiliencyRequest, ListSubscriptionsRequest, ResiliencyUpdateRequest,
-    SubscriptionUpdateRequest, operator_client::OperatorClient,
+    ListMcpServersRequest, ListMcpServersResponse, ListResiliencyRequest, ListSubscriptionsRequest,
+    McpServerUpdateRequest, ResiliencyUpdateRequest, SubscriptionUpdateRequest,
+    operator_client::OperatorClient,
 };
 use tokio::{
     sync::mpsc,
@@ -49,7 +50,7 @@ const LIST_RETRY: Duration = Duration::from_secs(5);
 const WITH_ANSWER: Duration = Duration::from_millis(100);
 
 /// The streams of a sidecar: one for each kind that it follows.
-const STREAMS: usize = 5;
+const STREAMS: usize = 6;
 
 /// The operator watches on behalf of a stream by this long after it was called, also where it answers only with the first
 /// event.
@@ -160,11 +161,25 @@ impl Operator {
                 client.list_http_endpoints(request).await
             }
         });
+        let mcp_servers = retried("MCP servers", || {
+            let (mut client, namespace) = (client(), namespace());
+            async move {
+                let request = ListMcpServersRequest { namespace };
+                match client.list_mcp_servers(request).await {
+                    // An operator that is too old for them has none.
+                    Err(status) if status.code() == Code::Unimplemented => {
+                        Ok(tonic::Response::new(ListMcpServersResponse::default()))
+                    }
+                    answer => answer,
+                }
+            }
+        });
         let mut listing = Listing::default();
         add::<Component>(&mut listing, &components.await?.components);
         add::<Subscription>(&mut listing, &subscriptions.await?.subscriptions);
         add::<Resiliency>(&mut listing, &resiliencies.await?.resiliencies);
         add::<HttpEndpoint>(&mut listing, &http_endpoints.await?.http_endpoints);
+        add::<McpServer>(&mut listing, &mcp_servers.await?.mcp_servers);
         Ok(listing)
     }
 
@@ -224,6 +239,7 @@ impl Operator {
                 _ = due.tick() => {
                     // Whatever opens from now on has to be listed behind.
                     opened = STREAMS;
+                    tracing::debug!("Running scheduled MCPServer reconcile");
                     let listed = tokio::time::timeout(CALL_TIMEOUT, self.whole_list()).await;
                     match listed.unwrap_or_else(|_| bail!("no answer in time")) {
                         Ok(listing) => {
@@ -284,6 +300,14 @@ impl Operator {
         let endpoints = async move { client.http_endpoint_update(request).await };
         all.push(opened(endpoints, |event| {
             happened::<HttpEndpoint>(&event.http_endpoints, event.r#type())
+        }));
+        let mut client = self.client.clone();
+        let request = McpServerUpdateRequest {
+            namespace: namespace(),
+        };
+        let mcp_servers = async move { client.mcp_server_update(request).await };
+        all.push(opened(mcp_servers, |event| {
+            happened::<McpServer>(&event.mcp_server, event.r#type())
         }));
         let mut client = self.client.clone();
         let request = ResiliencyUpdateRequest {

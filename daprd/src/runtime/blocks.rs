@@ -82,6 +82,7 @@ impl Runtime<'_> {
             app_id: app_id.clone(),
             namespace: identity::namespace(settings),
             label: settings.namespace.clone(),
+            limits: self.global_limits(ground),
             app: app.clone(),
             dial: self.schedulers(ground)?,
             meter: ground.meter.clone(),

@@ -126,6 +126,7 @@ impl Runtime<'_> {
                 namespace: settings.namespace.clone(),
                 host_address: address.to_string(),
                 internal_port: port,
+                app_port: settings.app.port.unwrap_or_default(),
                 http_port: settings.http_port,
                 grpc_port: settings.grpc_port,
             }),

@@ -89,6 +89,8 @@ impl Runtime<'_> {
         ground: &Ground,
         loader: &Arc<Loader>,
         pubsub: &Engine,
+        workflow: &::workflow::Engine,
+        mcp: &::mcp::Servers,
     ) -> Option<Restart> {
         if !ground.compiled.hot_reload {
             return None;
@@ -96,6 +98,8 @@ impl Runtime<'_> {
         let reload = Reload {
             loader: Arc::clone(loader),
             pubsub: pubsub.clone(),
+            workflow: workflow.clone(),
+            mcp: mcp.clone(),
         };
         let reconcile = self.settings.hot_reload_reconcile_interval;
         let (source, desired) = (ground.source.clone(), ground.desired.clone());
@@ -108,7 +112,22 @@ fn kubernetes_secrets() -> Component {
     let spec = Spec {
         component_type: format!("secretstores.{KUBERNETES_STORE}"),
         version: FIRST_VERSION.to_owned(),
+        // Q-builtin-secrets: nobody has asked for it, and a pod without a service account's token does without.
+        ignore_errors: true,
         ..Spec::default()
     };
     Component::new(KUBERNETES_STORE, spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As outside of a cluster, there is no token: an error that nobody ignores would end the sidecar.
+    #[test]
+    fn the_store_that_nobody_asked_for_ends_no_sidecar() {
+        let builtin = kubernetes_secrets();
+        assert_eq!(builtin.spec.component_type, "secretstores.kubernetes");
+        assert!(builtin.spec.ignore_errors);
+    }
 }

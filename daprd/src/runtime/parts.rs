@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::invoke::{Invoker, access_control::AccessControl};
+use ::invoke::{Escapes, Invoker, access_control::AccessControl};
 use anyhow::Result;
 use app_channel::{AppChannel, HealthOptions, Probe, Protocol};
 use arc_swap::ArcSwapOption;
@@ -22,6 +22,9 @@ use crate::{
 
 /// Largest head of a call between sidecars, in bytes: SDKs that proxy put their own metadata there.
 pub const MAX_PEER_HEADERS: usize = 64 << 10;
+
+/// The feature of the Configuration with which escapes in the paths of apps arrive as they were written.
+const KEPT_ESCAPES: &str = "InvokeEscapedPaths";
 
 impl Runtime<'_> {
     pub(super) fn app_channel(
@@ -75,26 +78,31 @@ impl Runtime<'_> {
         owners: Vec<Arc<dyn Owner>>,
         secrets: &secrets::Stores,
     ) -> Loader {
-        let settings = self.settings;
         Loader::new(components::Options {
             owners,
             catalog: Arc::clone(&ground.catalog),
-            resolver: Resolver {
-                secrets: secrets.clone(),
-                template: Template {
-                    pod_name: settings.pod_name.clone(),
-                    namespace: settings.namespace.clone(),
-                    app_id: settings.app.id.clone(),
-                },
-                instance: Arc::clone(&ground.instance),
-                lent: ground.lent.clone(),
-                kubernetes: settings.mode == Mode::Kubernetes,
-                env_keys: settings.env_keys.clone(),
-            },
+            resolver: self.resolver(ground, secrets),
             configuration: ground.configuration.clone(),
             daemon: self.daemon.clone(),
             meter: ground.meter.clone(),
         })
+    }
+
+    /// What values of resources are resolved by.
+    pub(super) fn resolver(&self, ground: &Ground, secrets: &secrets::Stores) -> Resolver {
+        let settings = self.settings;
+        Resolver {
+            secrets: secrets.clone(),
+            template: Template {
+                pod_name: settings.pod_name.clone(),
+                namespace: settings.namespace.clone(),
+                app_id: settings.app.id.clone(),
+            },
+            instance: Arc::clone(&ground.instance),
+            lent: ground.lent.clone(),
+            kubernetes: settings.mode == Mode::Kubernetes,
+            env_keys: settings.env_keys.clone(),
+        }
     }
 
     /// The connections to other sidecars.
@@ -143,7 +151,10 @@ impl Runtime<'_> {
             app: app.clone(),
             policies: Arc::clone(&ground.policies),
             access_control: AccessControl::compile(access, !settings.app.protocol.is_grpc())?,
-            http_endpoints: ground.desired.http_endpoints().cloned().collect(),
+            escapes: match ground.configuration.spec.feature_enabled(KEPT_ESCAPES) {
+                true => Escapes::Kept,
+                false => Escapes::Decoded,
+            },
             meter: ground.meter.clone(),
             max_message: self.max_message(),
         }))

@@ -177,6 +177,8 @@ impl Runtime<'_> {
     async fn stop_in_order(&self, running: &Running) -> Result<()> {
         tracing::info!("dapr shutting down.");
         self.ending.close_intake(&running.intakes).await;
+        // Their streams go on for as long as they may, and there are no actors any more to give them work.
+        running.workers.close();
         self.servers.stop().await;
         let tasks = self.daemon.stop().await;
         if let Some(resolver) = running.resolver.swap(None) {

@@ -219,7 +219,7 @@ async fn the_chart_names_the_version_of_the_workspace() {
             format!("image: localhost/dapr/sample:{version}"),
         ),
         (
-            "demo/manifests/5-shop.yaml",
+            "demo/manifests/6-shop.yaml",
             format!("image: localhost/dapr/sample:{version}"),
         ),
     ] {

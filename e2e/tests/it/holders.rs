@@ -261,10 +261,10 @@ async fn while_a_host_is_cut_off_from_placement() {
     let mut world = World::start(1).await;
     let mut proxies = Vec::new();
     for port in world.placement.ports {
-        proxies.push(Proxy::start(port).await);
+        proxies.push(Proxy::start(&format!("127.0.0.1:{port}")).await);
     }
-    let ports = proxies.iter().map(Proxy::port);
-    let addresses: Vec<_> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+    let addresses = proxies.iter().map(|proxy| proxy.address.as_str());
+    let addresses: Vec<_> = addresses.collect();
     world.join_by(1, &addresses.join(",")).await;
     let load = world.load();
     world.counted(5).await;

@@ -159,7 +159,7 @@ async fn nothing_is_missed_when_the_etcd_restarts_and_compacts() {
     let template = etcd.all(&key("stays0")).await.remove(0).1;
 
     scheduler.process().signal(Signal::Stop).await;
-    etcd.leave().await;
+    etcd.leave();
     etcd.come_back().await;
     etcd.delete(&key("gone0")).await;
     etcd.put(&key("new0"), template.to_vec()).await;
@@ -176,7 +176,7 @@ async fn nothing_is_missed_when_the_etcd_restarts_and_compacts() {
     );
     until_done(&etcd).await;
 
-    etcd.leave().await;
+    etcd.leave();
     let late = client.schedule_job(once("app", "refused", "0s")).await;
     assert_eq!(
         late.expect_err("there is no store").code(),
@@ -197,6 +197,32 @@ async fn nothing_is_missed_when_the_etcd_restarts_and_compacts() {
         fired.names.recv().await.expect("there is a stream").1,
         "after"
     );
+    scheduler.stop().await;
+}
+
+/// As after a restore of a backup: its revisions, leases and records are not those that the scheduler knows.
+#[tokio::test]
+async fn an_etcd_that_begins_anew_is_driven_again() {
+    let mut etcd = Etcd::start().await;
+    let scheduler = etcd.replica("a").start().await;
+    let mut client = scheduler.client();
+    let mut fired = Fired::of(&[&scheduler]);
+    schedule(&mut client, "gone", 20, "1h").await;
+    etcd.leave();
+    etcd.come_back_empty().await;
+    wait::eventually("a job to be taken", wait::DEADLINE, || {
+        let mut client = client.clone();
+        async move {
+            client
+                .schedule_job(once("app", "after", "0s"))
+                .await
+                .is_ok()
+        }
+    })
+    .await;
+    let next = wait::within("the job", TAKEOVER, fired.names.recv()).await;
+    assert_eq!(next.expect("there is a stream").1, "after");
+    until_done(&etcd).await;
     scheduler.stop().await;
 }
 

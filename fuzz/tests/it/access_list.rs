@@ -4,7 +4,7 @@ use std::str::from_utf8;
 
 use crds::configuration::access_control::{AppPolicy, Operation};
 use invoke::{
-    MethodPath,
+    Escapes, MethodPath,
     access_control::{AccessControl, Call},
 };
 use security::SpiffeId;
@@ -47,7 +47,8 @@ fn access_list() {
         }
         let readings = [
             MethodPath::from_message(method),
-            MethodPath::from_url(method),
+            MethodPath::from_url(method, Escapes::Decoded),
+            MethodPath::from_url(method, Escapes::Kept),
         ];
         for path in readings.iter().flatten() {
             let _ = denied.judge(Some(&id), path, call);

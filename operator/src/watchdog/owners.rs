@@ -96,7 +96,7 @@ impl Owners {
     }
 
     /// The owners that have to bring a pod for one that was evicted.
-    pub fn waiting(&self) -> Vec<(String, Waiting)> {
+    pub fn waiting(&self) -> HashMap<String, Waiting> {
         let waiting = |(owner, state): (&String, &State)| match state {
             State::Waiting(waiting) => Some((owner.clone(), waiting.clone())),
             State::GivenUp => None,

@@ -93,10 +93,9 @@ async fn attempt(store: &store::Shared, start: Bytes) -> Result<Page, store::Err
         ..Range::prefix(JOBS)
     };
     let page = store.range(range).await?;
-    let last = page.entries.last().filter(|_| page.more);
     Ok(Page {
         counters: counters(store, &page.entries).await?,
-        next: last.map(|last| [&last.key[..], b"\0"].concat().into()),
+        next: page.next(),
         revision: page.revision,
         jobs: page.entries,
     })

@@ -36,6 +36,7 @@ pub(super) enum Event {
     ),
     Taken(StreamId, usize, usize),
     Result(StreamId, u64, WatchJobsRequestResultStatus),
+    Refused(StreamId, u64),
 }
 
 /// A stream's place with the engine, given up when it is dropped.
@@ -94,6 +95,12 @@ impl Joined {
     pub async fn result(&self, id: u64, status: WatchJobsRequestResultStatus) {
         let event = Event::Result(self.id, id, status);
         // The engine ends with the program only.
+        let _ = self.streams.events.send(event).await;
+    }
+
+    /// A job comes back, and no other is to be sent. Of the id 0 it is none.
+    pub async fn refused(&self, id: u64) {
+        let event = Event::Refused(self.id, id);
         let _ = self.streams.events.send(event).await;
     }
 }

@@ -84,6 +84,15 @@ impl Engine {
             .collect();
     }
 
+    /// Forgets jobs of later revisions than the store's: it has gone back, to a backup for instance.
+    pub fn forget_later(&mut self, revision: u64) {
+        for slot in self.slots.numbers() {
+            if self.slots.get(slot).revision > revision {
+                self.forget(slot);
+            }
+        }
+    }
+
     /// A job that is stored.
     pub fn read(&mut self, name: &str, revision: u64, value: &[u8], counter: Option<&Counter>) {
         if let Some(slot) = self.slots.find(name) {
@@ -162,7 +171,12 @@ impl Engine {
                 }
             }
             // Those are known by their revision.
-            Place::Gate | Place::Out | Place::Saving | Place::Ending | Place::Parked => {}
+            Place::Gate
+            | Place::PutOff
+            | Place::Out
+            | Place::Saving
+            | Place::Ending
+            | Place::Parked => {}
         }
     }
 }

@@ -6,6 +6,7 @@ use proto::scheduler::v1::{
 };
 
 use super::*;
+use crate::gates::MAX_WAITING;
 use crate::names;
 use crate::ownership::Share;
 use crate::routes::MESSAGES;
@@ -13,6 +14,7 @@ use crate::spec::{self, any};
 use crate::testing::{app, at, reminder};
 
 mod clock;
+mod reading;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 const SUCCESS: WatchJobsRequestResultStatus = WatchJobsRequestResultStatus::Success;
@@ -89,6 +91,11 @@ impl World {
 
     fn result(&mut self, stream: StreamId, id: u64, status: WatchJobsRequestResultStatus) {
         self.engine.result(self.now, stream, id, status);
+        self.settle();
+    }
+
+    fn refused(&mut self, stream: StreamId, id: u64) {
+        self.engine.refused(self.now, stream, id);
         self.settle();
     }
 
@@ -193,6 +200,55 @@ fn what_was_on_its_way_to_a_stream_that_ends_goes_to_another() {
     assert_eq!(world.sent(), []);
     world.connect(3, &[], &[]);
     assert_eq!(world.sent().len(), 3);
+}
+
+#[test]
+fn a_stream_that_is_left_gets_nothing_more_and_gives_back_what_it_has() {
+    let mut world = World::new();
+    world.connect(1, &[], &[]);
+    world.connect(2, &[], &[]);
+    for name in ["a", "b", "c"] {
+        world.put(&app("ns", "app"), name, None, Some("0s"));
+    }
+    assert_eq!(world.sent(), [to(1, "a", 1), to(2, "b", 1), to(1, "c", 2)]);
+    world.refused(1, 0);
+    assert_eq!(world.sent(), []);
+    world.refused(1, 2);
+    assert_eq!(world.sent(), [to(2, "c", 2)]);
+    for (id, name) in (3..).zip(["d", "e"]) {
+        world.put(&app("ns", "app"), name, None, Some("0s"));
+        assert_eq!(world.sent(), [to(2, name, id)]);
+    }
+    // What it has handed on has its result.
+    world.result(1, 1, SUCCESS);
+    assert_eq!(world.engine.len(), 4);
+    world.refused(2, 2);
+    world.disconnect(2);
+    world.disconnect(1);
+    assert_eq!(world.sent(), []);
+    world.connect(3, &[], &[]);
+    assert_eq!(world.sent().len(), 4);
+}
+
+/// More than the queue of a gate holds: they wait, and no delivery has failed.
+#[test]
+fn what_finds_the_queue_of_a_gate_full_looks_again() {
+    let mut world = World::new();
+    world.connect(1, &["t"], &[("t", None, 1)]);
+    let all = MAX_WAITING + 3;
+    for number in 0..all {
+        let metadata = reminder("ns", "app", "t", "1");
+        world.put(&metadata, &number.to_string(), None, Some("0s"));
+    }
+    assert_eq!(world.sent(), [to(1, "0", 1)]);
+    for id in 1..=u64::try_from(all).unwrap() {
+        world.engine.taken(world.now, 1, 1, 1 << 10);
+        world.result(1, id, SUCCESS);
+        if id.is_multiple_of(MAX_WAITING as u64 / 2) {
+            world.pass(5);
+        }
+    }
+    assert_eq!((world.sent().len(), world.engine.len()), (all - 1, 0));
 }
 
 #[test]
@@ -320,25 +376,4 @@ fn jobs_of_others_are_given_away_once_they_are_back() {
     world.connect(2, &[], &[]);
     world.pass(100);
     assert_eq!((world.sent(), world.engine.len()), (Vec::new(), 0));
-}
-
-#[test]
-fn what_does_not_turn_up_in_a_reading_has_been_deleted() {
-    let mut world = World::new();
-    for name in ["a", "b", "c"] {
-        world.put(&app("ns", "app"), name, None, Some("10s"));
-    }
-    world.engine.begin_reading();
-    let name = names::job(&app("ns", "app"), "a").unwrap();
-    let value = world
-        .engine
-        .slots
-        .get(world.engine.slots.find(&name).unwrap());
-    let value = value.value().to_vec();
-    world.engine.read(&name, 1, &value, None);
-    world.engine.end_reading(2);
-    // The third was written since.
-    world.connect(1, &[], &[]);
-    world.pass(10);
-    assert_eq!(world.sent(), [to(1, "a", 1), to(1, "c", 2)]);
 }

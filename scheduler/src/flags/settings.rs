@@ -1,5 +1,7 @@
 //! Checked settings.
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::store::etcd;
 
@@ -86,6 +88,12 @@ impl Flags {
             bail!("cannot use --etcd-client-{flag} with --etcd-embed");
         }
         self.members()?;
+        // Q-scheduler-etcd
+        let host = &self.etcd_client_listen_address;
+        ensure!(
+            is_loopback(host),
+            "flag --etcd-client-listen-address: {host:?} is not of the loopback, and the port for clients of the store has neither TLS nor users"
+        );
         let folder = if kubernetes {
             self.etcd_data_dir.join(LAYOUT)
         } else {
@@ -161,6 +169,11 @@ impl Settings {
             )
         }
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || literal.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The version of the layout in the data directory, as upstream counts it.

@@ -117,6 +117,14 @@ fn what_does_not_go_together() {
             "not of the form",
         ),
         (
+            &["--etcd-client-listen-address=0.0.0.0"],
+            "\"0.0.0.0\" is not of the loopback",
+        ),
+        (
+            &["--etcd-client-listen-address="],
+            "\"\" is not of the loopback",
+        ),
+        (
             &["--kubeconfig=/k"],
             "kubeconfig flag is only valid in --mode=kubernetes",
         ),

@@ -210,3 +210,32 @@ fn a_name_that_is_taken_is_waited_for() {
     machine.seen(&page(2, Vec::new()));
     assert_eq!(record(&effects(&mut machine, second(1))).total, 1);
 }
+
+#[test]
+fn a_store_that_has_gone_back_is_believed() {
+    let (mut machine, own) = settled();
+    machine.seen(&page(100, vec![entry(KEY, 1, &own)]));
+    assert_eq!(effects(&mut machine, second(2)), []);
+    // Begun anew: no lease, and revisions that are lower than what was seen and written.
+    machine.renewed(second(2), second(2), 7, Ok(None));
+    let said = effects(&mut machine, second(2));
+    assert!(matches!(
+        &said[..],
+        [Effect::Own(_), Effect::Revoke(7), Effect::Grant]
+    ));
+    machine.granted(second(2), Lease { id: 8, ttl: TTL });
+    machine.seen(&page(0, Vec::new()));
+    let again = record(&effects(&mut machine, second(2)));
+    held(&mut machine, 1);
+    machine.seen(&page(1, vec![entry(KEY, 1, &again)]));
+    let said = effects(&mut machine, second(3));
+    assert!(
+        matches!(&said[..], [Effect::Read, Effect::Own(owned)] if !owned.shares.is_empty()),
+        "{said:?}"
+    );
+    // From a backup in which the lease lives on.
+    machine.anew();
+    let older = cron::Leadership { total: 2, ..again };
+    machine.seen(&page(1, vec![entry(KEY, 1, &older)]));
+    assert_eq!(record(&effects(&mut machine, second(4))).total, 1);
+}

@@ -7,21 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, StorageBackend, TableDefinition};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{Change, Committed, Error, Txn};
-use batch::{Limits, apply};
+use super::{Change, Error};
 use leases::Leases;
 use medium::{Failures, Folder, Medium, Watched};
+use writer::{Request, write};
 
 mod answer;
 mod batch;
 mod leases;
 mod medium;
+mod writer;
 
 /// Where the keys are.
 const KEYS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("keys");
@@ -51,11 +51,6 @@ struct Shared {
 
 /// The thread that writes. It ends when the last [`Embedded`] is dropped.
 pub(crate) struct Writer(JoinHandle<Result<(), Error>>);
-
-struct Request {
-    txn: Txn,
-    reply: oneshot::Sender<Result<Committed, Error>>,
-}
 
 impl Embedded {
     /// Opens the file, or makes it. It holds no more than `quota` bytes of keys and values.
@@ -145,149 +140,16 @@ impl Writer {
     }
 }
 
-/// Writes what waits until nobody can ask any more.
-fn write(shared: &Shared, mut waiting: mpsc::Receiver<Request>) -> Result<(), Error> {
-    let mut batch = Vec::new();
-    let mut room = Room::default();
-    while waiting.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let (txns, replies): (Vec<_>, Vec<_>) = batch
-            .drain(..)
-            .map(|request| (request.txn, request.reply))
-            .unzip();
-        let mut changes = Vec::new();
-        match room.write(shared, &txns, &mut changes) {
-            Ok(outcomes) => {
-                tell(shared, &changes);
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                    // Who does not wait any more does not need to know.
-                    let _ = reply.send(outcome);
-                }
-            }
-            Err(error) => {
-                for reply in replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
-                if !matches!(error, Error::Disk) {
-                    return Err(error);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// How the writer gets along with a disk that is full (Q-scheduler-disk).
-#[derive(Default)]
-struct Room {
-    /// When room was looked for last, in vain.
-    looked: Option<Instant>,
-}
-
-impl Room {
-    fn write(
-        &mut self,
-        shared: &Shared,
-        txns: &[Txn],
-        changes: &mut Vec<Change>,
-    ) -> Result<Vec<Result<Committed, Error>>, Error> {
-        self.look(shared)?;
-        for _ in 0..ATTEMPTS {
-            let written = {
-                let database = shared.database.read();
-                let database = database.as_ref().ok_or(Error::Disk)?;
-                let limits = Limits {
-                    quota: shared.quota,
-                    closed: shared.closed.load(Ordering::Acquire),
-                };
-                apply(database, limits, txns, changes)
-            };
-            match written.map_err(|error| shared.failed(error)) {
-                Err(Error::Disk) => {
-                    changes.clear();
-                    self.make(shared)?;
-                }
-                written => return written,
-            }
-        }
-        Err(Error::Disk)
-    }
-
-    /// Looks for room where there was none. An error other than that there is still none is one of the file.
-    fn look(&mut self, shared: &Shared) -> Result<(), Error> {
-        if !shared.closed.load(Ordering::Acquire)
-            || self.looked.is_some_and(|looked| looked.elapsed() < LOOK)
-        {
-            return Ok(());
-        }
-        self.looked = Some(Instant::now());
-        if shared.database.read().is_none() {
-            self.open(shared)?;
-        }
-        if shared.database.read().is_some() && shared.medium.reserve().is_ok() {
-            tracing::info!("there is room on the disk of the store again");
-            shared.closed.store(false, Ordering::Release);
-            self.looked = None;
-        }
-        Ok(())
-    }
-
-    /// Behind a write that found no room: the file takes no more before it was opened again.
-    fn make(&mut self, shared: &Shared) -> Result<(), Error> {
-        if !shared.closed.swap(true, Ordering::AcqRel) {
-            tracing::error!("{}", Error::Disk);
-        }
-        self.looked = Some(Instant::now());
-        self.open(shared)
-    }
-
-    fn open(&self, shared: &Shared) -> Result<(), Error> {
-        let mut database = shared.database.write();
-        // The file is in use by nobody else for as long as one has it.
-        *database = None;
-        shared.medium.release();
-        match shared.database() {
-            Ok(opened) => *database = Some(opened),
-            Err(_) if shared.failures.read().only_full() => {}
-            Err(error) => {
-                let error = error.context("the store cannot be opened again");
-                return Err(Error::Broken(error.into_boxed_dyn_error().into()));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Tells the watchers; one that is slow is waited for, so that none misses anything.
-fn tell(shared: &Shared, changes: &[Change]) {
-    let watchers = shared.watchers.lock().clone();
-    for (prefix, watcher) in &watchers {
-        let wanted = |change: &&Change| change.key.starts_with(prefix.as_bytes());
-        let wanted: Vec<_> = changes.iter().filter(wanted).cloned().collect();
-        if !wanted.is_empty() && watcher.blocking_send(wanted).is_err() {
-            shared
-                .watchers
-                .lock()
-                .retain(|(_, watcher)| !watcher.is_closed());
-        }
-    }
-}
-
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Broken(Arc::new(error))
 }
 
-/// Transactions that wait,
+/// Requests that wait.
 const REQUESTS: usize = 8192;
-/// and how many of them are flushed together.
-const BATCH: usize = 4096;
 /// Batches that a watcher is behind.
 const BATCHES: usize = 16;
 /// Pages of the file that are kept in memory, in bytes.
 const CACHE: usize = 32 << 20;
-/// How long a full disk is left alone before room is looked for again.
-const LOOK: Duration = Duration::from_secs(1);
-/// A write that finds no room is tried once more: what makes nothing larger has that of the reserve.
-const ATTEMPTS: usize = 2;
 /// What a key costs beside its bytes.
 const MARGIN: u64 = 64;
 

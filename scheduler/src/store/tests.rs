@@ -1,10 +1,8 @@
 //! What every store does alike: the one of this program, and an etcd of Debian's.
 
 use std::net::TcpListener;
-use std::process::Stdio;
 
 use futures::StreamExt as _;
-use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::embedded::Embedded;
@@ -13,44 +11,12 @@ use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An etcd, gone when dropped.
-struct Server {
-    address: String,
-    _child: Child,
-    _folder: tempfile::TempDir,
-}
+/// An etcd that answers.
+struct Server(component_conformance::servers::Etcd);
 
 impl Server {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let free = || {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            listener.local_addr().expect("it is bound")
-        };
-        let (clients, peers) = (free(), free());
-        let [here, there] = [clients, peers].map(|address| format!("http://{address}"));
-        let child = Command::new("etcd")
-            .args(["--data-dir", "data", "--name", "one"])
-            .args([
-                "--listen-client-urls",
-                &here,
-                "--advertise-client-urls",
-                &here,
-            ])
-            .args(["--listen-peer-urls", &there])
-            .args(["--initial-advertise-peer-urls", &there])
-            .args(["--initial-cluster", &format!("one={there}")])
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("etcd is there: Debian's package etcd-server");
-        let server = Self {
-            address: clients.to_string(),
-            _child: child,
-            _folder: folder,
-        };
+        let server = Self(component_conformance::servers::Etcd::start());
         let store = server.store(&[]);
         let ready = async {
             while store.range(Range::one("a")).await.is_err() {
@@ -65,7 +31,7 @@ impl Server {
     fn store(&self, others: &[&str]) -> Etcd {
         let others = others.iter().map(|other| (*other).to_owned());
         let options = Options {
-            endpoints: others.chain([self.address.clone()]).collect(),
+            endpoints: others.chain([self.0.address()]).collect(),
             ..Options::default()
         };
         Etcd::new(&options).expect("endpoints")

@@ -125,5 +125,22 @@ async fn files_that_are_none_or_cut_off_are_named() {
         std::fs::write(&path, lines.join("\n")).unwrap();
         let refused = import(&to.store, &path, false).await.unwrap_err();
         assert!(format!("{refused:#}").contains(error), "{refused:#}");
+        assert_eq!(all(&to.store).await, [], "nothing of it is written");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_is_not_exported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("typo");
+    let refused = ensure_store(&missing).unwrap_err();
+    assert!(
+        format!("{refused}").contains("there is no store in"),
+        "{refused}"
+    );
+    assert!(!missing.exists());
+    std::fs::write(folder.path().join(crate::server::FILE), "").unwrap();
+    assert!(ensure_store(folder.path()).is_err());
+    std::fs::write(folder.path().join(crate::server::FILE), "x").unwrap();
+    assert!(ensure_store(folder.path()).is_ok());
 }

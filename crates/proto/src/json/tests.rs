@@ -138,6 +138,16 @@ fn json_values_inside_a_message() {
 }
 
 #[test]
+fn whole_numbers_have_no_fraction_in_texts() {
+    let text = br#"{"schedule":"@every 1s","data":[1,2.5,-0.0,1e21,1e-7,12345678901234567890]}"#;
+    let job: internals::JobHttpRequest = from_json(text).unwrap();
+    assert_eq!(
+        String::from_utf8(to_json(&job).unwrap()).unwrap(),
+        r#"{"data":[1,2.5,0,1e21,1e-7,12345678901234567000],"schedule":"@every 1s"}"#
+    );
+}
+
+#[test]
 fn any_holds_known_messages_only() {
     let known = prost_types::Any {
         type_url: "type.googleapis.com/dapr.proto.common.v1.Etag".into(),

@@ -1,6 +1,6 @@
 //! The W3C `baggage` header: checked at the door and passed on as it came.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::Error;
 
@@ -55,6 +55,13 @@ impl Baggage {
             Ok(None)
         } else {
             Baggage::parse(&joined).map(Some)
+        }
+    }
+
+    /// Puts it on an answer that has none of its own.
+    pub fn echo(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.0) {
+            headers.entry(BAGGAGE).or_insert(value);
         }
     }
 

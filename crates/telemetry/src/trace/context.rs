@@ -207,6 +207,27 @@ impl TraceContext {
     }
 }
 
+/// The `traceparent` of no trace. It is invalid on purpose: whoever gets it begins a trace of its own.
+const NO_PARENT: HeaderValue =
+    HeaderValue::from_static("00-00000000000000000000000000000000-0000000000000000-00");
+
+/// Says that there is no trace, in place of what headers say of one.
+pub fn inject_none(headers: &mut HeaderMap) {
+    headers.remove(GRPC_TRACE_BIN);
+    headers.remove(TRACESTATE);
+    headers.insert(HeaderName::from_static(TRACEPARENT), NO_PARENT);
+}
+
+/// The binary form of no trace, beside a `traceparent` that says so.
+pub fn inject_none_grpc(headers: &mut HeaderMap) {
+    if headers.get(TRACEPARENT) == Some(&NO_PARENT) {
+        let mut none = [0; 29];
+        (none[18], none[27]) = (1, 2);
+        let none = HeaderValue::from_str(&STANDARD.encode(none)).expect("base64 is ASCII");
+        headers.insert(HeaderName::from_static(GRPC_TRACE_BIN), none);
+    }
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get(name)?
@@ -332,6 +353,24 @@ mod tests {
         assert_eq!(TraceContext::from_grpc(&headers), Some(context));
         headers.insert(GRPC_TRACE_BIN, "!".parse().unwrap());
         assert_eq!(TraceContext::from_grpc(&headers), None);
+    }
+
+    #[test]
+    fn no_trace_is_told_and_understood() {
+        let mut headers = HeaderMap::new();
+        TraceContext::parse(PARENT)
+            .unwrap()
+            .with_state("a=b")
+            .inject_grpc(&mut headers);
+        inject_none(&mut headers);
+        assert_eq!(headers.len(), 1, "{headers:?}");
+        inject_none_grpc(&mut headers);
+        assert_eq!(TraceContext::from_grpc(&headers), None);
+        headers.remove(GRPC_TRACE_BIN).expect("the binary form");
+        assert_eq!(TraceContext::from_grpc(&headers), None);
+        TraceContext::parse(PARENT).unwrap().inject(&mut headers);
+        inject_none_grpc(&mut headers);
+        assert!(headers.get(GRPC_TRACE_BIN).is_none());
     }
 
     #[test]

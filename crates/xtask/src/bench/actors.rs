@@ -78,6 +78,7 @@ fn start(
         app: Some((app.port(), Protocol::Http)),
         sentry: Some(sentry),
         placement: Some(&placement),
+        scheduler: None,
     };
     let callee = mesh::sidecar(binary, folder.path(), role)?;
     let role = Role {

@@ -31,6 +31,7 @@ pub(super) struct Service {
 pub(super) const NAMESPACE: &str = "default";
 pub(super) const CONFIGURATIONS: &str = "/apis/dapr.io/v1alpha1/configurations";
 pub(super) const COMPONENTS: &str = "/apis/dapr.io/v1alpha1/components";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const REGISTRATIONS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 
 impl Cluster {
@@ -68,10 +69,16 @@ impl Cluster {
                 "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
                 "metadata": {"name": "dapr-sidecar-injector"},
                 "webhooks": [{"name": "sidecar-injector.dapr.io", "clientConfig": {
+                    // Upstream's injector replaces it, which needs one to be there.
+                    "caBundle": "Cg==",
                     "service": {"name": "dapr-sidecar-injector", "namespace": NAMESPACE, "path": "/mutate"},
                 }}],
             }),
         );
+        // Upstream's operator writes its address into one of them.
+        for definition in crds::definitions::all() {
+            fake.put(DEFINITIONS, definition.json);
+        }
         Ok(Self {
             fake,
             kubeconfig,
@@ -95,6 +102,8 @@ impl Cluster {
         );
         match binary.program.as_str() {
             "operator" => {
+                // Upstream's finds the namespace of its Lease in a pod only.
+                args.push("--disable-leader-election".to_owned());
                 args.push(format!("--webhook-server-port={}", process::port()?));
                 args.push("--webhook-server-listen-address=127.0.0.1".to_owned());
                 args.push(format!("--trust-anchors-file={anchors}"));

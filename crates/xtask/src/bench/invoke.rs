@@ -139,6 +139,7 @@ impl Pair {
             app: Some((app.port(), protocol)),
             sentry,
             placement: None,
+            scheduler: None,
         };
         let callee = mesh::sidecar(binary, folder.path(), role)?;
         let role = Role {
@@ -146,6 +147,7 @@ impl Pair {
             app: None,
             sentry,
             placement: None,
+            scheduler: None,
         };
         let caller = mesh::sidecar(binary, folder.path(), role)?;
         let pair = Pair {

@@ -35,7 +35,7 @@ pub(super) struct Sidecar {
 }
 
 /// What a sidecar is for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Role<'a> {
     pub app_id: &'a str,
     /// The app behind it.
@@ -44,6 +44,8 @@ pub(super) struct Role<'a> {
     pub sentry: Option<&'a Sentry>,
     /// The placement of its actors.
     pub placement: Option<&'a Placement>,
+    /// The scheduler of its reminders.
+    pub scheduler: Option<&'a Scheduler>,
 }
 
 /// Starts sentry in a folder of its own, with a Configuration, which may be empty.
@@ -76,7 +78,7 @@ pub(super) fn sentry(binary: &Binary, folder: &Path, configuration: &str) -> Res
     })
 }
 
-/// Starts a sidecar, with the resources that are already in its folder.
+/// Starts a sidecar, with the resources and the Configuration that are already in its folder.
 pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<Sidecar> {
     let resources = folder.join(RESOURCES);
     std::fs::create_dir_all(&resources)?;
@@ -108,6 +110,16 @@ pub(super) fn sidecar(binary: &Binary, folder: &Path, role: Role<'_>) -> Result<
             placement.port
         ));
     }
+    if let Some(scheduler) = role.scheduler {
+        args.push(format!(
+            "--scheduler-host-address=127.0.0.1:{}",
+            scheduler.port
+        ));
+    }
+    let configuration = folder.join(CONFIGURATION);
+    if configuration.is_file() {
+        args.push(format!("--config={}", configuration.display()));
+    }
     let log = folder.join(format!("{}.log", role.app_id));
     let mut process = Process::start(&binary.path, &args, &env, &log)?;
     let ready = process.ready(http, "/v1.0/healthz")?;
@@ -132,9 +144,7 @@ pub(super) fn alone(binary: &Binary, folder: &Path) -> Result<Alone> {
         "daprd" => {
             let role = Role {
                 app_id: "idle",
-                app: None,
-                sentry: None,
-                placement: None,
+                ..Role::default()
             };
             let sidecar = sidecar(binary, folder, role)?;
             (sidecar.process, sidecar.ready)
@@ -265,3 +275,6 @@ pub(super) fn environment() -> BTreeMap<String, String> {
 
 /// Where in its folder a sidecar looks for resources.
 pub(super) const RESOURCES: &str = "resources";
+
+/// The Configuration of a sidecar, in its folder.
+pub(super) const CONFIGURATION: &str = "sidecar.yaml";

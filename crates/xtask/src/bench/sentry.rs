@@ -45,8 +45,13 @@ fn start(binary: &Binary) -> Result<Contestant> {
          tokenValidators: [{{name: jwks, options: {{source: '{}'}}}}]}}}}\n",
         keys.display()
     );
-    let sentry = mesh::sentry(binary, folder.path(), &config)
-        .with_context(|| format!("starting {}", binary.label))?;
+    let started = || {
+        mesh::sentry(binary, folder.path(), &config)
+            .with_context(|| format!("starting {}", binary.label))
+    };
+    // Upstream's begins anew seconds after it has written credentials of its own: so they are there before.
+    started()?.process.stop()?;
+    let sentry = started()?;
     let applicant =
         Applicant::new("default", "bench", &token(&key)?)?.judged_by(TokenValidator::Jwks as i32);
     let path = "/dapr.proto.sentry.v1.CA/SignCertificate";

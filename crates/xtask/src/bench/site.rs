@@ -81,6 +81,7 @@ impl Site {
             app: app.as_ref().map(|(app, protocol)| (app.port(), *protocol)),
             sentry: None,
             placement: None,
+            scheduler: None,
         };
         let sidecar = mesh::sidecar(binary, folder.path(), role)
             .with_context(|| format!("starting {}", binary.label))?;

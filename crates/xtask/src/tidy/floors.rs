@@ -10,10 +10,12 @@ const TOP: u8 = 4;
 const PLATFORM: u8 = 1;
 
 /// Edges inside a floor, besides `values` on floor 0 and `transport` on floor 1.
-const SIDEWAYS: [(&str, &str); 5] = [
+const SIDEWAYS: [(&str, &str); 7] = [
     ("daprd", "api"),
     ("actors", "jobs"),
     ("workflow", "actors"),
+    ("workflow", "jobs"),
+    ("mcp", "workflow"),
     ("resiliency", "telemetry"),
     ("resiliency", "expressions"),
 ];

@@ -42,25 +42,34 @@ pub trait ActorCalls: Send + Sync {
 impl ActorCalls for actors::Engine {
     async fn call(
         &self,
-        _: CallContext,
+        call: CallContext,
         request: InternalInvokeRequest,
     ) -> Result<InternalInvokeResponse, ApiError> {
-        self.called(request).await.map_err(ApiError::of_status)
+        let answer = self.called(request, caller(self, &call)).await;
+        answer.map_err(ApiError::of_status)
     }
 
     async fn call_stream(
         &self,
-        _: CallContext,
+        call: CallContext,
         request: InternalInvokeRequest,
     ) -> Result<Outgoing<InternalInvokeResponse>, ApiError> {
-        let replies = self.followed(request).await.map_err(ApiError::of_status)?;
+        let replies = self.followed(request, caller(self, &call)).await;
+        let replies = replies.map_err(ApiError::of_status)?;
         let replies = replies.map(|reply| reply.map_err(ApiError::of_status));
         Ok(replies.boxed())
     }
 
-    async fn remind(&self, _: CallContext, reminder: Reminder) -> Result<(), ApiError> {
-        self.reminded(reminder).await.map_err(ApiError::of_status)
+    async fn remind(&self, call: CallContext, reminder: Reminder) -> Result<(), ApiError> {
+        let done = self.reminded(reminder, caller(self, &call)).await;
+        done.map_err(ApiError::of_status)
     }
+}
+
+/// The app that calls, where its connection proved it to be of this namespace.
+fn caller<'c>(engine: &actors::Engine, call: &'c CallContext) -> Option<&'c str> {
+    let caller = call.caller.as_ref()?;
+    (caller.namespace() == engine.namespace()).then(|| caller.app_id())
 }
 
 /// The internal server. Clones share it.

@@ -4,14 +4,14 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use component::{Body, body};
 use invoke::Invoker;
-use telemetry::trace::{Kind, TraceContext};
+use telemetry::trace::{self, Baggage, Kind, TraceContext};
 use tonic::{Code, Status};
 
 use super::{Began, Codec, Response};
 use crate::{
     Api, Transport,
     layers::{Access, ApiLog, ApiToken, log::Line},
-    operations,
+    operations::{self, workflow::task_hub},
 };
 
 /// Path prefix of the `Dapr` service.
@@ -46,7 +46,10 @@ impl Server {
         let rpcs = operations::all()
             .flat_map(|operation| operation.rpcs.iter().map(move |rpc| (operation.group, rpc)))
             .filter(|(group, rpc)| access.allows(Transport::Grpc, group, rpc.version, ""))
-            .map(|(_, rpc)| (rpc.path, rpc.codec))
+            .map(|(_, rpc)| rpc)
+            // Access rules are about the API of Dapr alone.
+            .chain(task_hub::RPCS)
+            .map(|rpc| (rpc.path, rpc.codec))
             .collect();
         Self(Arc::new(Inner { options, rpcs }))
     }
@@ -67,13 +70,24 @@ impl Server {
         let parent = TraceContext::from_grpc(request.headers());
         let tracer = &options.tracer;
         let span = tracer.start(path.to_owned(), Kind::Server, parent.as_ref());
-        if let Some(context) = span.context() {
-            request.extensions_mut().insert(context.clone());
+        match span.context() {
+            Some(context) => {
+                request.extensions_mut().insert(context.clone());
+            }
+            // Compat: Q-zero-traceparent: apps get the header in any case.
+            None if tracer.is_enabled() => trace::inject_none(request.headers_mut()),
+            None => {}
         }
-        let response = if admitted {
-            self.route(path, request).await
-        } else {
-            Status::unauthenticated("missing or invalid api token").into_http()
+        let response = match Baggage::from_headers(request.headers()) {
+            _ if !admitted => Status::unauthenticated("missing or invalid api token").into_http(),
+            Err(problem) => Status::invalid_argument(problem.to_string()).into_http(),
+            Ok(baggage) => {
+                let mut response = self.route(path, request).await;
+                if let Some(baggage) = baggage {
+                    baggage.echo(response.headers_mut());
+                }
+                response
+            }
         };
         let code = status_of(&response);
         options.log.grpc(&Line {
@@ -100,6 +114,10 @@ impl Server {
             };
         }
         if let Some(rpc) = path.strip_prefix(DAPR_SERVICE) {
+            return Status::unimplemented(format!("unknown method {rpc}")).into_http();
+        }
+        // A method of SDKs that this sidecar does not know is none of another app.
+        if let Some(rpc) = path.strip_prefix(task_hub::SERVICE) {
             return Status::unimplemented(format!("unknown method {rpc}")).into_http();
         }
         // Q-reflection: whatever `dapr-app-id` says; an app's own reflection is not reached through its sidecar.

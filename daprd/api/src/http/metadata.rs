@@ -112,6 +112,17 @@ fn body(reply: GetMetadataResponse) -> Value {
         "resiliencies",
         names(reply.resiliencies.into_iter().map(|one| one.name).collect()),
     );
+    let servers = reply.mcp_servers.into_iter().map(|one| one.name);
+    put("mcpServers", names(servers.collect()));
+    let policies = reply.workflow_access_policies.into_iter();
+    put(
+        "workflowAccessPolicies",
+        names(policies.map(|one| one.name).collect()),
+    );
+    if let Some(workflows) = reply.workflows.filter(|it| it.connected_workers > 0) {
+        let workers = workflows.connected_workers;
+        put("workflows", json!({ "connectedWorkers": workers }));
+    }
     if let Some(scheduler) = reply.scheduler {
         let addresses = scheduler.connected_addresses;
         put("scheduler", json!({ "connected_addresses": addresses }));

@@ -7,10 +7,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use component::{
     Body, HttpMiddleware, body,
-    middleware::{Endpoint, Next},
+    middleware::{Caller, Endpoint, Next},
 };
 use http::{Method, Request, Response, StatusCode, header};
-use telemetry::trace::{Baggage, Kind, Status, TraceContext};
+use telemetry::trace::{self, Baggage, Kind, Status, TraceContext};
 
 use super::{Call, Matched, Routes, actors, invoke, parse_query, status, unescape};
 use crate::{
@@ -89,16 +89,25 @@ impl Server {
         let parent = TraceContext::from_headers(request.headers());
         let tracer = &inner.options.tracer;
         let mut span = tracer.start(uri.path().to_owned(), Kind::Server, parent.as_ref());
-        if let Some(context) = span.context() {
-            request.extensions_mut().insert(context.clone());
+        match span.context() {
+            Some(context) => {
+                request.extensions_mut().insert(context.clone());
+            }
+            // Compat: Q-zero-traceparent: apps get the header in any case.
+            None if tracer.is_enabled() => trace::inject_none(request.headers_mut()),
+            None => {}
         }
         let mut response = match Baggage::from_headers(request.headers()) {
-            Ok(_) => inner.admit(request).await,
-            Err(problem) => ApiError::new(
-                &general::MALFORMED_REQUEST,
-                format!("invalid baggage header: {problem}"),
-            )
-            .into_response(),
+            Ok(baggage) => {
+                let mut response = inner.admit(request).await;
+                if let Some(baggage) = baggage {
+                    baggage.echo(response.headers_mut());
+                }
+                response
+            }
+            Err(problem) => {
+                ApiError::new(&general::MALFORMED_REQUEST, problem.to_string()).into_response()
+            }
         };
         if let (Some(context), true) = (span.context(), tracer.is_enabled()) {
             context.inject(response.headers_mut());
@@ -143,6 +152,11 @@ impl Inner {
         let proven = self.options.token.admit(request.headers_mut());
         let mut response = if proven || self.is_health_check(&request) {
             let links = self.options.pipeline.load_full();
+            if !links.is_empty()
+                && let Some(address) = transport::Peer::ip_of(&request)
+            {
+                request.extensions_mut().insert(Caller(address));
+            }
             let end = Dispatch {
                 server: self,
                 proven,

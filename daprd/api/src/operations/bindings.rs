@@ -94,12 +94,8 @@ fn metadata(
     call: &CallContext,
     mut metadata: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, ApiError> {
-    let baggage = Baggage::from_headers(&call.headers).map_err(|problem| {
-        ApiError::new(
-            &general::MALFORMED_REQUEST,
-            format!("invalid baggage header: {problem}"),
-        )
-    })?;
+    let baggage = Baggage::from_headers(&call.headers)
+        .map_err(|problem| ApiError::new(&general::MALFORMED_REQUEST, problem.to_string()))?;
     // Compat: Q-binding-metadata: what a caller puts on a gRPC call is metadata for the binding, too.
     if call.transport == Transport::Grpc {
         for name in call.headers.keys() {
@@ -118,6 +114,8 @@ fn metadata(
         if let Some(state) = trace.tracestate() {
             metadata.insert(TRACESTATE.to_owned(), state.to_owned());
         }
+    } else if let Some(none) = call.header(TRACEPARENT) {
+        metadata.insert(TRACEPARENT.to_owned(), none.to_owned());
     }
     if let Some(baggage) = baggage {
         metadata.insert(BAGGAGE.to_owned(), baggage.as_str().to_owned());

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use proto::runtime::v1::{
     ActiveActorsCount, ActorRuntime, AppConnectionHealthProperties, AppConnectionProperties,
     GetMetadataRequest, GetMetadataResponse, MetadataHttpEndpoint, MetadataScheduler,
-    PubsubSubscription, PubsubSubscriptionRule, PubsubSubscriptionRules, PubsubSubscriptionType,
-    RegisteredComponents, SetMetadataRequest, actor_runtime::ActorRuntimeStatus,
+    MetadataWorkflows, PubsubSubscription, PubsubSubscriptionRule, PubsubSubscriptionRules,
+    PubsubSubscriptionType, RegisteredComponents, SetMetadataRequest,
+    actor_runtime::ActorRuntimeStatus,
 };
 
 use super::{Api, Operation, Route, rpc};
@@ -84,6 +85,8 @@ pub trait Inventory: Send + Sync {
     fn subscriptions(&self) -> Vec<::pubsub::Listed>;
     fn http_endpoints(&self) -> Vec<String>;
     fn resiliencies(&self) -> Vec<String>;
+    fn mcp_servers(&self) -> Vec<String>;
+    fn access_policies(&self) -> Vec<String>;
     fn app_connection(&self) -> Option<AppConnection>;
     /// Addresses of the schedulers that are known.
     fn schedulers(&self) -> Vec<String>;
@@ -130,12 +133,25 @@ impl Api {
                 .into_iter()
                 .map(|name| proto::runtime::v1::MetadataResiliency { name })
                 .collect(),
+            mcp_servers: inventory
+                .mcp_servers()
+                .into_iter()
+                .map(|name| proto::runtime::v1::MetadataMcpServer { name })
+                .collect(),
+            workflow_access_policies: inventory
+                .access_policies()
+                .into_iter()
+                .map(|name| proto::runtime::v1::MetadataWorkflowAccessPolicy { name })
+                .collect(),
+            workflows: Some(MetadataWorkflows {
+                connected_workers: i32::try_from(self.options.workflow.workers().count())
+                    .unwrap_or(i32::MAX),
+            }),
             scheduler: Some(inventory.schedulers())
                 .filter(|addresses| !addresses.is_empty())
                 .map(|connected_addresses| MetadataScheduler {
                     connected_addresses,
                 }),
-            ..GetMetadataResponse::default()
         })
     }
 

@@ -2,12 +2,14 @@
 
 use std::{fmt::Write, path::Path};
 
-use api::operations::{self, Operation, PLANNED};
+use api::operations::{self, Operation, PLANNED, workflow::task_hub::RPCS};
 
 const HEAD: &str = "# Operations of the sidecar\n\n\
     The rows of `daprd/api/src/operations` as a page. The group and the version are what `spec.api` of a Configuration names;\n\
     what it denies is not there: 404 on HTTP, Unimplemented on gRPC. RPCs are those of `dapr.proto.runtime.v1.Dapr`.\n\n\
     | operation | group | RPC | HTTP |\n|---|---|---|---|\n";
+/// The service of the workers of workflows.
+const TASK_HUB: &str = "\n`TaskHubSidecarService`, which access rules do not cover, has ";
 const MIDDLE: &str = "\nBesides: gRPC calls of any other service are passed to the app that `dapr-callee-app-id` or `dapr-app-id` names, and `grpc.reflection` is answered.\n\n\
     ## Not built yet\n\nThese RPCs answer Unimplemented, and their HTTP routes do not exist:\n\n";
 /// Invocation has no fixed routes: it is what no route matches.
@@ -48,6 +50,9 @@ fn row(operation: &Operation) -> String {
 fn page() -> String {
     let mut page = HEAD.to_owned();
     operations::all().for_each(|operation| page += &row(operation));
+    let rpcs = RPCS.iter().map(|rpc| format!("`{}`", rpc.name));
+    let rpcs: Vec<String> = rpcs.collect();
+    let _ = writeln!(page, "{TASK_HUB}{}.", rpcs.join(", "));
     page += MIDDLE;
     let mut line = String::new();
     for (index, name) in PLANNED.iter().enumerate() {

@@ -1,11 +1,14 @@
 //! HTTP middleware without a server behind it.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{Body, Component, Error, HttpMiddleware, Metadata, Result, body, middleware::Next};
 use http::{Request, Response, StatusCode, Uri, uri::PathAndQuery};
 use http_body_util::BodyExt;
-use regex::Regex;
+use regex::{Captures, Regex};
+use url::form_urlencoded;
 
 /// Turns request bodies into upper case, as they stream by: a demonstration.
 pub struct Uppercase;
@@ -27,7 +30,7 @@ impl HttpMiddleware for Uppercase {
 component::metadata! {
     /// What `routeralias` is configured with, beside fields that begin with a slash: a path, and the path behind it.
     pub struct Aliases {
-        /// A JSON object from a path to the path that is really called.
+        /// From a path to the path that is really called: an object in YAML or JSON.
         routes: Option<String> => "routes";
     }
 }
@@ -40,61 +43,112 @@ component::metadata! {
     }
 }
 
-/// Gives paths other names: `routes` is a JSON object from a path to the path that is really called.
+/// Gives paths other names: a request for an alias goes on as one for the path behind it, with what stands in the places of
+/// `{name}` or `{name:expression}` as parameters of its query.
 pub struct RouterAlias {
-    routes: Vec<(String, String)>,
+    routes: Vec<Route>,
+}
+
+struct Route {
+    alias: Regex,
+    target: String,
 }
 
 impl RouterAlias {
-    /// Reads `routes`, or the metadata fields that begin with a slash.
+    /// Reads `routes`, and the metadata fields that begin with a slash.
     ///
     /// # Errors
-    /// Where `routes` is no object of strings.
+    /// Where `routes` is no object of texts in YAML or JSON, or an alias is none.
     pub fn open(metadata: &Metadata) -> Result<Self> {
-        let mut routes: Vec<(String, String)> = metadata
+        let mut routes: BTreeMap<String, String> = metadata
             .iter()
             .filter(|(key, _)| key.starts_with('/'))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
         if let Some(text) = Aliases::read(metadata)?.routes {
-            let map: std::collections::BTreeMap<String, String> = serde_json::from_str(&text)
+            let listed: BTreeMap<String, String> = serde_saphyr::from_str(&text)
                 .map_err(|error| Error::invalid_metadata("routes", error))?;
-            routes.extend(map);
+            routes.extend(listed);
         }
-        Ok(Self { routes })
+        let routes = routes.into_iter().map(|(alias, target)| {
+            let compiled = compile(&alias).map_err(|problem| {
+                Error::invalid_metadata("routes", format!("{alias:?}: {problem}"))
+            })?;
+            Ok(Route {
+                alias: compiled,
+                target,
+            })
+        });
+        Ok(Self {
+            routes: routes.collect::<Result<_>>()?,
+        })
     }
 
-    /// The path that stands behind an alias, with its parameters filled in.
-    fn target(&self, path: &str) -> Option<String> {
-        self.routes
-            .iter()
-            .find_map(|(alias, target)| rewrite(alias, target, path))
+    /// The path and query that a request goes on with, if it is for an alias.
+    fn target(&self, path: &str, query: Option<&str>) -> Option<String> {
+        let decoded = values::path::decode(path);
+        let found = |route: &Route| {
+            route
+                .alias
+                .captures(&decoded)
+                .map(|it| (route.target.clone(), it.len(), parameters(route, &it)))
+        };
+        let (target, places, parameters) = self.routes.iter().find_map(found)?;
+        let query = match places {
+            1 => query.unwrap_or_default().to_owned(),
+            _ => {
+                let own = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+                let mut all: Vec<(String, String)> = own.into_owned().chain(parameters).collect();
+                // As upstream writes a query: by name.
+                all.sort_by(|one, other| one.0.cmp(&other.0));
+                form_urlencoded::Serializer::new(String::new())
+                    .extend_pairs(all)
+                    .finish()
+            }
+        };
+        let mark = if target.contains('?') { '&' } else { '?' };
+        Some(match query.is_empty() {
+            true => target,
+            false => format!("{target}{mark}{query}"),
+        })
     }
 }
 
-/// `{name}` in an alias takes one segment; the target uses it as `{name}` or `{{.name}}`.
-fn rewrite(alias: &str, target: &str, path: &str) -> Option<String> {
-    let (alias, path): (Vec<&str>, Vec<&str>) =
-        (alias.split('/').collect(), path.split('/').collect());
-    if alias.len() != path.len() {
-        return None;
+fn parameters(route: &Route, found: &Captures<'_>) -> Vec<(String, String)> {
+    let names = route.alias.capture_names().flatten();
+    let named =
+        names.filter_map(|name| Some((name.to_owned(), found.name(name)?.as_str().to_owned())));
+    named.collect()
+}
+
+/// An alias as a regular expression for the whole path; a place without an expression takes one segment.
+fn compile(alias: &str) -> std::result::Result<Regex, String> {
+    let mut expression = String::from("^");
+    let mut rest = alias;
+    while let Some((literal, place)) = rest.split_once('{') {
+        let end = closing(place).ok_or("a brace is not closed")?;
+        let (name, pattern) = place[..end]
+            .split_once(':')
+            .unwrap_or((&place[..end], "[^/]+"));
+        expression.push_str(&format!("{}(?P<{name}>{pattern})", regex::escape(literal)));
+        rest = &place[end + 1..];
     }
-    let mut rewritten = target.to_owned();
-    for (pattern, segment) in alias.into_iter().zip(path) {
-        let name = pattern
-            .strip_prefix('{')
-            .and_then(|rest| rest.strip_suffix('}'));
-        match name {
-            Some(name) => {
-                rewritten = rewritten
-                    .replace(&format!("{{{{.{name}}}}}"), segment)
-                    .replace(&format!("{{{name}}}"), segment);
-            }
-            None if pattern.eq_ignore_ascii_case(segment) => {}
-            None => return None,
+    expression.push_str(&regex::escape(rest));
+    expression.push('$');
+    Regex::new(&expression).map_err(|error| error.to_string())
+}
+
+/// Where the brace ends that is open: expressions have braces of their own.
+fn closing(place: &str) -> Option<usize> {
+    let mut open = 1;
+    place.char_indices().find_map(|(at, letter)| {
+        match letter {
+            '{' => open += 1,
+            '}' => open -= 1,
+            _ => {}
         }
-    }
-    Some(rewritten)
+        (open == 0).then_some(at)
+    })
 }
 
 impl Component for RouterAlias {}
@@ -102,12 +156,7 @@ impl Component for RouterAlias {}
 #[async_trait]
 impl HttpMiddleware for RouterAlias {
     async fn call(&self, mut request: Request<Body>, next: Next<'_>) -> Response<Body> {
-        if let Some(target) = self.target(request.uri().path()) {
-            let target = match request.uri().query() {
-                Some(query) if target.contains('?') => format!("{target}&{query}"),
-                Some(query) => format!("{target}?{query}"),
-                None => target,
-            };
+        if let Some(target) = self.target(request.uri().path(), request.uri().query()) {
             let mut parts = request.uri().clone().into_parts();
             if let Ok(path) = PathAndQuery::try_from(target) {
                 parts.path_and_query = Some(path);
@@ -135,6 +184,17 @@ impl RouterChecker {
         let rule = Regex::new(&rule).map_err(|error| Error::invalid_metadata("rule", error))?;
         Ok(Self { rule })
     }
+
+    /// Whether every reading of the path matches, with its query: Q-middleware-readings.
+    fn admits(&self, uri: &Uri) -> bool {
+        let query = uri
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        let readings = values::path::requested(uri.path());
+        let mut readings = readings.iter();
+        readings.all(|path| self.rule.is_match(&format!("{path}{query}")))
+    }
 }
 
 impl Component for RouterChecker {}
@@ -142,7 +202,7 @@ impl Component for RouterChecker {}
 #[async_trait]
 impl HttpMiddleware for RouterChecker {
     async fn call(&self, request: Request<Body>, next: Next<'_>) -> Response<Body> {
-        if self.rule.is_match(request.uri().path()) {
+        if self.admits(request.uri()) {
             return next.run(request).await;
         }
         let mut response = Response::new(body::full("invalid router"));
@@ -155,14 +215,57 @@ impl HttpMiddleware for RouterChecker {
 mod tests {
     use super::*;
 
+    fn alias(routes: &str) -> RouterAlias {
+        RouterAlias::open(&Metadata::from_iter([("routes", routes)])).unwrap()
+    }
+
     #[test]
     fn aliases_carry_their_parameters() {
-        let alias = RouterAlias {
-            routes: vec![("/a/{id}/b".into(), "/v1.0/state/{{.id}}/x".into())],
-        };
-        assert_eq!(alias.target("/a/7/b").unwrap(), "/v1.0/state/7/x");
-        assert_eq!(alias.target("/a/7/c"), None);
-        assert_eq!(alias.target("/a/7"), None);
+        let alias = alias(r#"{"/a/{id}/b": "/v1.0/state/x", "/n/{n:[0-9]{2}}": "/n"}"#);
+        let target = |path, query| alias.target(path, query);
+        assert_eq!(target("/a/7/b", None).unwrap(), "/v1.0/state/x?id=7");
+        assert_eq!(
+            target("/a/a%20b/b", Some("z=1&b=2")).unwrap(),
+            "/v1.0/state/x?b=2&id=a+b&z=1"
+        );
+        assert_eq!(target("/n/42", None).unwrap(), "/n?n=42");
+        for other in ["/a/7/c", "/a/7", "/A/7/b", "/n/4", "/n/421"] {
+            assert_eq!(target(other, None), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_yaml_or_fields_of_their_own() {
+        let yaml = alias("/a: /b?c=1\n/d: /e");
+        assert_eq!(yaml.target("/a", Some("x=y")).unwrap(), "/b?c=1&x=y");
+        assert_eq!(yaml.target("/d", None).unwrap(), "/e");
+        let field = RouterAlias::open(&Metadata::from_iter([("/Mall", "/v1.0/x")])).unwrap();
+        assert_eq!(field.target("/Mall", None).unwrap(), "/v1.0/x");
+        for bad in ["- a", "/a/{b: /c", "/a/{b:(}: /c"] {
+            assert!(
+                RouterAlias::open(&Metadata::from_iter([("routes", bad)])).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rule_sees_every_reading_and_the_query() {
+        let checker = RouterChecker::open(&Metadata::from_iter([(
+            "rule",
+            "^/public[a-z/]*([?]x=1)?$",
+        )]));
+        let checker = checker.unwrap();
+        let admits = |uri: &'static str| checker.admits(&Uri::from_static(uri));
+        assert!(admits("/public/a") && admits("/public?x=1"));
+        for refused in [
+            "/public?x=2",
+            "/public/../secret",
+            "/public/%2e%2e/secret",
+            "/public/%61",
+        ] {
+            assert!(!admits(refused), "{refused}");
+        }
     }
 
     #[test]

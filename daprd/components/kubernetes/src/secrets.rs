@@ -9,6 +9,7 @@ use component::{
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret as Resource};
 use kube::{Api, Client, api::ListParams};
+use values::is_object_name;
 
 use crate::{
     client::{connect, failure},
@@ -57,7 +58,7 @@ impl Kubernetes {
                 "namespace is missing on metadata and NAMESPACE env variable, and no default namespace is set",
             ));
         };
-        if !is_segment(namespace) {
+        if !is_object_name(namespace) {
             return Err(Error::invalid_request(format!(
                 "{namespace:?} is no name of a namespace"
             )));
@@ -66,14 +67,8 @@ impl Kubernetes {
     }
 }
 
-/// Whether a name is one segment of a path and nothing else.
-fn is_segment(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    name.bytes().any(|byte| byte != b'.') && name.bytes().all(allowed)
-}
-
 /// Bytes that are no text are shown as well as text can.
-fn values(secret: Option<BTreeMap<String, ByteString>>) -> Secret {
+fn texts(secret: Option<BTreeMap<String, ByteString>>) -> Secret {
     secret
         .unwrap_or_default()
         .into_iter()
@@ -91,7 +86,7 @@ impl SecretStore for Kubernetes {
 
     async fn secret(&self, name: &str, metadata: &BTreeMap<String, String>) -> Result<Secret> {
         // The API would take an empty name for the list, a slash for another resource, and a query for another request.
-        if !is_segment(name) {
+        if !is_object_name(name) {
             return Err(Error::invalid_request(format!(
                 "{name:?} is no name of a secret"
             )));
@@ -99,7 +94,7 @@ impl SecretStore for Kubernetes {
         let found = self.api(metadata)?.get(name).await;
         let secret =
             found.map_err(|error| failure(&format!("cannot read the secret {name}"), error))?;
-        Ok(values(secret.data))
+        Ok(texts(secret.data))
     }
 
     async fn all(&self, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, Secret>> {
@@ -114,7 +109,7 @@ impl SecretStore for Kubernetes {
             secrets.extend(
                 list.items
                     .into_iter()
-                    .filter_map(|secret| Some((secret.metadata.name?, values(secret.data)))),
+                    .filter_map(|secret| Some((secret.metadata.name?, texts(secret.data)))),
             );
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),

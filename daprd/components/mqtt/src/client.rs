@@ -1,17 +1,19 @@
 //! Publishing, on a connection of its own: the one of the subscriptions stops reading while the app has enough to do, and an
 //! app that publishes while it handles a message must not wait for itself. Q-mqtt-connections
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use component::{Error, ErrorKind, Result, Spawn};
-use rumqttc::{ClientError, PublishOptions, QoS};
-use tokio::time::timeout;
+use parking_lot::Mutex;
+use rumqttc::{AsyncClient, ClientError, PublishOptions, QoS};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     filter::check_topic,
-    link::{Link, MOST_PACKET, Nobody, Options, PATIENCE},
+    link::{Link, Listener, MOST_PACKET, Options, PATIENCE},
     metadata::Settings,
+    pubsub::consumer::Consumer,
 };
 
 /// What the client id of the connection has behind that of the consumer.
@@ -21,12 +23,17 @@ const SUFFIX: &str = "-producer";
 /// server takes less than we do.
 const MOST_SENDS: u32 = 3;
 
+/// How long messages wait for the subscriptions after a connection was lost: a session that the server does not keep, or has
+/// lost, would never see them. Q-mqtt-held
+const MOST_HOLD: Duration = Duration::from_secs(5);
+
 /// Bytes of a packet beside its topic and payload, at most.
 const OVERHEAD: usize = 16;
 
 /// Publishes.
 pub struct Publisher {
     link: Link,
+    gate: Arc<Gate>,
     qos: QoS,
 }
 
@@ -35,13 +42,23 @@ impl Publisher {
     ///
     /// # Errors
     /// Where the server cannot be reached, or refuses.
-    pub async fn open(settings: &Settings, name: &str, tasks: &Arc<dyn Spawn>) -> Result<Self> {
+    pub async fn open(
+        settings: &Settings,
+        name: &str,
+        consumer: Arc<Consumer>,
+        tasks: &Arc<dyn Spawn>,
+    ) -> Result<Self> {
         let client_id = format!("{}{SUFFIX}", settings.consumer);
         let options = Options::new(settings, &client_id, true);
-        let link = Link::start(name, options, Arc::new(Nobody), tasks);
+        let gate = Arc::new(Gate {
+            consumer,
+            connected: Mutex::default(),
+        });
+        let link = Link::start(name, options, Arc::clone(&gate), tasks);
         link.first().await?;
         Ok(Self {
             link,
+            gate,
             qos: settings.qos,
         })
     }
@@ -75,6 +92,7 @@ impl Publisher {
         let mut sends = 0;
         loop {
             let client = self.link.client().await?;
+            self.gate.pass().await;
             let sent = client
                 .publish_tracked(topic, payload.clone(), options)
                 .await;
@@ -112,5 +130,38 @@ impl Publisher {
     /// Leaves.
     pub async fn close(&self) {
         self.link.close().await;
+    }
+}
+
+/// Keeps messages back until the subscriptions are there again.
+struct Gate {
+    consumer: Arc<Consumer>,
+    /// When the connection to publish on was made.
+    connected: Mutex<Option<Instant>>,
+}
+
+impl Gate {
+    async fn pass(&self) {
+        let Some(lost) = self.consumer.lost() else {
+            return;
+        };
+        let begun = match *self.connected.lock() {
+            // Both are new: the server may have lost the session.
+            Some(connected) if connected > lost => connected,
+            _ if self.consumer.is_clean() => lost,
+            // The server keeps it for the subscriptions.
+            _ => return,
+        };
+        // What comes later than that is not held at all: the subscriptions may be refused for good.
+        let _ = timeout_at(begun + MOST_HOLD, self.consumer.restored()).await;
+    }
+}
+
+impl Listener for Gate {
+    fn connected(&self, _: &AsyncClient, _session_present: bool) {
+        *self.connected.lock() = Some(Instant::now());
+        if self.consumer.lost().is_some() {
+            self.consumer.hurry();
+        }
     }
 }

@@ -2,26 +2,23 @@
 //! knows two connections of one client throws the older one out; so the one of a component that was replaced yields to its
 //! successor's. Each connection has a client of its own, so that nothing that was meant for one is sent on the next.
 
+mod keeper;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use component::{ErrorKind, Result, Spawn};
-use futures::FutureExt;
 use rumqttc::{
-    AckMode, AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Packet,
-    TlsConfiguration, Transport,
+    AckMode, AsyncClient, Event, EventLoop, MqttOptions, NetworkOptions, TlsConfiguration,
+    Transport,
 };
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use values::Pauses;
 
-use crate::{
-    failure::{Failure, is_unreadable},
-    metadata::Settings,
-    session::MOST_HELD,
-};
+use crate::{failure::Failure, metadata::Settings, session::MOST_HELD};
+use keeper::Keeper;
 
 /// Longest wait for the server: for a connection, an acknowledgement, a subscription.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,21 +31,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Requests that wait to be written: each message that is held is acknowledged once, and there are subscriptions.
 const MOST_REQUESTS: usize = 2 * MOST_HELD;
-
-/// Pauses before further connections, doubled each time, and how long one has to last to begin with the first again: two
-/// clients with the same id throw each other out for as long as they come back.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-const STEADY: Duration = Duration::from_secs(10);
-
-/// What is added where a connection was short.
-const RIVAL: &str = "; if this goes on, another client may be using the same id: replicas need a consumerID each, such as {uuid} or {podName}";
-
-/// How long what was asked for may take to be written when the component closes.
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// Connections in a row that may end with a packet that cannot be read: the server sends it again each time.
-const MOST_UNREADABLE: u32 = 2;
 
 /// What hears of a connection. Nothing here may wait, apart from `room`.
 pub trait Listener: Send + Sync + 'static {
@@ -75,15 +57,11 @@ pub trait Listener: Send + Sync + 'static {
     fn given_up(&self, _failure: &Failure) {}
 }
 
-/// For a connection that only publishes.
-pub struct Nobody;
-
-impl Listener for Nobody {}
-
 /// A connection, as those who use it see it.
 pub struct Link {
     state: watch::Receiver<State>,
     wanted: Arc<Notify>,
+    hurried: Arc<Notify>,
     surrender: watch::Receiver<Surrender>,
     closing: CancellationToken,
     ended: CancellationToken,
@@ -106,12 +84,6 @@ struct Surrender {
     reason: Option<Failure>,
 }
 
-/// How a connection ended.
-enum End {
-    Lost(ConnectionError),
-    Closed,
-}
-
 impl Link {
     /// Keeps a connection up from the first time that one is wanted.
     pub fn start(
@@ -125,6 +97,7 @@ impl Link {
         let link = Self {
             state: receiver,
             wanted: Arc::default(),
+            hurried: Arc::default(),
             surrender: surrendered,
             closing: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -135,6 +108,7 @@ impl Link {
             listener,
             state,
             wanted: Arc::clone(&link.wanted),
+            hurried: Arc::clone(&link.hurried),
             surrender,
             closing: link.closing.clone(),
         };
@@ -172,6 +146,11 @@ impl Link {
     /// Has a connection made if there is none.
     pub fn want(&self) {
         self.wanted.notify_one();
+    }
+
+    /// Has the pause before the next attempt ended: the server is there again.
+    pub fn hurry(&self) {
+        self.hurried.notify_one();
     }
 
     /// How often connecting was given up.
@@ -229,6 +208,11 @@ impl Link {
         self.ended.cancelled().await;
     }
 
+    /// Ends with the link.
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
     /// Whether it is about to leave.
     pub fn is_closed(&self) -> bool {
         self.closing.is_cancelled()
@@ -282,125 +266,5 @@ impl Options {
         network.set_connection_timeout(PATIENCE.as_secs());
         events.set_network_options(network);
         (client, events)
-    }
-}
-
-/// Owns the connection.
-struct Keeper<L> {
-    /// The component's.
-    name: String,
-    options: Options,
-    listener: Arc<L>,
-    state: watch::Sender<State>,
-    wanted: Arc<Notify>,
-    surrender: watch::Sender<Surrender>,
-    closing: CancellationToken,
-}
-
-impl<L: Listener> Keeper<L> {
-    async fn run(self) {
-        let mut pauses = Pauses::doubling(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut unreadable = 0;
-        if !self.is_wanted().await {
-            return;
-        }
-        loop {
-            let since = Instant::now();
-            let (client, mut events) = self.options.connect();
-            let end = self.serve(&client, &mut events).await;
-            self.listener.lost();
-            let End::Lost(error) = end else {
-                return self.leave();
-            };
-            let failure = Failure::of_connection(&self.options.address, &error);
-            let was_up = matches!(*self.state.borrow(), State::Up(_));
-            let is_short = was_up && since.elapsed() < STEADY;
-            tracing::warn!(
-                target: "dapr.contrib",
-                "{}: {} (client {}){}",
-                self.name,
-                failure.text(),
-                self.options.mqtt.client_id(),
-                if is_short { RIVAL } else { "" }
-            );
-            // Who wanted this one has had it. Who finds from now on that it is gone wants the next.
-            let _ = self.wanted.notified().now_or_never();
-            // Before the event loop is dropped, whereupon those who wait for an acknowledgement ask for the next client.
-            self.state.send_replace(State::Down(failure.clone()));
-            drop(events);
-            if since.elapsed() > STEADY {
-                pauses.reset();
-                unreadable = 0;
-            }
-            unreadable += u32::from(is_unreadable(&error));
-            if unreadable >= MOST_UNREADABLE {
-                // What was wanted until now has failed.
-                let _ = self.wanted.notified().now_or_never();
-                self.surrender.send_modify(|surrender| {
-                    surrender.times += 1;
-                    surrender.reason = Some(failure.clone());
-                });
-                self.state.send_replace(State::GivenUp(failure.clone()));
-                self.listener.given_up(&failure);
-                unreadable = 0;
-                if !self.is_wanted().await {
-                    return self.leave();
-                }
-                self.state.send_replace(State::New);
-            } else if was_up && !self.listener.is_needed() && !self.is_wanted().await {
-                return self.leave();
-            }
-            // Clients that one server has lost together do not come back together.
-            let pause = pauses.pause();
-            let jitter = pause.mul_f64(fastrand::f64() / 2.0);
-            if self
-                .closing
-                .run_until_cancelled(sleep(pause - jitter))
-                .await
-                .is_none()
-            {
-                return self.leave();
-            }
-        }
-    }
-
-    fn leave(&self) {
-        let failure = Failure::new(ErrorKind::Unavailable, "mqtt: the component is closed");
-        self.state.send_replace(State::Down(failure));
-    }
-
-    async fn is_wanted(&self) -> bool {
-        let wanted = self.wanted.notified();
-        self.closing.run_until_cancelled(wanted).await.is_some()
-    }
-
-    /// One connection to its end.
-    async fn serve(&self, client: &AsyncClient, events: &mut EventLoop) -> End {
-        let conversation = async {
-            loop {
-                self.closing.run_until_cancelled(self.listener.room()).await;
-                // Never dropped halfway: it would forget what it was about to write.
-                match events.poll().await {
-                    Ok(Event::Incoming(Packet::ConnAck(answer))) => {
-                        self.listener.connected(client, answer.session_present);
-                        self.state.send_replace(State::Up(client.clone()));
-                    }
-                    Ok(event) => self.listener.event(event),
-                    Err(error) => return error,
-                }
-            }
-        };
-        let farewell = async {
-            self.closing.cancelled().await;
-            let _ = client.try_disconnect_with_timeout(FAREWELL);
-            sleep(FAREWELL).await;
-        };
-        tokio::select! {
-            error = conversation => match self.closing.is_cancelled() {
-                true => End::Closed,
-                false => End::Lost(error),
-            },
-            () = farewell => End::Closed,
-        }
     }
 }

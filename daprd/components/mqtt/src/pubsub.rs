@@ -1,7 +1,8 @@
 //! `pubsub.mqtt3`: a broker that cannot take a message back, so one that the app wants again is delivered again in place
 //! (Q-mqtt-retry). All subscriptions share a session, which the server keeps under the consumer id.
 
-mod consumer;
+pub mod consumer;
+mod inbox;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -43,8 +44,9 @@ impl Mqtt {
     /// Wrong metadata, or a server that cannot be reached.
     pub async fn open(open: Open) -> Result<Self> {
         let settings = Settings::read(&open.metadata, &open.instance.app_id)?;
-        let publisher = Publisher::open(&settings, &open.name, &open.tasks).await?;
         let consumer = Consumer::start(&settings, &open.name, &open.tasks);
+        let publisher =
+            Publisher::open(&settings, &open.name, Arc::clone(&consumer), &open.tasks).await?;
         Ok(Self {
             name: open.name,
             settings,

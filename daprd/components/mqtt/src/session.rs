@@ -6,16 +6,27 @@
 //! that is released goes back to its place in the queue of its filter, because the server will not send it again on this
 //! connection.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use component::pubsub::MOST_BYTES;
 use rumqttc::{Publish, QoS};
+use tokio::time::Instant;
 
 use crate::filter::Filter;
 
 /// Filters that were withdrawn and are remembered; of older ones, what still comes waits for a subscriber.
 const MOST_WITHDRAWN: usize = 256;
+
+/// How long a message waits for somebody to subscribe to its topic: an app subscribes to all of its topics when it starts, so
+/// what nobody has asked for by then is of an earlier one. Q-mqtt-unclaimed
+pub const MOST_UNCLAIMED: Duration = Duration::from_secs(30);
+
+/// Topics that nobody has subscribed to and are remembered; messages of older ones wait again.
+const MOST_ABANDONED: usize = 256;
 
 /// Messages that are held at once before no more are read: twice what a subscription has under way at most.
 pub const MOST_HELD: usize = 1024;
@@ -49,8 +60,10 @@ pub struct Session {
     /// Filters that nobody comes back to. The server may still send what it had for them, and has the subscription if it was
     /// away when it was told.
     withdrawn: VecDeque<Filter>,
-    /// Messages for which there is no route yet: a session may have them from an earlier life of the app.
-    unrouted: BTreeSet<u64>,
+    /// Messages for which there is no route yet, and since when: a session may have them from an earlier life of the app.
+    unrouted: BTreeMap<u64, Instant>,
+    /// Topics of which messages have waited in vain.
+    abandoned: VecDeque<String>,
     unsettled: usize,
     unsettled_bytes: usize,
 }
@@ -90,6 +103,12 @@ impl Session {
         self.unsettled < MOST_HELD && self.unsettled_bytes < MOST_BYTES
     }
 
+    /// Whether nothing is held that is still to be settled.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.unsettled == 0
+    }
+
     /// A new connection. Without its session the server has forgotten all packet ids, and what it never sent again in a
     /// whole connection it has heard of.
     pub fn connect(&mut self, session_present: bool) {
@@ -113,7 +132,12 @@ impl Session {
     }
 
     /// A message came. What has been settled already is to be acknowledged once more.
-    pub fn receive(&mut self, topic: String, publish: Publish) -> Option<Acknowledgement> {
+    pub fn receive(
+        &mut self,
+        topic: String,
+        publish: Publish,
+        now: Instant,
+    ) -> Option<Acknowledgement> {
         let acknowledgement = Acknowledgement {
             qos: publish.qos,
             packet: publish.pkid,
@@ -148,18 +172,18 @@ impl Session {
             is_settled: false,
         };
         self.held.insert(number, held);
-        self.enqueue(number)
+        self.enqueue(number, now)
     }
 
     /// Queues a message. One that nobody comes back for is done with: it would keep the server from sending others.
-    fn enqueue(&mut self, number: u64) -> Option<Acknowledgement> {
-        if self.queue(number) {
+    fn enqueue(&mut self, number: u64, now: Instant) -> Option<Acknowledgement> {
+        if self.queue(number, now) {
             return None;
         }
         let topic = &self.held.get(&number)?.message.topic;
         let mut withdrawn = self.withdrawn.iter();
         let is_withdrawn = withdrawn.any(|filter| filter.closeness(topic).is_some());
-        if !self.is_clean && !is_withdrawn {
+        if !self.is_clean && !is_withdrawn && !self.abandoned.contains(topic) {
             return None;
         }
         self.unrouted.remove(&number);
@@ -191,7 +215,7 @@ impl Session {
 
     /// Puts a message where its next subscriber finds it: with the filter that names its topic most closely, and rather
     /// with one that has subscribers. Q-mqtt-overlap
-    fn queue(&mut self, number: u64) -> bool {
+    fn queue(&mut self, number: u64, now: Instant) -> bool {
         let Some(held) = self.held.get(&number) else {
             return false;
         };
@@ -207,7 +231,7 @@ impl Session {
         match closest {
             Some((_, route)) => route.waiting.insert(number),
             None => {
-                self.unrouted.insert(number);
+                self.unrouted.insert(number, now);
                 false
             }
         }
@@ -237,9 +261,9 @@ impl Session {
     }
 
     /// A message is given back.
-    pub fn release(&mut self, number: u64) -> Option<Acknowledgement> {
+    pub fn release(&mut self, number: u64, now: Instant) -> Option<Acknowledgement> {
         match self.held.get(&number) {
-            Some(held) if !held.is_settled => self.enqueue(number),
+            Some(held) if !held.is_settled => self.enqueue(number, now),
             _ => None,
         }
     }
@@ -268,9 +292,41 @@ impl Session {
             is_confirmed: false,
             waiting: BTreeSet::new(),
         });
-        for number in std::mem::take(&mut self.unrouted) {
-            self.queue(number);
+        self.abandoned
+            .retain(|topic| filter.closeness(topic).is_none());
+        for (number, since) in std::mem::take(&mut self.unrouted) {
+            self.queue(number, since);
         }
+    }
+
+    /// When the next message has waited long enough for a subscriber of its topic.
+    pub fn claim_deadline(&self) -> Option<Instant> {
+        let oldest = self.unrouted.values().min()?;
+        Some(*oldest + MOST_UNCLAIMED)
+    }
+
+    /// Gives up the topics whose messages have waited for so long, and says which these are, and what the server is told of
+    /// their messages.
+    pub fn abandon(&mut self, now: Instant) -> (Vec<String>, Vec<Acknowledgement>) {
+        let old = self.unrouted.iter();
+        let old = old.filter(|(_, since)| **since + MOST_UNCLAIMED <= now);
+        let topics = old.filter_map(|(number, _)| Some(&self.held.get(number)?.message.topic));
+        let topics: BTreeSet<String> = topics.cloned().collect();
+        let unrouted = std::mem::take(&mut self.unrouted);
+        let (given_up, kept) = unrouted.into_iter().partition(|(number, _)| {
+            let held = self.held.get(number);
+            held.is_none_or(|held| topics.contains(&held.message.topic))
+        });
+        self.unrouted = kept;
+        let given_up: BTreeMap<u64, Instant> = given_up;
+        let acknowledgements = given_up.into_keys();
+        let acknowledgements = acknowledgements
+            .filter_map(|number| self.settle(number))
+            .collect();
+        self.abandoned.extend(topics.iter().cloned());
+        let surplus = self.abandoned.len().saturating_sub(MOST_ABANDONED);
+        self.abandoned.drain(..surplus);
+        (topics.into_iter().collect(), acknowledgements)
     }
 
     /// One subscriber less. Whether it was the last of a filter that is to be forgotten, and then what the server is told

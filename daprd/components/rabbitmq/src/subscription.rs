@@ -65,6 +65,7 @@ fn redelivery(queue: &Queue, options: &Options) -> Redelivery {
         // What goes back would come after what the server has sent ahead.
         _ if queue.single_active => Redelivery::InPlace(Backoff::DEFAULT),
         QueueType::Classic => Redelivery::Broker(Backoff::constant(RETRY_PAUSE)),
+        // Compat: Q-rabbitmq-limit: each time counts.
         QueueType::Quorum => Redelivery::Broker(Backoff::DEFAULT),
     }
 }

@@ -8,13 +8,19 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, InterruptHandle, OpenFlags, ffi::ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{metadata::Settings, migrations};
+use crate::{
+    metadata::Settings,
+    migrations::{self, Migrations},
+};
 
 /// Connections for reading.
 const READERS: usize = 4;
 
 /// Prepared statements kept by each connection.
 const STATEMENTS: usize = 32;
+
+/// Two sidecars on one file must not both clean up; this much early still counts as due.
+const CLEANUP_SLACK: Duration = Duration::from_millis(100);
 
 /// Opening goes on trying this long while another process switches the journal or creates the tables.
 const OPEN_DEADLINE: Duration = Duration::from_secs(15);
@@ -49,8 +55,9 @@ impl Client {
     ///
     /// # Errors
     /// Where the file cannot be opened, or is no database.
-    pub async fn open(settings: Settings) -> Result<Self> {
+    pub async fn open(settings: Settings, migrations: Migrations) -> Result<Self> {
         let settings = Arc::new(settings);
+        let migrations = Arc::new(migrations);
         let writer = Lane::new(1);
         let readers = match settings.in_memory {
             // A second connection would only wait for table locks.
@@ -64,9 +71,9 @@ impl Client {
         };
         let deadline = tokio::time::Instant::now() + OPEN_DEADLINE;
         loop {
-            let settings = Arc::clone(&client.settings);
+            let (settings, migrations) = (Arc::clone(&client.settings), Arc::clone(&migrations));
             let opened = client
-                .write(move |connection| migrations::perform(connection, &settings))
+                .write(move |connection| migrations::perform(connection, &settings, &migrations))
                 .await;
             match opened {
                 Ok(()) => return Ok(client),
@@ -106,6 +113,37 @@ impl Client {
         job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.run(&self.readers, job).await
+    }
+
+    /// Deletes by the statement `delete`, unless another process has done so just now, which the row `last` of the metadata
+    /// table tells.
+    ///
+    /// # Errors
+    /// As [`Client::write`].
+    pub async fn clean_up(
+        &self,
+        last: &'static str,
+        every: Duration,
+        delete: String,
+    ) -> Result<usize> {
+        let due = format!(
+            "INSERT INTO {} (key, value) VALUES (?, CURRENT_TIMESTAMP)
+             ON CONFLICT (key) DO UPDATE SET value = CURRENT_TIMESTAMP
+             WHERE (unixepoch(CURRENT_TIMESTAMP) - unixepoch(value)) * 1000 > ?",
+            self.settings.metadata_table
+        );
+        let at_least = every.saturating_sub(CLEANUP_SLACK).as_millis();
+        let at_least = i64::try_from(at_least).unwrap_or(i64::MAX);
+        self.write(move |connection| {
+            let run = || -> rusqlite::Result<usize> {
+                match connection.execute(&due, (last, at_least))? {
+                    0 => Ok(0),
+                    _ => connection.execute(&delete, []),
+                }
+            };
+            run().map_err(|error| failure("failed to delete expired rows", error))
+        })
+        .await
     }
 
     /// Closes all connections; calls after it fail.

@@ -1,13 +1,14 @@
-//! SQL databases. SQLite needs no server and keeps upstream's table layout, so an existing database file goes on working.
+//! SQL databases: state, and where sidecars are. SQLite needs no server and keeps upstream's table layout, so an existing database file goes on working.
 
 pub mod client;
 pub mod metadata;
-mod migrations;
+pub mod migrations;
+pub mod names;
 pub mod state;
 
 use std::sync::Arc;
 
-use component::{Catalog, Registration, StateStore, catalog::Taken};
+use component::{Catalog, NameResolver, Registration, StateStore, catalog::Taken};
 
 const FAMILY: &str = "sql";
 
@@ -21,5 +22,9 @@ pub fn register(catalog: &mut Catalog) -> Result<(), Taken> {
             .alias("sqlite3")
             .capabilities(state::CAPABILITIES),
         |open| async move { Ok(Arc::new(state::Sqlite::open(open).await?) as Arc<dyn StateStore>) },
+    )?;
+    catalog.names.add(
+        Registration::new(FAMILY, "sqlite", names::Declared::fields()),
+        |open| async move { Ok(Arc::new(names::Sqlite::open(open).await?) as Arc<dyn NameResolver>) },
     )
 }

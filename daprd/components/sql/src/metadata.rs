@@ -69,7 +69,14 @@ impl Settings {
     /// # Errors
     /// Names the field.
     pub fn read(metadata: &Metadata) -> Result<Self> {
-        let declared = Declared::read(metadata)?;
+        Self::check(Declared::read(metadata)?)
+    }
+
+    /// Checks what has been read.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn check(declared: Declared) -> Result<Self> {
         if declared.timeout < GoDuration::from(SECOND) {
             return Err(Error::new(
                 ErrorKind::InvalidMetadata,

@@ -1,15 +1,26 @@
-//! The tables of the state store, in upstream's layout: `migrations` in the metadata table counts what has been done.
+//! The tables of a component, in upstream's layout: a row of the metadata table counts what has been done.
 
 use component::{Error, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::{client::failure, metadata::Settings};
 
-/// Row of the metadata table.
-const LEVEL: &str = "migrations";
+/// What a component needs in its file.
+#[derive(Clone, Debug)]
+pub struct Migrations {
+    /// The row of the metadata table that counts them.
+    pub level: &'static str,
+    /// Statements, in the order in which they have come to be needed. They may be carried out where they have been already: a
+    /// table may be older than the bookkeeping.
+    pub steps: Vec<String>,
+}
 
 /// Brings the tables up to date. One transaction that keeps every other process out: several sidecars start at once.
-pub fn perform(connection: &mut Connection, settings: &Settings) -> Result<()> {
+pub fn perform(
+    connection: &mut Connection,
+    settings: &Settings,
+    migrations: &Migrations,
+) -> Result<()> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Exclusive)
         .map_err(|error| failure("failed to begin the migrations", error))?;
@@ -25,13 +36,13 @@ pub fn perform(connection: &mut Connection, settings: &Settings) -> Result<()> {
     let level: Option<String> = transaction
         .query_row(
             &format!("SELECT CAST(value AS TEXT) FROM {table} WHERE key = ?"),
-            [LEVEL],
+            [migrations.level],
             |row| row.get(0),
         )
         .optional()
         .map_err(|error| failure("failed to read the migration level", error))?;
     let level = level.map_or(Ok(0), |level| {
-        level.parse::<u32>().map_err(|_| {
+        level.parse::<usize>().map_err(|_| {
             Error::invalid_metadata(
                 "metadataTableName",
                 format!(
@@ -40,23 +51,14 @@ pub fn perform(connection: &mut Connection, settings: &Settings) -> Result<()> {
             )
         })
     })?;
-    if level < 1 {
-        // The table may be older than the bookkeeping.
-        run(&format!(
-            "CREATE TABLE IF NOT EXISTS {} (
-                key TEXT NOT NULL PRIMARY KEY,
-                value TEXT NOT NULL,
-                is_binary BOOLEAN NOT NULL,
-                etag TEXT NOT NULL,
-                expiration_time TIMESTAMP DEFAULT NULL,
-                update_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
-            )",
-            settings.table
-        ))?;
+    for step in migrations.steps.iter().skip(level) {
+        run(step)?;
+    }
+    if level < migrations.steps.len() {
         transaction
             .execute(
-                &format!("REPLACE INTO {table} (key, value) VALUES (?, '1')"),
-                [LEVEL],
+                &format!("REPLACE INTO {table} (key, value) VALUES (?, ?)"),
+                (migrations.level, migrations.steps.len().to_string()),
             )
             .map_err(|error| failure("failed to write the migration level", error))?;
     }

@@ -18,11 +18,9 @@ use rusqlite::TransactionBehavior;
 use crate::{
     client::{Client, failure},
     metadata::Settings,
+    migrations::Migrations,
 };
 use rows::{Change, Statements};
-
-/// Two sidecars on one file must not both clean up; this much early still counts as due.
-const CLEANUP_SLACK: Duration = Duration::from_millis(100);
 
 /// What it can do.
 pub const CAPABILITIES: [Capability; 4] = [
@@ -46,9 +44,10 @@ impl Sqlite {
     /// Wrong metadata, or a file that is no database.
     pub async fn open(open: Open) -> Result<Self> {
         let settings = Settings::read(&open.metadata)?;
+        let migrations = migrations(&settings.table);
         let store = Self {
             statements: Arc::new(Statements::new(&settings.table)),
-            client: Client::open(settings).await?,
+            client: Client::open(settings, migrations).await?,
             scope: open.scope,
         };
         if let Some(every) = store.client.settings().cleanup_interval {
@@ -103,6 +102,22 @@ impl Sqlite {
     }
 }
 
+fn migrations(table: &str) -> Migrations {
+    Migrations {
+        level: "migrations",
+        steps: vec![format!(
+            "CREATE TABLE IF NOT EXISTS {table} (
+                key TEXT NOT NULL PRIMARY KEY,
+                value TEXT NOT NULL,
+                is_binary BOOLEAN NOT NULL,
+                etag TEXT NOT NULL,
+                expiration_time TIMESTAMP DEFAULT NULL,
+                update_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
+            )"
+        )],
+    }
+}
+
 async fn cleanup(client: Client, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
@@ -120,32 +135,12 @@ async fn cleanup(client: Client, every: Duration) {
     }
 }
 
-/// Deletes what has expired, unless another process has done so just now.
 async fn delete_expired(client: &Client, every: Duration) -> Result<usize> {
-    let settings = client.settings();
-    let due = format!(
-        "INSERT INTO {} (key, value) VALUES ('last-cleanup', CURRENT_TIMESTAMP)
-         ON CONFLICT (key) DO UPDATE SET value = CURRENT_TIMESTAMP
-         WHERE (unixepoch(CURRENT_TIMESTAMP) - unixepoch(value)) * 1000 > ?",
-        settings.metadata_table
-    );
     let delete = format!(
         "DELETE FROM {} WHERE expiration_time IS NOT NULL AND expiration_time < CURRENT_TIMESTAMP",
-        settings.table
+        client.settings().table
     );
-    let at_least = every.saturating_sub(CLEANUP_SLACK).as_millis();
-    let at_least = i64::try_from(at_least).unwrap_or(i64::MAX);
-    client
-        .write(move |connection| {
-            let run = || -> rusqlite::Result<usize> {
-                match connection.execute(&due, [at_least])? {
-                    0 => Ok(0),
-                    _ => connection.execute(&delete, []),
-                }
-            };
-            run().map_err(|error| failure("failed to delete expired rows", error))
-        })
-        .await
+    client.clean_up("last-cleanup", every, delete).await
 }
 
 #[async_trait]

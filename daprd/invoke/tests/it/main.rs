@@ -16,7 +16,7 @@ use http::{Request, Response};
 use invoke::{Error, Invoker, Options, access_control::AccessControl};
 use peers::Pool;
 use resiliency::Policies;
-use security::{Anchors, KeyKind, Security, TokenSource};
+use security::Security;
 use telemetry::{GrpcMetrics, HttpMetrics, Meter, MetricOptions, http_metrics::HttpOptions};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use transport::{Listener, ServerOptions};
@@ -212,29 +212,14 @@ fn invoker(
         app,
         policies: Arc::new(ArcSwap::new(policies)),
         access_control: AccessControl::default(),
-        http_endpoints: Vec::new(),
+        escapes: invoke::Escapes::Decoded,
         meter,
         max_message: MAX_MESSAGE,
     })
 }
 
 fn without_tls(metrics: &Metrics) -> Security {
-    let options = security::Options {
-        app_id: "any".into(),
-        requested_id: None,
-        namespace: "default".into(),
-        trust_domain: None,
-        control_plane_trust_domain: "cluster.local".into(),
-        control_plane_namespace: "dapr-system".into(),
-        sentry_address: String::new(),
-        anchors: Anchors::Static(Vec::new()),
-        token: TokenSource::default(),
-        key: KeyKind::default(),
-        mtls: false,
-        kubernetes: false,
-        jwt_audiences: Vec::new(),
-        registry: metrics.registry.clone(),
-    };
+    let options = security::Options::without_identity("any", &metrics.registry);
     security::new(options).unwrap().0
 }
 

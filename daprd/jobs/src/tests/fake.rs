@@ -1,9 +1,16 @@
 //! A scheduler in process, whose streams the test holds in its hands.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::Stream;
 use parking_lot::Mutex;
+use proto::extensions::jobs::TAKES_BACK;
 use proto::scheduler::v1::{
     self as wire, WatchJobsRequest, WatchJobsRequestInitial, WatchJobsRequestResult,
     WatchJobsResponse,
@@ -16,7 +23,7 @@ use tokio_stream::{
     wrappers::{ReceiverStream, WatchStream},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 use transport::{Listener, ServerOptions};
 
 use super::soon;
@@ -33,6 +40,8 @@ pub struct Fake {
     pub scheduled: Arc<Mutex<Vec<String>>>,
     /// What calls are refused with.
     pub refusal: Arc<Mutex<Option<Status>>>,
+    /// Whether it says that it takes jobs back.
+    pub takes_back: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
@@ -48,6 +57,7 @@ struct Served {
     opened: mpsc::UnboundedSender<Session>,
     scheduled: Arc<Mutex<Vec<String>>>,
     refusal: Arc<Mutex<Option<Status>>>,
+    takes_back: Arc<AtomicBool>,
 }
 
 impl Drop for Fake {
@@ -67,11 +77,13 @@ impl Fake {
         let (hosts, announced) = watch::channel(vec![address.clone()]);
         let (opened, streams) = mpsc::unbounded_channel();
         let (scheduled, refusal) = (Arc::default(), Arc::default());
+        let takes_back = Arc::<AtomicBool>::default();
         let service = SchedulerServer::new(Served {
             hosts: announced,
             opened,
             scheduled: Arc::clone(&scheduled),
             refusal: Arc::clone(&refusal),
+            takes_back: Arc::clone(&takes_back),
         });
         let stop = CancellationToken::new();
         let serving = transport::serve(listener, ServerOptions::default(), service, stop.clone());
@@ -82,6 +94,7 @@ impl Fake {
             streams,
             scheduled,
             refusal,
+            takes_back,
             stop,
         }
     }
@@ -172,7 +185,13 @@ impl Scheduler for Served {
             results,
         };
         let _ = self.opened.send(session);
-        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+        let mut answer: Response<Self::WatchJobsStream> =
+            Response::new(Box::pin(ReceiverStream::new(outgoing)));
+        if self.takes_back.load(Ordering::Acquire) {
+            let says = MetadataValue::from_static("true");
+            answer.metadata_mut().insert(TAKES_BACK, says);
+        }
+        Ok(answer)
     }
 
     async fn list_jobs(

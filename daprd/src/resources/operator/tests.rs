@@ -109,7 +109,7 @@ async fn lists_are_read_behind_the_streams_also_where_some_of_these_are_unknown(
     let watch = operator.watch(desired, changes, hour, shutdown.clone());
     let seen = async {
         let listed = async {
-            while asked.asked(|method| method.starts_with("List")) < 4 {
+            while asked.asked(|method| method.starts_with("List")) < 5 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

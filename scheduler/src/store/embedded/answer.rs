@@ -4,12 +4,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use redb::{Database, ReadableDatabase as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{BATCHES, Embedded, KEYS, MARGIN, NUMBERS, REVISION, Request, Shared, USED, broken};
+use super::writer::{Clear, Request};
+use super::{BATCHES, Embedded, KEYS, MARGIN, NUMBERS, REVISION, Shared, USED, broken};
 use crate::store::{
     Committed, End, Error, Lease, Op, Page, Range, Seen, Size, Store, Txn, Watch, record,
 };
@@ -29,10 +31,13 @@ impl Store for Embedded {
     async fn commit(&self, txn: Txn) -> Result<Committed, Error> {
         self.shared.leases.note(&txn);
         let (reply, answer) = oneshot::channel();
-        let request = Request { txn, reply };
-        let sent = self.requests.send(request).await;
-        sent.map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
+        self.ask(Request::Commit(txn, reply), answer).await
+    }
+
+    async fn clear(&self, ranges: Vec<(Bytes, End)>) -> Result<Committed, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Clear(Clear::new(ranges, reply)), answer)
+            .await
     }
 
     fn watch(&self, prefix: &str) -> Watch {
@@ -74,6 +79,18 @@ impl Store for Embedded {
             })
         });
         reading.await.map_err(broken)?
+    }
+}
+
+impl Embedded {
+    async fn ask(
+        &self,
+        request: Request,
+        answer: oneshot::Receiver<Result<Committed, Error>>,
+    ) -> Result<Committed, Error> {
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
     }
 }
 

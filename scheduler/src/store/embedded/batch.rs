@@ -1,5 +1,6 @@
 //! What a batch of transactions makes of the keys: all of it in one write of the file.
 
+use bytes::Bytes;
 use redb::{Database, ReadableTable as _};
 
 use super::super::record::{self, Head};
@@ -15,15 +16,43 @@ pub(super) struct Limits {
     pub closed: bool,
 }
 
-/// All transactions of a batch in one write of the file.
+/// Keys that are deleted together with others' writes, as many as one batch takes.
+pub(super) struct Slice {
+    start: Bytes,
+    pub end: End,
+    /// Of the last write before the first slice: what is newer stays.
+    since: Option<u64>,
+}
+
+impl Slice {
+    pub fn new((start, end): (Bytes, End), since: Option<u64>) -> Self {
+        Self { start, end, since }
+    }
+}
+
+/// What became of a slice.
+pub(super) struct Cleared {
+    pub deleted: usize,
+    pub since: u64,
+    pub revision: u64,
+    /// Where the next begins, if there is more.
+    pub next: Option<Bytes>,
+}
+
+/// What became of each transaction, and of the slice.
+pub(super) type Applied = (Vec<Result<Committed, Error>>, Option<Cleared>);
+
+/// All transactions of a batch, and behind them a slice of what is to be deleted, in one write of the file.
 pub(super) fn apply(
     database: &Database,
     limits: Limits,
     txns: &[Txn],
+    slice: Option<&Slice>,
     changes: &mut Vec<Change>,
-) -> Result<Vec<Result<Committed, Error>>, redb::Error> {
+) -> Result<Applied, redb::Error> {
     let writing = database.begin_write()?;
     let mut outcomes = Vec::with_capacity(txns.len());
+    let cleared;
     {
         let mut numbers = writing.open_table(NUMBERS)?;
         let number = |name| Ok::<_, redb::Error>(numbers.get(name)?.map_or(0, |n| n.value()));
@@ -37,6 +66,7 @@ pub(super) fn apply(
         for txn in txns {
             outcomes.push(batch.txn(txn)?);
         }
+        cleared = slice.map(|slice| batch.clear(slice)).transpose()?;
         let (revision, used) = (batch.revision, batch.used);
         numbers.insert(REVISION, revision)?;
         numbers.insert(USED, used)?;
@@ -46,8 +76,11 @@ pub(super) fn apply(
     } else {
         writing.commit()?;
     }
-    Ok(outcomes)
+    Ok((outcomes, cleared))
 }
+
+/// Keys and their records, in order.
+type Rows<'a> = redb::Range<'a, &'static [u8], &'static [u8]>;
 
 struct Batch<'a> {
     keys: redb::Table<'a, &'static [u8], &'static [u8]>,
@@ -134,8 +167,8 @@ impl Batch<'_> {
     fn put(
         &mut self,
         revision: u64,
-        key: &bytes::Bytes,
-        value: &bytes::Bytes,
+        key: &Bytes,
+        value: &Bytes,
         lease: i64,
     ) -> Result<(), redb::Error> {
         let known = self.keys.get(&key[..])?.map(|record| {
@@ -162,18 +195,58 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn delete(
-        &mut self,
-        revision: u64,
-        start: &bytes::Bytes,
-        end: &End,
-    ) -> Result<usize, redb::Error> {
-        let keys = match end {
-            End::Single => vec![start.clone()],
-            End::Before(end) if end <= start => Vec::new(),
-            End::Before(end) => self.listed(self.keys.range(&start[..]..&end[..])?)?,
-            End::Open => self.listed(self.keys.range(&start[..]..)?)?,
-        };
+    fn delete(&mut self, revision: u64, start: &Bytes, end: &End) -> Result<usize, redb::Error> {
+        let mut keys = Vec::new();
+        if *end == End::Single {
+            keys.push(start.clone());
+        } else if let Some(rows) = self.rows(start, end)? {
+            for row in rows {
+                keys.push(Bytes::copy_from_slice(row?.0.value()));
+            }
+        }
+        self.remove(revision, keys)
+    }
+
+    /// Deletes the first keys of a slice that are no newer than it.
+    fn clear(&mut self, slice: &Slice) -> Result<Cleared, redb::Error> {
+        let since = slice.since.unwrap_or(self.revision);
+        let (mut keys, mut next) = (Vec::new(), None);
+        if slice.end == End::Single {
+            keys.push(slice.start.clone());
+        } else if let Some(rows) = self.rows(&slice.start, &slice.end)? {
+            for (read, row) in rows.enumerate() {
+                let (key, record) = row?;
+                let key = Bytes::copy_from_slice(key.value());
+                if read == SLICE {
+                    next = Some(key);
+                    break;
+                }
+                if Head::read(record.value()).is_none_or(|head| head.modified <= since) {
+                    keys.push(key);
+                }
+            }
+        }
+        let deleted = self.remove(self.revision + 1, keys)?;
+        if deleted > 0 {
+            self.revision += 1;
+        }
+        Ok(Cleared {
+            deleted,
+            since,
+            revision: self.revision,
+            next,
+        })
+    }
+
+    fn rows(&self, start: &Bytes, end: &End) -> Result<Option<Rows<'_>>, redb::Error> {
+        Ok(match end {
+            End::Before(end) if end > start => Some(self.keys.range(&start[..]..&end[..])?),
+            End::Single | End::Before(_) => None,
+            End::Open => Some(self.keys.range(&start[..]..)?),
+        })
+    }
+
+    fn remove(&mut self, revision: u64, keys: Vec<Bytes>) -> Result<usize, redb::Error> {
         let mut deleted = 0;
         for key in keys {
             let weight = self
@@ -192,12 +265,7 @@ impl Batch<'_> {
         }
         Ok(deleted)
     }
-
-    fn listed(
-        &self,
-        rows: redb::Range<'_, &'static [u8], &'static [u8]>,
-    ) -> Result<Vec<bytes::Bytes>, redb::Error> {
-        rows.map(|row| Ok(bytes::Bytes::copy_from_slice(row?.0.value())))
-            .collect()
-    }
 }
+
+/// Keys of a slice. A job that is written meanwhile waits about as long as for a batch of others.
+pub(super) const SLICE: usize = 2000;

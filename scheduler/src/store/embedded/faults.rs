@@ -1,207 +1,18 @@
 //! The store on a disk that loses power, has no room, or does not keep what it was given. Each seed is another course of
 //! events; `STORE_SEED=<number>` runs one of them alone.
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::{self, ErrorKind};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use redb::StorageBackend;
 
 use super::answer::numbers;
+use super::writer::Room;
 use super::*;
-use crate::store::{Compare, End, Op, Range, Store as _};
+use crate::store::{Compare, End, Op, Range, Store as _, Txn};
+use disk::{Disk, RESERVE};
 
-/// A disk; its clones are the same one.
-#[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<Image>>);
-
-#[derive(Debug, Default)]
-struct Image {
-    /// What is on it for sure.
-    kept: Vec<u8>,
-    /// What programs read.
-    seen: Vec<u8>,
-    /// What was done since the last flush.
-    loose: Vec<Step>,
-    /// Steps until power fails.
-    left: Option<u64>,
-    /// Blocks that there is room for, those that are in use, and whether the reserve is among them.
-    room: Option<usize>,
-    used: HashSet<u64>,
-    reserved: bool,
-    /// The file has its name.
-    made: bool,
-    flush_fails: bool,
-    /// Steps so far.
-    steps: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Write(u64, Vec<u8>),
-    Length(u64),
-}
-
-impl Image {
-    fn step(&mut self) -> io::Result<()> {
-        self.steps += 1;
-        match &mut self.left {
-            Some(0) => Err(io::Error::other("no power")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        let reserve = if self.reserved { RESERVE } else { 0 };
-        self.room
-            .is_none_or(|room| self.used.len() + reserve <= room)
-    }
-}
-
-fn carry_out(image: &mut Vec<u8>, step: &Step) {
-    match step {
-        Step::Length(length) => image.resize(usize::try_from(*length).unwrap(), 0),
-        Step::Write(offset, data) => {
-            let offset = usize::try_from(*offset).unwrap();
-            let end = offset + data.len();
-            if image.len() < end {
-                image.resize(end, 0);
-            }
-            image[offset..end].copy_from_slice(data);
-        }
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().seen.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let image = self.0.lock();
-        let offset = usize::try_from(offset).unwrap();
-        let data = image.seen.get(offset..offset + out.len());
-        out.copy_from_slice(data.ok_or(ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let image = &mut *self.0.lock();
-        image.step()?;
-        let step = Step::Length(len);
-        carry_out(&mut image.seen, &step);
-        image.loose.push(step);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let image = &mut *self.0.lock();
-        image.step()?;
-        if image.flush_fails {
-            // As Linux does it: what could not be written counts as written from now on.
-            image.loose.clear();
-            return Err(io::Error::other("input/output error"));
-        }
-        for step in image.loose.drain(..) {
-            carry_out(&mut image.kept, &step);
-        }
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let image = &mut *self.0.lock();
-        image.step()?;
-        let blocks = offset / BLOCK..=(offset + data.len() as u64 - 1) / BLOCK;
-        let fresh: Vec<u64> = blocks.filter(|block| !image.used.contains(block)).collect();
-        image.used.extend(&fresh);
-        if !image.has_room() {
-            for block in fresh {
-                image.used.remove(&block);
-            }
-            return Err(ErrorKind::StorageFull.into());
-        }
-        let step = Step::Write(offset, data.to_vec());
-        carry_out(&mut image.seen, &step);
-        image.loose.push(step);
-        Ok(())
-    }
-}
-
-impl Medium for Disk {
-    fn is_made(&self) -> bool {
-        self.0.lock().made
-    }
-
-    fn draft(&self) -> anyhow::Result<Box<dyn StorageBackend>> {
-        let image = &mut *self.0.lock();
-        for bytes in [&mut image.kept, &mut image.seen] {
-            bytes.clear();
-        }
-        Ok(Box::new(self.clone()))
-    }
-
-    fn finish(&self) -> io::Result<()> {
-        let image = &mut *self.0.lock();
-        image.step()?;
-        image.made = true;
-        Ok(())
-    }
-
-    fn open(&self) -> anyhow::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(self.clone()))
-    }
-
-    fn reserve(&self) -> io::Result<()> {
-        let mut image = self.0.lock();
-        image.reserved = true;
-        if !image.has_room() {
-            image.reserved = false;
-            return Err(ErrorKind::StorageFull.into());
-        }
-        Ok(())
-    }
-
-    fn release(&self) {
-        self.0.lock().reserved = false;
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.len()
-    }
-}
-
-impl Disk {
-    /// Power comes back. Of what was not flushed each step was done, was not, or was done for some sectors only.
-    fn come_back(&self, random: &mut Rng) {
-        let image = &mut *self.0.lock();
-        let [done, torn] = [random.f64(), random.f64()];
-        for step in std::mem::take(&mut image.loose) {
-            match step {
-                Step::Write(offset, data) if random.f64() < torn => {
-                    for (number, sector) in data.chunks(SECTOR).enumerate() {
-                        if random.f64() < done {
-                            let offset = offset + (number * SECTOR) as u64;
-                            carry_out(&mut image.kept, &Step::Write(offset, sector.to_vec()));
-                        }
-                    }
-                }
-                step if random.f64() < done => carry_out(&mut image.kept, &step),
-                _ => {}
-            }
-        }
-        image.seen.clone_from(&image.kept);
-        image.left = None;
-    }
-
-    fn store(&self) -> Shared {
-        Shared::open(Box::new(self.clone()), u64::MAX).expect("the store opens")
-    }
-}
+mod disk;
 
 type Keys = BTreeMap<Bytes, Bytes>;
 
@@ -289,7 +100,7 @@ fn lives(seed: u64) {
             let mut after = acknowledged.clone();
             expect(&mut after, &txns);
             let mut changes = Vec::new();
-            if room.write(&store, &txns, &mut changes).is_err() {
+            if room.write(&store, &txns, None, &mut changes).is_err() {
                 break after;
             }
             revision = changes.last().map_or(revision, |change| change.revision);
@@ -369,8 +180,8 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
         };
         let mut stored = 0;
         let refused = loop {
-            match room.write(&store, &put(stored), &mut changes) {
-                Ok(outcomes) => match &outcomes[0] {
+            match room.write(&store, &put(stored), None, &mut changes) {
+                Ok((outcomes, _)) => match &outcomes[0] {
                     Ok(done) => assert!(done.held),
                     Err(error) => break error.clone(),
                 },
@@ -380,7 +191,9 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
         };
         assert!(matches!(refused, Error::Disk), "seed {seed}: {refused:?}");
         assert_eq!(keys(&store).len(), stored, "seed {seed}");
-        let again = room.write(&store, &put(stored), &mut changes).unwrap();
+        let (again, _) = room
+            .write(&store, &put(stored), None, &mut changes)
+            .unwrap();
         assert!(
             matches!(again[0], Err(Error::Disk)),
             "seed {seed}: {again:?}"
@@ -390,7 +203,7 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
             compare: Vec::new(),
             then: vec![Op::put("k0", vec![1; 3000])],
         };
-        room.write(&store, &[same], &mut changes).unwrap()[0]
+        room.write(&store, &[same], None, &mut changes).unwrap().0[0]
             .clone()
             .unwrap();
         for number in 1..stored {
@@ -398,13 +211,15 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
                 compare: Vec::new(),
                 then: vec![Op::delete(format!("k{number}"))],
             };
-            let done = room.write(&store, &[delete], &mut changes).unwrap();
+            let (done, _) = room.write(&store, &[delete], None, &mut changes).unwrap();
             assert_eq!(done[0].clone().unwrap().deleted, 1, "seed {seed}");
         }
         // Others make room.
         disk.0.lock().room = None;
         room.looked = None;
-        room.write(&store, &put(stored), &mut changes).unwrap()[0]
+        room.write(&store, &put(stored), None, &mut changes)
+            .unwrap()
+            .0[0]
             .clone()
             .unwrap();
         assert!(disk.0.lock().reserved);
@@ -423,8 +238,3 @@ const SEEDS: u64 = if cfg!(debug_assertions) { 100 } else { 2000 };
 const ROOMS: u64 = 50;
 /// How often power fails in each.
 const LIVES: usize = 3;
-/// What a disk writes as a whole.
-const SECTOR: usize = 512;
-/// What a file takes room by, and those of the reserve.
-const BLOCK: u64 = 4096;
-const RESERVE: usize = 64;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::*;
-use crate::store::{Compare, End, Entry, Op, Range, Seen, Store as _};
+use crate::store::{Compare, End, Entry, Op, Range, Seen, Store as _, Txn};
 
 fn put(key: &str, value: &str) -> Txn {
     Txn {
@@ -183,4 +183,31 @@ async fn what_is_under_a_lease_goes_with_it() {
     assert_eq!(keys(store, Range::prefix("")).await.len(), 1);
     assert_eq!(store.renew(lease.id).await.unwrap(), None);
     assert!(!store.revoke(lease.id).await.unwrap());
+}
+
+/// Who deletes much keeps nobody from writing, and takes nothing away that was written since.
+#[tokio::test]
+async fn others_write_while_much_is_deleted() {
+    let opened = opened(u64::MAX);
+    let store = &opened.store;
+    let many = 10 * batch::SLICE;
+    let all = (0..many).map(|number| Op::put(format!("a/{number:06}"), "v"));
+    store.commit(all.collect::<Vec<_>>().into()).await.unwrap();
+    let Range { start, end, .. } = Range::prefix("a/");
+    let clear = store.clear(vec![(start, end)]);
+    let last = format!("a/{:06}", many - 1);
+    let meanwhile = async {
+        // Asked for once the deletion has begun.
+        let first = Range::one("a/000000");
+        while !store.range(first.clone()).await.unwrap().entries.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        store.commit(put(&last, "new")).await.unwrap()
+    };
+    let (cleared, written) = tokio::join!(clear, meanwhile);
+    let cleared = cleared.unwrap();
+    assert!(written.revision < cleared.revision, "it did not wait");
+    assert_eq!(cleared.deleted, many - 1);
+    let left = keys(store, Range::prefix("a/")).await;
+    assert_eq!(left, [(last, 1, written.revision)]);
 }

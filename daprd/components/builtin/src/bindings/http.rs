@@ -12,6 +12,7 @@ use component::{
     outgoing::{HttpClient, Tls},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use values::header::canonical as header_name;
 
 /// Largest answer unless something else is configured.
 const MAX_RESPONSE: Size = Size(100 << 20);
@@ -178,21 +179,8 @@ fn from_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     };
     let names = headers.keys();
     names
-        .map(|name| (canonical(name.as_str()), values(name)))
+        .map(|name| (header_name(name.as_str()), values(name)))
         .collect()
-}
-
-fn canonical(name: &str) -> String {
-    let mut upper = true;
-    let letters = name.chars().map(|letter| {
-        let shown = match upper {
-            true => letter.to_ascii_uppercase(),
-            false => letter,
-        };
-        upper = letter == '-';
-        shown
-    });
-    letters.collect()
 }
 
 fn method(operation: &str) -> Option<Method> {

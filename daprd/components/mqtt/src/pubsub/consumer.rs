@@ -1,25 +1,21 @@
 //! The connection of the subscriptions: what it brings goes into the session, and from there to each of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use component::{
     Error, ErrorKind, Result, Spawn,
     pubsub::{Ack, Acknowledge, Delivery, DeliverySender, Ended, Message, Outcome},
 };
-use parking_lot::Mutex;
-use rumqttc::{
-    AsyncClient, Event, ManualAck, Outgoing, Packet, PubAck, PubRec, Publish, QoS, SubAck,
-    SubscribeFilter, SubscribeNoticeError, SubscribeReasonCode,
-};
-use tokio::{sync::Notify, time::timeout};
+use rumqttc::{QoS, SubscribeNoticeError};
+use tokio::time::{Instant, timeout};
 
+use super::inbox::{Inbox, refused};
 use crate::{
-    failure::Failure,
     filter::Filter,
-    link::{Link, Listener, Options, PATIENCE},
+    link::{Link, Options, PATIENCE},
     metadata::Settings,
-    session::{Acknowledgement, Session, Taken},
+    session::Taken,
 };
 
 /// All subscriptions of a component.
@@ -27,54 +23,30 @@ pub struct Consumer {
     inbox: Arc<Inbox>,
     link: Link,
     qos: QoS,
-}
-
-/// The session, between the connection and the subscriptions.
-struct Inbox {
-    shared: Mutex<Shared>,
-    /// Something waits that did not, or there is room that was not.
-    changed: Notify,
-    qos: QoS,
-}
-
-struct Shared {
-    session: Session,
-    /// What acknowledgements go through; nothing while there is no connection.
-    client: Option<AsyncClient>,
-    /// Connections so far.
-    connections: u64,
-    /// The answer to the subscriptions that a new connection begins with is still to come.
-    is_restoring: bool,
-    /// Nobody is told of anything any more.
-    is_closed: bool,
-    /// The subscriptions that are open, by number.
-    open: HashMap<u64, DeliverySender>,
-    opened: u64,
+    is_clean: bool,
 }
 
 impl Consumer {
     /// Connects as soon as there is a subscription.
     pub fn start(settings: &Settings, name: &str, tasks: &Arc<dyn Spawn>) -> Arc<Self> {
         let clean = settings.clean_session;
-        let inbox = Arc::new(Inbox {
-            shared: Mutex::new(Shared {
-                session: Session::new(clean),
-                client: None,
-                connections: 0,
-                is_restoring: false,
-                is_closed: false,
-                open: HashMap::new(),
-                opened: 0,
-            }),
-            changed: Notify::new(),
-            qos: settings.qos,
-        });
+        let inbox = Arc::new(Inbox::new(clean, settings.qos));
         let options = Options::new(settings, &settings.consumer, clean);
         let link = Link::start(name, options, Arc::clone(&inbox), tasks);
+        let (closing, unclaimed) = (link.closing(), Arc::clone(&inbox));
+        let component = name.to_owned();
+        tasks.spawn(
+            name,
+            Box::pin(async move {
+                let abandoning = unclaimed.abandon(&component);
+                closing.run_until_cancelled(abandoning).await;
+            }),
+        );
         Arc::new(Self {
             inbox,
             link,
             qos: settings.qos,
+            is_clean: clean,
         })
     }
 
@@ -91,7 +63,12 @@ impl Consumer {
         if self.link.is_closed() {
             return Err(Error::new(ErrorKind::Unavailable, "component is closed"));
         }
-        let subscription = self.inbox.open(filter, forget, sender.clone());
+        let subscription = Subscription {
+            number: self.inbox.open(&filter, sender.clone()),
+            inbox: Arc::clone(&self.inbox),
+            filter,
+            forget,
+        };
         let attempts = self.ask(&subscription.filter);
         let outcome = timeout(PATIENCE, attempts).await;
         outcome.unwrap_or_else(|_| {
@@ -106,194 +83,46 @@ impl Consumer {
         loop {
             self.link.check_since(surrenders)?;
             let client = self.link.client().await?;
-            let connection = self.inbox.shared.lock().connections;
+            let connection = self.inbox.connections();
             let Ok(notice) = client.subscribe_tracked(filter.text(), self.qos).await else {
                 // The connection has ended meanwhile.
                 continue;
             };
             match notice.wait_async().await {
-                Ok(_) => {
-                    let mut shared = self.inbox.shared.lock();
-                    // The next connection has begun without it, if this one has ended meanwhile.
-                    if shared.connections == connection {
-                        shared.session.confirm(filter);
-                        return Ok(());
-                    }
-                }
+                Ok(_) if self.inbox.confirm(filter, connection) => return Ok(()),
                 Err(SubscribeNoticeError::V4SubAckFailure(_)) => {
                     return Err(refused(&format!("{:?}", filter.text())).error());
                 }
-                Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
+    }
+
+    /// Whether nothing outlives a connection.
+    pub fn is_clean(&self) -> bool {
+        self.is_clean
+    }
+
+    /// Since when subscriptions miss what is published, because they have lost their connection.
+    pub fn lost(&self) -> Option<Instant> {
+        self.inbox.lost_since()
+    }
+
+    /// Until none does.
+    pub async fn restored(&self) {
+        self.inbox.restored().await;
+    }
+
+    /// Has the next connection made at once.
+    pub fn hurry(&self) {
+        self.link.hurry();
     }
 
     /// Ends all subscriptions, writes what was settled, and leaves.
     pub async fn close(&self) {
         self.inbox.end_all(|| Ended::Closed);
         self.link.close().await;
-        self.inbox.shared.lock().is_closed = true;
-    }
-}
-
-fn refused(what: &str) -> Failure {
-    let text = format!("mqtt: the server refuses the subscription to {what}");
-    Failure::new(ErrorKind::Unauthorized, text)
-}
-
-impl Inbox {
-    fn open(
-        self: &Arc<Self>,
-        filter: Filter,
-        forget: bool,
-        sender: DeliverySender,
-    ) -> Subscription {
-        let mut shared = self.shared.lock();
-        let number = shared.opened;
-        shared.opened += 1;
-        shared.open.insert(number, sender);
-        shared.session.subscribe(&filter);
-        Subscription {
-            inbox: Arc::clone(self),
-            filter,
-            number,
-            forget,
-        }
-    }
-
-    fn end_all(&self, reason: impl Fn() -> Ended) {
-        let open = std::mem::take(&mut self.shared.lock().open);
-        for sender in open.into_values() {
-            sender.end(reason());
-        }
-    }
-
-    fn receive(&self, publish: Publish) {
-        let mut shared = self.shared.lock();
-        let acknowledgement = match String::from_utf8(publish.topic.to_vec()) {
-            Ok(topic) => shared.session.receive(topic, publish),
-            Err(_) => {
-                tracing::warn!(target: "dapr.contrib", "mqtt: a message is dropped: its topic is no UTF-8");
-                (publish.qos != QoS::AtMostOnce).then_some(Acknowledgement {
-                    qos: publish.qos,
-                    packet: publish.pkid,
-                })
-            }
-        };
-        shared.acknowledge(acknowledgement);
-        drop(shared);
-        self.changed.notify_waiters();
-    }
-
-    fn settle(&self, number: u64) -> Result<()> {
-        let mut shared = self.shared.lock();
-        if shared.is_closed {
-            let text = "mqtt: the component is closed; the message comes again";
-            return Err(Error::new(ErrorKind::Unavailable, text));
-        }
-        let acknowledgement = shared.session.settle(number);
-        shared.acknowledge(acknowledgement);
-        drop(shared);
-        self.changed.notify_waiters();
-        Ok(())
-    }
-
-    fn release(&self, number: u64) {
-        let mut shared = self.shared.lock();
-        let acknowledgement = shared.session.release(number);
-        shared.acknowledge(acknowledgement);
-        drop(shared);
-        self.changed.notify_waiters();
-    }
-
-    /// Waits until something is there.
-    async fn wait<T>(&self, mut look: impl FnMut(&mut Session) -> Option<T>) -> T {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            // From now on nothing is missed.
-            changed.as_mut().enable();
-            if let Some(found) = look(&mut self.shared.lock().session) {
-                return found;
-            }
-            changed.await;
-        }
-    }
-
-    fn restored(&self, answer: &SubAck) {
-        let restores = std::mem::take(&mut self.shared.lock().is_restoring);
-        if restores && answer.return_codes.contains(&SubscribeReasonCode::Failure) {
-            let failure = refused("at least one of its topics after a new connection");
-            tracing::warn!(target: "dapr.contrib", "{}", failure.text());
-            self.end_all(|| Ended::Failed(failure.error()));
-        }
-    }
-}
-
-impl Shared {
-    /// Tells the server. Without a connection it sends the message again, and is told then.
-    fn acknowledge(&self, acknowledgement: Option<Acknowledgement>) {
-        let (Some(client), Some(Acknowledgement { qos, packet })) = (&self.client, acknowledgement)
-        else {
-            return;
-        };
-        let ack = match qos {
-            QoS::ExactlyOnce => ManualAck::PubRec(PubRec::new(packet)),
-            QoS::AtLeastOnce | QoS::AtMostOnce => ManualAck::PubAck(PubAck::new(packet)),
-        };
-        // There is a request for each message that is held, at most, so there is room for it. A connection that has ended
-        // meanwhile is as good as none.
-        let _ = client.try_manual_ack(ack);
-    }
-}
-
-impl Listener for Inbox {
-    async fn room(&self) {
-        self.wait(|session| session.has_room().then_some(())).await;
-    }
-
-    fn is_needed(&self) -> bool {
-        !self.shared.lock().open.is_empty()
-    }
-
-    fn connected(&self, client: &AsyncClient, session_present: bool) {
-        let mut shared = self.shared.lock();
-        shared.session.connect(session_present);
-        shared.client = Some(client.clone());
-        shared.connections += 1;
-        if session_present {
-            // The server has the subscriptions. To ask for them again would bring the retained messages again.
-            for filter in shared.session.withdrawn() {
-                let _ = client.try_unsubscribe(filter.text());
-            }
-            return;
-        }
-        let filters = shared.session.filters();
-        let filters: Vec<_> = filters
-            .map(|filter| SubscribeFilter::new(filter.text().to_owned(), self.qos))
-            .collect();
-        shared.is_restoring = !filters.is_empty() && client.try_subscribe_many(filters).is_ok();
-    }
-
-    fn event(&self, event: Event) {
-        match event {
-            Event::Incoming(Packet::Publish(publish)) => self.receive(publish),
-            Event::Incoming(Packet::SubAck(answer)) => self.restored(&answer),
-            Event::Outgoing(Outgoing::PubAck(packet) | Outgoing::PubComp(packet)) => {
-                self.shared.lock().session.acknowledged(packet);
-            }
-            _ => {}
-        }
-    }
-
-    fn lost(&self) {
-        let mut shared = self.shared.lock();
-        shared.client = None;
-        shared.is_restoring = false;
-    }
-
-    fn given_up(&self, failure: &Failure) {
-        self.end_all(|| Ended::Failed(failure.error()));
+        self.inbox.close();
     }
 }
 
@@ -319,7 +148,7 @@ impl Subscription {
             let taken = tokio::select! {
                 biased;
                 () = sender.closed() => return,
-                taken = self.inbox.wait(|session| session.take(&self.filter)) => taken,
+                taken = self.inbox.take(&self.filter) => taken,
             };
             let delivery = self.delivery(taken);
             if sender.wanted().await.is_err() || sender.send(delivery).await.is_err() {
@@ -346,17 +175,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut shared = self.inbox.shared.lock();
-        shared.open.remove(&self.number);
-        let Some(left) = shared.session.unsubscribe(&self.filter, self.forget) else {
-            return;
-        };
-        for acknowledgement in left {
-            shared.acknowledge(Some(acknowledgement));
-        }
-        if let Some(client) = &shared.client {
-            let _ = client.try_unsubscribe(self.filter.text());
-        }
+        self.inbox.leave(self.number, &self.filter, self.forget);
     }
 }
 

@@ -18,7 +18,8 @@ fn publish(packet: u16, data: &str, dup: bool) -> Publish {
 }
 
 fn receive(session: &mut Session, packet: u16, data: &str, dup: bool) -> Option<u16> {
-    let acknowledgement = session.receive("t".to_owned(), publish(packet, data, dup));
+    let acknowledgement =
+        session.receive("t".to_owned(), publish(packet, data, dup), Instant::now());
     acknowledgement.map(|acknowledgement| acknowledgement.packet)
 }
 
@@ -128,8 +129,8 @@ fn a_released_message_goes_back_to_its_place() {
     }
     let (first, _) = take(&mut session).unwrap();
     let (second, _) = take(&mut session).unwrap();
-    session.release(second);
-    session.release(first);
+    session.release(second, Instant::now());
+    session.release(first, Instant::now());
     let order: Vec<_> = std::iter::from_fn(|| take(&mut session)).collect();
     let order: Vec<_> = order.iter().map(|(_, text)| &**text).collect();
     assert_eq!(order, ["a", "b", "c"]);
@@ -145,7 +146,7 @@ fn messages_wait_for_their_subscriber() {
     let (number, text) = take(&mut session).unwrap();
     assert_eq!(text, "early");
     assert!(session.unsubscribe(&filter("t"), false).is_none());
-    session.release(number);
+    session.release(number, Instant::now());
     session.subscribe(&filter("t"));
     assert_eq!(take(&mut session).unwrap().1, "early");
 }
@@ -160,7 +161,7 @@ fn a_forgotten_subscription_leaves_nothing_behind() {
     let (number, _) = take(&mut session).unwrap();
     let left = session.unsubscribe(&filter("t"), true).unwrap();
     assert_eq!(left.len(), 1);
-    assert_eq!(packet(session.release(number)), Some(1));
+    assert_eq!(packet(session.release(number, Instant::now())), Some(1));
     assert_eq!(session.unsettled, 0);
 }
 
@@ -199,7 +200,7 @@ fn what_still_comes_for_a_withdrawn_subscription_is_done_with() {
     let (number, _) = take(&mut session).unwrap();
     assert!(session.unsubscribe(&filter("t"), true).unwrap().is_empty());
     assert_eq!(receive(&mut session, 2, "b", false), Some(2));
-    assert_eq!(packet(session.release(number)), Some(1));
+    assert_eq!(packet(session.release(number, Instant::now())), Some(1));
     assert_eq!(session.unsettled, 0);
     let withdrawn: Vec<_> = session.withdrawn().map(Filter::text).collect();
     assert_eq!(withdrawn, ["t"], "for a server that was not told");
@@ -207,4 +208,28 @@ fn what_still_comes_for_a_withdrawn_subscription_is_done_with() {
     assert_eq!(session.withdrawn().count(), 0);
     receive(&mut session, 3, "c", false);
     assert_eq!(take(&mut session).unwrap().1, "c");
+}
+
+#[test]
+fn what_nobody_asks_for_does_not_wait_for_ever() {
+    let mut session = Session::new(false);
+    session.connect(true);
+    let begun = Instant::now();
+    session.receive("t".to_owned(), publish(1, "a", false), begun);
+    session.subscribe(&filter("other"));
+    assert_eq!(session.claim_deadline(), Some(begun + MOST_UNCLAIMED));
+    let early = session.abandon(begun + MOST_UNCLAIMED / 2);
+    assert_eq!(early, (vec![], vec![]));
+    let late = begun + MOST_UNCLAIMED;
+    session.receive("t".to_owned(), publish(2, "b", false), late);
+    session.receive("u".to_owned(), publish(3, "c", false), late);
+    let (topics, acknowledgements) = session.abandon(late);
+    let packets: Vec<_> = acknowledgements.iter().map(|one| one.packet).collect();
+    assert_eq!((topics, packets), (vec!["t".to_owned()], vec![1, 2]));
+    assert_eq!(receive(&mut session, 4, "d", false), Some(4), "at once");
+    assert_eq!(session.claim_deadline(), Some(late + MOST_UNCLAIMED));
+    // Somebody has come after all.
+    session.subscribe(&filter("t"));
+    receive(&mut session, 5, "e", false);
+    assert_eq!(take(&mut session).unwrap().1, "e");
 }

@@ -1,5 +1,6 @@
 //! The broker against the suite that every family runs, and what is its own: sessions, restarts, and ways to be refused.
 
+mod held;
 mod outage;
 mod refusals;
 mod server;

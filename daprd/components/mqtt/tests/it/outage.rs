@@ -1,11 +1,6 @@
 //! Servers that go away and come back, and connections that break.
 
-use std::sync::Mutex;
-
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use component_conformance::proxy::Proxy;
 
 use super::*;
 
@@ -146,46 +141,4 @@ async fn a_new_connection_does_not_bring_retained_messages_again() {
     publish(&*publisher, "t", "new").await;
     assert_eq!(receive(&mut deliveries).await, "new");
     silent(&mut deliveries).await;
-}
-
-/// Stands between the component and a server.
-struct Proxy {
-    address: String,
-    open: Arc<Mutex<JoinSet<()>>>,
-    _task: JoinSet<()>,
-}
-
-impl Proxy {
-    async fn start(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-        let address = listener.local_addr().expect("an address").to_string();
-        let open = Arc::<Mutex<JoinSet<()>>>::default();
-        let (server, shared) = (server.to_owned(), Arc::clone(&open));
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let server = server.clone();
-                shared
-                    .lock()
-                    .expect("no test panics while it holds the lock")
-                    .spawn(async move {
-                        let mut server = TcpStream::connect(server).await.expect("a server");
-                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                    });
-            }
-        });
-        Self {
-            address,
-            open,
-            _task: task,
-        }
-    }
-
-    /// Breaks all connections.
-    fn cut(&self) {
-        self.open
-            .lock()
-            .expect("no test panics while it holds the lock")
-            .abort_all();
-    }
 }

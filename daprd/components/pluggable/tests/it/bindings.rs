@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use component::{
     ErrorKind, InputBinding, Spawn,
     bindings::{Event, Events, InvokeRequest},
     catalog::Entry,
 };
-use component_conformance::open;
+use component_conformance::{bindings, open};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -31,6 +32,44 @@ async fn input(served: &Served<Source>) -> Arc<dyn InputBinding> {
 async fn next(events: &mut Events) -> Option<Event> {
     let next = tokio::time::timeout(PATIENCE, events.next()).await;
     next.expect("something comes")
+}
+
+/// A process whose answers are those of its source.
+impl bindings::Source for Source {
+    fn emit(&self, data: &str) {
+        let id = self.0.borrow().pushed;
+        self.push(&id.to_string(), data.to_owned());
+    }
+
+    fn told(&self) -> Vec<Result<Bytes, String>> {
+        let told = self.0.borrow();
+        let answers = told.answers.iter();
+        let answers = answers.map(|answer| match &answer.response_error {
+            Some(problem) => Err(problem.message.clone()),
+            None => Ok(answer.response_data.clone()),
+        });
+        answers.collect()
+    }
+}
+
+#[tokio::test]
+async fn both_directions_conform() {
+    let served = serve();
+    let read = input(&served).await;
+    bindings::input(&*read, &*served.shared).await;
+    let catalog = served.catalog().await;
+    let opened = catalog.output_bindings.open(NAME, "v1", open("out", &[]));
+    let output = opened.await.unwrap();
+    let call = |number: usize| InvokeRequest {
+        operation: "echo".to_owned(),
+        data: number.to_string().into(),
+        metadata: [("number".to_owned(), number.to_string())].into(),
+    };
+    bindings::output(&*output, call, |number, answer| {
+        let number = number.to_string();
+        answer.data.as_deref() == Some(number.as_bytes()) && answer.metadata["number"] == number
+    })
+    .await;
 }
 
 #[tokio::test]

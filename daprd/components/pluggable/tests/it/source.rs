@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use proto::components::v1::{
     input_binding_server::{InputBinding, InputBindingServer},
@@ -18,6 +19,7 @@ use crate::server::{Answer, Served};
 pub struct Told {
     pub inits: usize,
     pub waiting: VecDeque<ReadResponse>,
+    pub pushed: usize,
     /// Sent and not answered.
     pub sent: Vec<ReadResponse>,
     pub answers: Vec<ReadRequest>,
@@ -37,13 +39,16 @@ pub fn serve() -> Served<Source> {
 }
 
 impl Source {
-    pub fn push(&self, id: &str, data: &'static str) {
+    pub fn push(&self, id: &str, data: impl Into<Bytes>) {
         let event = ReadResponse {
             data: data.into(),
             message_id: id.to_owned(),
             ..ReadResponse::default()
         };
-        self.0.send_modify(|told| told.waiting.push_back(event));
+        self.0.send_modify(|told| {
+            told.pushed += 1;
+            told.waiting.push_back(event);
+        });
     }
 
     /// Waits until it was told something.

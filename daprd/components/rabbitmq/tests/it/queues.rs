@@ -13,7 +13,7 @@ use lapin::{
 
 use crate::{
     KEPT, broker, next, publish, receive, request,
-    server::{Server, server, until},
+    server::{LIMIT, LIMITED, Server, server, until},
     silent, topic,
 };
 
@@ -271,6 +271,47 @@ async fn attempts_are_counted_where_the_server_counts() {
             backoff.pause_after(1).unwrap() >= Duration::from_millis(100),
             "{kind}"
         );
+    }
+}
+
+/// Q-rabbitmq-limit: the server counts what comes back to a quorum queue.
+#[tokio::test]
+async fn what_comes_back_too_often_is_given_up_by_the_server() {
+    let (server, _turn) = server().await;
+    for dead_letter in ["true", "false"] {
+        let broker = broker(
+            server,
+            &[&KEPT[..], &[("enableDeadLetter", dead_letter)]].concat(),
+        )
+        .await;
+        let topic = topic(LIMITED);
+        let mut deliveries = broker
+            .subscribe(request(&topic, &[("queueType", "quorum")]))
+            .await
+            .expect("a subscription");
+        publish(&*broker, &topic, "poison", &[])
+            .await
+            .expect("is published");
+        for expected in 1..=LIMIT + 1 {
+            let delivery = next(&mut deliveries).await;
+            assert_eq!(delivery.attempt, expected);
+            delivery
+                .ack
+                .settle(Outcome::Retry)
+                .await
+                .expect("is settled");
+        }
+        silent(&mut deliveries).await;
+        let dead = format!("dlq-conformance-{topic}");
+        let kept = (dead_letter == "true").then_some(1);
+        until("it is dead-lettered where that is asked for", async || {
+            waiting(server, &dead).await == kept
+        })
+        .await;
+        publish(&*broker, &topic, "next", &[])
+            .await
+            .expect("is published");
+        assert_eq!(receive(&mut deliveries).await, "next");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A RabbitMQ server for all tests of this binary, for it takes seconds to start; also with TLS.
+//! A RabbitMQ server for all tests of this binary, for it takes seconds to start; also with TLS, and a limit of deliveries.
 
 use std::{path::Path, time::Duration};
 
@@ -50,7 +50,7 @@ impl Server {
         let mut authority = None;
         let program = RabbitMq::start(|folder| {
             authority = Some(Authority::new(folder));
-            tls(folder, tls_port)
+            tls(folder, tls_port) + &limits(folder)
         });
         Self {
             program: program.await,
@@ -68,6 +68,30 @@ impl Server {
         let channel = connection.create_channel().await.expect("a channel");
         (connection, channel)
     }
+}
+
+/// How often a message may come back to a quorum queue whose name begins so, as newer servers have it of all.
+pub const LIMITED: &str = "limited";
+pub const LIMIT: u32 = 3;
+
+fn limits(folder: &Path) -> String {
+    let definitions = serde_json::json!({
+        "vhosts": [{"name": "/"}],
+        "users": [{"name": "guest", "password": "guest", "tags": "administrator"}],
+        "permissions": [
+            {"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+        ],
+        "policies": [{
+            "vhost": "/",
+            "name": "limit",
+            "pattern": format!("^conformance-{LIMITED}"),
+            "apply-to": "queues",
+            "definition": {"delivery-limit": LIMIT}
+        }]
+    });
+    let file = folder.join("definitions.json");
+    std::fs::write(&file, definitions.to_string()).expect("a file");
+    format!("load_definitions = {}\n", file.display())
 }
 
 fn tls(folder: &Path, port: u16) -> String {

@@ -7,7 +7,6 @@ mod cluster;
 mod keys;
 mod one_slot;
 mod outage;
-mod proxy;
 mod quiet;
 mod sentinel;
 mod server;

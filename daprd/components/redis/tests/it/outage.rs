@@ -1,10 +1,10 @@
 //! A single server that is gone, was exchanged, or cannot be heard any more.
 
 use component::ErrorKind;
+use component_conformance::proxy::Proxy;
 
 use crate::{
-    broker, item, proxy::Proxy, publish, receive, refused, server::Server, server::until, set,
-    store, subscribe,
+    broker, item, publish, receive, refused, server::Server, server::until, set, store, subscribe,
 };
 
 #[tokio::test]

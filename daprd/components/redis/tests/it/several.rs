@@ -4,9 +4,10 @@ use component::{
     ErrorKind,
     state::{DeleteRequest, GetRequest, SetRequest},
 };
+use component_conformance::proxy::Proxy;
 use redis::AsyncCommands;
 
-use crate::{item, proxy::Proxy, server::Server, set, store};
+use crate::{item, server::Server, set, store};
 
 const KEYS: usize = 20;
 

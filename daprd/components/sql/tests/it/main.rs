@@ -1,5 +1,7 @@
 //! SQLite against the suite of state stores, and what is its own: the layout of the file, and several sidecars on it.
 
+mod names;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

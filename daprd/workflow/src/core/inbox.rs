@@ -1,0 +1,100 @@
+//! What becomes of an event that arrives: everything may arrive twice, late, or at another run than it was meant for.
+
+use proto::durabletask::{ExecutionStartedEvent, HistoryEvent, history_event::EventType};
+
+use super::{event, fold::Fold, resolution};
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is new.
+    New,
+    /// It has arrived before; who waits for it may need to be woken again.
+    Again,
+    /// It belongs to an earlier run, or to nothing that was asked for.
+    Stray,
+}
+
+/// Looks at an event that has arrived.
+pub fn arrival(
+    event: &HistoryEvent,
+    history: &[HistoryEvent],
+    fold: &Fold,
+    inbox: &[HistoryEvent],
+) -> Arrival {
+    if let Some(resolution) = resolution::of(event) {
+        let waits = inbox
+            .iter()
+            .any(|it| resolution::of(it) == Some(resolution));
+        if fold.is_resolved(resolution) || waits {
+            return Arrival::Again;
+        }
+        let mut asked = history.iter().rev();
+        let asked = asked.find(|it| resolution::awaited(it) == Some(resolution));
+        let of_other = |asked: &HistoryEvent| {
+            let (asked, this) = (resolution::execution(asked), resolution::execution(event));
+            asked.is_some() && this.is_some() && asked != this
+        };
+        return match asked {
+            Some(asked) if of_other(asked) => Arrival::Stray,
+            _ => Arrival::New,
+        };
+    }
+    if let Some(EventType::EventRaised(raised)) = &event.event_type {
+        let same = |other: &HistoryEvent| match &other.event_type {
+            Some(EventType::EventRaised(it)) => it == raised && other.timestamp == event.timestamp,
+            _ => false,
+        };
+        if history.iter().chain(inbox).any(same) {
+            return Arrival::Again;
+        }
+    }
+    Arrival::New
+}
+
+/// What waits to begin: an instance that was made and has not run.
+pub fn pending_start<'i>(
+    history: &[HistoryEvent],
+    inbox: &'i [HistoryEvent],
+) -> Option<&'i HistoryEvent> {
+    if event::start(history).is_some() {
+        return None;
+    }
+    inbox
+        .iter()
+        .find(|event| event::execution_started(event).is_some())
+}
+
+/// Whether the same action of the same run of a parent asks for a child that it asked for before.
+pub fn is_same_child(known: &ExecutionStartedEvent, asked: &ExecutionStartedEvent) -> bool {
+    let (Some(known), Some(asked)) = (&known.parent_instance, &asked.parent_instance) else {
+        return false;
+    };
+    let id = |parent: &proto::durabletask::ParentInstanceInfo| {
+        let instance = parent.workflow_instance.as_ref();
+        instance.map(|instance| instance.instance_id.clone())
+    };
+    let run = |parent: &proto::durabletask::ParentInstanceInfo| {
+        parent.workflow_instance.as_ref()?.execution_id.clone()
+    };
+    let same_run = match (run(known), run(asked)) {
+        (Some(known), Some(asked)) => known == asked,
+        _ => true,
+    };
+    id(known) == id(asked) && known.task_scheduled_id == asked.task_scheduled_id && same_run
+}
+
+/// Whether somebody asks again for what he asked for before: all but what each asking makes anew is the same.
+pub fn is_same_start(known: &ExecutionStartedEvent, asked: &ExecutionStartedEvent) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let parents = match (&known.parent_instance, &asked.parent_instance) {
+        (None, None) => true,
+        (Some(_), Some(_)) => is_same_child(known, asked),
+        _ => false,
+    };
+    known.name == asked.name
+        && text(&known.version) == text(&asked.version)
+        && text(&known.input) == text(&asked.input)
+        && known.scheduled_start_timestamp == asked.scheduled_start_timestamp
+        && parents
+}

@@ -1,0 +1,368 @@
+//! The actor that runs one activity: asked to, it makes a reminder; the reminder has a worker run it, and the workflow gets what comes
+//! of it. An activity that runs is not run again by the same sidecar, however often its reminder fires.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use actors::{
+    ActorId, Error as ActorError, Request, Response,
+    host::{Firing, Host},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use crds::workflow_access_policy::Operation;
+use dashmap::{DashMap, Entry};
+use parking_lot::Mutex;
+use prost::Message;
+use prost_types::{Any, Timestamp};
+use proto::durabletask::{
+    ActivityRequest, ActivityResponse, HistoryEvent, TaskCompletedEvent, TaskFailedEvent,
+    WorkflowInstance, backend::v1::ActivityInvocation, history_event::EventType,
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    Error,
+    access::What,
+    calls::{DUE_TIME, EXECUTE},
+    core::event,
+    engine::Inner,
+    hosts::workflow::ok,
+    metrics::{FAILED, RECOVERABLE, SUCCESS},
+    reminding, workers,
+};
+
+/// Hosts them. Clones share what runs.
+#[derive(Clone)]
+pub struct ActivityHost(Arc<Activities>);
+
+struct Activities {
+    inner: Arc<Inner>,
+    running: DashMap<String, watch::Receiver<Option<bool>>>,
+    /// Those that have run, until they are forgotten.
+    done: Mutex<VecDeque<(Instant, String)>>,
+}
+
+#[async_trait]
+impl Host for ActivityHost {
+    async fn call(&self, request: Request) -> Result<Response, ActorError> {
+        if request.method != EXECUTE {
+            return Err(ActorError::NoMethod(request.method));
+        }
+        let asked = Box::pin(self.ask(request)).await;
+        asked.map(|()| ok(Bytes::new())).map_err(Error::into_actors)
+    }
+
+    async fn remind(&self, firing: Firing) -> Result<(), ActorError> {
+        let id = firing.actor.id.clone();
+        let ran = Box::pin(self.fire(firing)).await;
+        ran.map_err(|error| {
+            tracing::warn!(
+                "Activity actor '{id}': it will be tried again: {}",
+                component::error::chain(&error)
+            );
+            error.into_actors()
+        })
+    }
+
+    async fn timer(&self, firing: Firing) -> Result<(), ActorError> {
+        Err(ActorError::NoMethod(firing.name))
+    }
+
+    async fn deactivate(&self, _: &ActorId) -> Result<(), ActorError> {
+        Ok(())
+    }
+}
+
+impl ActivityHost {
+    pub fn new(inner: Arc<Inner>) -> Self {
+        Self(Arc::new(Activities {
+            inner,
+            running: DashMap::new(),
+            done: Mutex::default(),
+        }))
+    }
+
+    async fn ask(&self, request: Request) -> Result<(), Error> {
+        let invocation = decode(&request.data)?;
+        let name = invocation
+            .history_event
+            .as_ref()
+            .and_then(event::task_scheduled);
+        let name = name.map(|task| task.name.clone());
+        let asked = || name.clone().unwrap_or_default();
+        let inner = &self.0.inner;
+        inner.allow(
+            &request.headers,
+            What::Activity,
+            Some(Operation::Schedule),
+            asked,
+        )?;
+        let due = request.headers.get(DUE_TIME);
+        let due = due.and_then(|due| due.to_str().ok()?.parse::<i64>().ok());
+        let due = due.map_or_else(|| inner.now(), from_millis);
+        let data = Some(reminding::pack(&invocation));
+        inner
+            .remind(&request.actor, reminding::RUN.to_owned(), due, data, name)
+            .await
+    }
+
+    async fn fire(&self, firing: Firing) -> Result<(), Error> {
+        let invocation = invocation_of(&firing.data);
+        let id = &firing.actor.id;
+        let instance = id.split_once("::").map(|(instance, _)| instance.to_owned());
+        let (Some(invocation), Some(instance)) = (invocation, instance) else {
+            tracing::error!("Activity actor '{id}': a reminder that no activity has is dropped");
+            return Ok(());
+        };
+        let Some(scheduled) = invocation.history_event.clone() else {
+            tracing::error!("Activity actor '{id}': a reminder without an activity is dropped");
+            return Ok(());
+        };
+        let mut outcome = self.run(key(id, &scheduled), instance, scheduled, invocation);
+        let mut waiting = Waiting {
+            actor: id,
+            reminder: &firing.name,
+            over: false,
+        };
+        let settled = outcome.wait_for(Option::is_some).await;
+        waiting.over = true;
+        match settled.as_deref() {
+            Ok(Some(true)) => Ok(()),
+            Ok(_) => Err(Error::Lost(workers::Lost)),
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    /// What comes of an activity, which runs from now on if it did not yet.
+    fn run(
+        &self,
+        key: String,
+        instance: String,
+        scheduled: HistoryEvent,
+        invocation: ActivityInvocation,
+    ) -> watch::Receiver<Option<bool>> {
+        self.forget_old();
+        let place = match self.0.running.entry(key.clone()) {
+            Entry::Occupied(known) => return known.get().clone(),
+            Entry::Vacant(place) => place,
+        };
+        let (settle, outcome) = watch::channel(None);
+        place.insert(outcome.clone());
+        let host = self.clone();
+        self.0.inner.tasks.spawn("activity", async move {
+            let activities = &host.0;
+            let closed = activities.inner.closed.clone();
+            let running = Box::pin(host.execute(&instance, &scheduled, invocation));
+            let ran = closed.run_until_cancelled(running).await;
+            match ran {
+                Some(Ok(())) => {
+                    let mut done = activities.done.lock();
+                    done.push_back((Instant::now() + REMEMBERED, key));
+                }
+                Some(Err(error)) => {
+                    let id = scheduled.event_id;
+                    tracing::warn!(
+                        "activity {instance}::{id} has no result: {}",
+                        component::error::chain(&error)
+                    );
+                    activities.running.remove(&key);
+                    settle.send_replace(Some(false));
+                    return;
+                }
+                None => {
+                    activities.running.remove(&key);
+                    return;
+                }
+            }
+            settle.send_replace(Some(true));
+        });
+        outcome
+    }
+
+    fn forget_old(&self) {
+        let mut done = self.0.done.lock();
+        let now = Instant::now();
+        while done.front().is_some_and(|(until, _)| *until <= now) || done.len() > MOST_REMEMBERED {
+            if let Some((_, key)) = done.pop_front() {
+                self.0.running.remove(&key);
+            }
+        }
+    }
+
+    /// Has a worker run it, and tells the workflow.
+    async fn execute(
+        &self,
+        instance: &str,
+        scheduled: &HistoryEvent,
+        invocation: ActivityInvocation,
+    ) -> Result<(), Error> {
+        let inner = &self.0.inner;
+        let task = event::task_scheduled(scheduled)
+            .cloned()
+            .unwrap_or_default();
+        let request = ActivityRequest {
+            name: task.name.clone(),
+            version: task.version.clone(),
+            input: task.input.clone(),
+            workflow_instance: Some(WorkflowInstance {
+                instance_id: instance.to_owned(),
+                execution_id: None,
+            }),
+            task_id: scheduled.event_id,
+            parent_trace_context: task.parent_trace_context.clone(),
+            task_execution_id: task.task_execution_id.clone(),
+            propagated_history: invocation.propagated_history,
+        };
+        let mut present = inner.options.workers.present();
+        let began = Instant::now();
+        inner
+            .metrics
+            .activity_begun(&task.name, SUCCESS, Duration::ZERO);
+        // What looks at the presence is not to be held while the item is withdrawn.
+        let gone = async {
+            let _ = present.wait_for(|present| !*present).await;
+        };
+        let response = tokio::select! {
+            biased;
+            response = inner.options.workers.activity(request) => response.map_err(Error::from),
+            () = gone => Err(Error::Lost(workers::Lost)),
+        };
+        let ran = match response {
+            Ok(response) => {
+                let failed = response.failure_details.is_some();
+                let event = completion(inner.now(), scheduled, &task.task_execution_id, response);
+                let told = self.publish(instance, scheduled, &event).await;
+                told.map(|told| told && !failed)
+            }
+            Err(error) => Err(error),
+        };
+        let status = match &ran {
+            Ok(true) => SUCCESS,
+            Ok(false) => FAILED,
+            Err(_) => RECOVERABLE,
+        };
+        inner
+            .metrics
+            .activity_ran(&task.name, status, began.elapsed());
+        ran.map(drop)
+    }
+
+    /// Tells the workflow; whether there is one.
+    async fn publish(
+        &self,
+        instance: &str,
+        scheduled: &HistoryEvent,
+        event: &HistoryEvent,
+    ) -> Result<bool, Error> {
+        let inner = &self.0.inner;
+        let source = scheduled
+            .router
+            .as_ref()
+            .map(|router| router.source_app_id.as_str());
+        let workflow = inner.actor_of(source, instance)?;
+        let told = inner
+            .add_event(workflow.clone(), event, http::HeaderMap::new())
+            .await;
+        match told {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound) => {
+                tracing::info!("a completion for workflow '{instance}', which is gone, is dropped");
+                Ok(false)
+            }
+            Err(error) => {
+                // The workflow's sidecar gets it by a reminder, whenever it is there again.
+                tracing::debug!("a completion for workflow '{instance}' goes by reminder: {error}");
+                let name = format!("{}{}", reminding::RESULT, inner.new_id());
+                let data = Some(reminding::pack(event));
+                let kept = inner.remind(&workflow, name, inner.now(), data, None);
+                kept.await.map(|()| true)
+            }
+        }
+    }
+}
+
+/// Somebody waits for an activity; the activity goes on where he does not any more.
+struct Waiting<'w> {
+    actor: &'w str,
+    reminder: &'w str,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            let (actor, reminder) = (self.actor, self.reminder);
+            tracing::warn!(
+                "{actor}: received cancellation signal while waiting for activity execution '{reminder}'"
+            );
+        }
+    }
+}
+
+/// What the workflow hears.
+fn completion(
+    now: Timestamp,
+    scheduled: &HistoryEvent,
+    execution: &str,
+    response: ActivityResponse,
+) -> HistoryEvent {
+    let kind = match response.failure_details {
+        Some(details) => EventType::TaskFailed(TaskFailedEvent {
+            task_scheduled_id: scheduled.event_id,
+            failure_details: Some(details),
+            task_execution_id: execution.to_owned(),
+            ..TaskFailedEvent::default()
+        }),
+        None => EventType::TaskCompleted(TaskCompletedEvent {
+            task_scheduled_id: scheduled.event_id,
+            result: response.result,
+            task_execution_id: execution.to_owned(),
+            ..TaskCompletedEvent::default()
+        }),
+    };
+    event::of_action(event::NO_ID, now, kind, scheduled.router.clone())
+}
+
+/// Older sidecars send the event alone.
+fn decode(data: &Bytes) -> Result<ActivityInvocation, Error> {
+    if let Ok(invocation) = ActivityInvocation::decode(data.clone())
+        && invocation.history_event.is_some()
+    {
+        return Ok(invocation);
+    }
+    let event = HistoryEvent::decode(data.clone());
+    let event = event.map_err(|_| Error::Unreadable("activity".to_owned()))?;
+    Ok(ActivityInvocation {
+        history_event: Some(event),
+        propagated_history: None,
+    })
+}
+
+/// By which one asking for an activity is told from another: an id is used again by a workflow that begins anew.
+fn key(actor: &str, scheduled: &HistoryEvent) -> String {
+    let execution = crate::core::resolution::execution(scheduled);
+    match execution {
+        Some(execution) => format!("{actor}::{execution}"),
+        None => format!("{actor}::{}", event::nanos(scheduled.timestamp.as_ref())),
+    }
+}
+
+fn from_millis(millis: i64) -> Timestamp {
+    let time = jiff::Timestamp::from_millisecond(millis);
+    crate::time::to_wire(time.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+}
+
+/// How long an activity that has run is known, for reminders that fire late.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const MOST_REMEMBERED: usize = 10_000;
+
+/// What a reminder says is to be run.
+pub fn invocation_of(data: &Option<Any>) -> Option<ActivityInvocation> {
+    reminding::unpack(data).or_else(|| {
+        let event: HistoryEvent = reminding::unpack(data)?;
+        Some(ActivityInvocation {
+            history_event: Some(event),
+            propagated_history: None,
+        })
+    })
+}

@@ -1,0 +1,98 @@
+//! Whether a call of another app is allowed, asked before anything is done for it.
+
+use actors::ActorId;
+use bytes::Bytes;
+use crds::workflow_access_policy::Operation;
+use http::HeaderMap;
+use proto::durabletask::{HistoryEvent, backend::v1::CreateWorkflowInstanceRequest};
+
+use crate::{
+    Error,
+    access::{self, Caller, What},
+    calls::{self, read},
+    core::event,
+    engine::Inner,
+    record::Record,
+};
+
+impl Inner {
+    /// Whether a method of an instance may be called.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::State`].
+    pub async fn admit(
+        &self,
+        actor: &ActorId,
+        method: &str,
+        headers: &HeaderMap,
+        data: &Bytes,
+    ) -> Result<(), Error> {
+        if self.access.load().is_none() {
+            return Ok(());
+        }
+        let Caller::Other(caller) = access::caller(headers, &self.names.app_id) else {
+            return self.allow(headers, What::Workflow, None, String::new);
+        };
+        if method == calls::CREATE {
+            let request: CreateWorkflowInstanceRequest = read("request of a new workflow", data)?;
+            let start = request
+                .start_event
+                .as_ref()
+                .and_then(event::execution_started);
+            let name = || start.map(|start| start.name.clone()).unwrap_or_default();
+            return self.allow(headers, What::Workflow, Some(Operation::Schedule), name);
+        }
+        let record = Record::load(&self.options.state, actor).await?;
+        let operation = match method {
+            calls::ADD_EVENT => {
+                let event: HistoryEvent = read("event", data)?;
+                let history = record.as_ref().map(|record| record.history.as_slice());
+                // Q-workflow-access
+                if access::was_asked(&event, history.unwrap_or_default(), &caller) {
+                    return Ok(());
+                }
+                access::operation_of(&event)
+            }
+            calls::PURGE | calls::PURGE_ALL => Some(Operation::Purge),
+            calls::FORK | calls::RERUN => Some(Operation::Rerun),
+            _ => None,
+        };
+        let name = || record.map(|record| record.name()).unwrap_or_default();
+        self.allow(headers, What::Workflow, operation, name)
+    }
+
+    /// Whether something may be done; `None` is what only the app itself may.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub fn allow(
+        &self,
+        headers: &HeaderMap,
+        what: What,
+        operation: Option<Operation>,
+        name: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        let access = self.access.load();
+        let Some(access) = access.as_ref() else {
+            return Ok(());
+        };
+        let caller = match access::caller(headers, &self.names.app_id) {
+            Caller::Own => return Ok(()),
+            Caller::Other(caller) => caller,
+            Caller::Unknown => String::new(),
+        };
+        let name = name();
+        let allowed =
+            operation.is_some_and(|operation| access.allows(&caller, what, operation, &name));
+        let asked = operation.map_or_else(String::new, |it| format!("{it:?}").to_lowercase());
+        let kind = format!("{what:?}").to_lowercase();
+        self.metrics.admitted(&caller, &asked, &kind, allowed);
+        if allowed {
+            return Ok(());
+        }
+        tracing::warn!(
+            "workflow access policy denied app '{caller}' {operation:?} on {what:?} '{name}'"
+        );
+        Err(Error::Denied)
+    }
+}

@@ -1,0 +1,221 @@
+//! An instance begins, or an event comes in: it is stored first, then a reminder is made that has the instance look at it. Where the
+//! second fails, whoever asked hears it and asks again, and finds what is stored.
+
+use std::sync::Arc;
+
+use actors::ActorId;
+use proto::durabletask::{HistoryEvent, backend::v1::CreateWorkflowInstanceRequest};
+
+use crate::{
+    Error, access,
+    core::{
+        event,
+        inbox::{self, Arrival},
+    },
+    engine::Inner,
+    record::Record,
+    reminding,
+};
+
+impl Inner {
+    /// Begins an instance.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where there is one that goes on, or that may not be replaced.
+    pub async fn create(
+        &self,
+        actor: &ActorId,
+        request: CreateWorkflowInstanceRequest,
+    ) -> Result<(), Error> {
+        let CreateWorkflowInstanceRequest {
+            start_event,
+            propagated_history,
+            enforce_unique_instance_id,
+        } = request;
+        let start = start_event.filter(|event| event::execution_started(event).is_some());
+        let start =
+            start.ok_or_else(|| Error::Invalid("invalid execution start event".to_owned()))?;
+        let instance = self.instances.get(&actor.id);
+        let of_parent =
+            event::execution_started(&start).is_some_and(|it| it.parent_instance.is_some());
+        if !of_parent && instance.is_busy() {
+            // Whoever asks may be busy with a turn that this one waits for.
+            return Err(exists(actor));
+        }
+        let mut slot = instance.lock().await;
+        let mut finished = None;
+        let mut record = loop {
+            let Some(record) = self.current(&mut slot, &instance, actor).await? else {
+                break Record::default();
+            };
+            if !record.fold.is_completed() {
+                let known = self.known(actor, &record, &start).await;
+                slot.record = Some(record);
+                return known;
+            }
+            let began = record.began();
+            let is_known = is_known_child(&record, &start);
+            let reports = self.undone(actor, &record, record.history.len()).await?;
+            if (is_known || finished != Some(began)) && !reports.is_empty() {
+                // Somebody may be at it, but who can say that he gets done? The parent takes one end once.
+                slot.record = Some(record);
+                drop(slot);
+                for report in &reports {
+                    self.report_of(report).await?;
+                }
+                if is_known {
+                    return Ok(());
+                }
+                finished = Some(began);
+                slot = instance.lock().await;
+                continue;
+            }
+            if is_known {
+                slot.record = Some(record);
+                return Ok(());
+            }
+            self.check_reuse(actor, &record, enforce_unique_instance_id)
+                .await?;
+            tracing::info!(
+                "Workflow actor '{}': a workflow that has ended begins anew",
+                actor.id
+            );
+            break record;
+        };
+        if record.fold.is_completed() {
+            record.reset();
+        }
+        record.set_incoming(propagated_history);
+        record.inbox.push(start.clone());
+        slot.open = Some(Vec::new());
+        self.save(&mut slot, &instance, actor, record).await?;
+        self.remind_of_start(actor, &start).await
+    }
+
+    /// Somebody asks for an instance that goes on. It is all right where he asked before; and where the instance was stored then but
+    /// not woken, it is woken now.
+    async fn known(
+        &self,
+        actor: &ActorId,
+        record: &Record,
+        asked: &HistoryEvent,
+    ) -> Result<(), Error> {
+        let (Some(known), Some(start)) = (record.start(), event::execution_started(asked)) else {
+            return Err(exists(actor));
+        };
+        let pending = record.pending_start();
+        if inbox::is_same_child(known, start) {
+            return match pending {
+                Some(pending) if self.is_unwoken(actor, pending).await? => {
+                    self.remind_of_start(actor, pending).await
+                }
+                _ => Ok(()),
+            };
+        }
+        match pending {
+            Some(pending)
+                if inbox::is_same_start(known, start)
+                    && self.is_unwoken(actor, pending).await? =>
+            {
+                self.remind_of_start(actor, pending).await
+            }
+            _ => Err(exists(actor)),
+        }
+    }
+
+    async fn is_unwoken(&self, actor: &ActorId, pending: &HistoryEvent) -> Result<bool, Error> {
+        let name = reminding::of_event(reminding::START, pending);
+        Ok(self.options.reminders.get(actor, &name).await?.is_none())
+    }
+
+    /// Whether an id may be used again: nothing of the run before may reach the new one.
+    async fn check_reuse(
+        &self,
+        actor: &ActorId,
+        record: &Record,
+        unique: bool,
+    ) -> Result<(), Error> {
+        let id = &actor.id;
+        if unique {
+            return Err(Error::Exists(format!(
+                "a workflow with ID '{id}' already exists and the create enforces instance ID uniqueness"
+            )));
+        }
+        match self.check_children(&record.history).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let text = format!("cannot recreate workflow with ID '{id}': {error}");
+                Err(match error {
+                    Error::NotCompleted(_) => Error::Exists(text),
+                    _ => Error::Unavailable(text),
+                })
+            }
+        }
+    }
+
+    /// Takes an event into the inbox, once. `run`: the one that it is meant for, where that is known.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Stalled`] for what a user asks.
+    pub async fn take_in(
+        self: &Arc<Self>,
+        actor: &ActorId,
+        event: HistoryEvent,
+        run: Option<&str>,
+    ) -> Result<(), Error> {
+        let instance = self.instances.get(&actor.id);
+        let mut slot = instance.lock().await;
+        let Some(mut record) = self.current(&mut slot, &instance, actor).await? else {
+            return Err(Error::NotFound);
+        };
+        let is_asked = access::operation_of(&event).is_some();
+        if is_asked && record.fold.stalled.is_some() {
+            slot.record = Some(record);
+            return Err(Error::Stalled);
+        }
+        // Q-workflow-moot
+        let own_run = record.start().and_then(event::execution_id);
+        let of_other_run =
+            run.is_some_and(|run| !run.is_empty() && own_run.is_some_and(|own| own != run));
+        let arrival = match of_other_run {
+            true => Arrival::Stray,
+            false => inbox::arrival(&event, &record.history, &record.fold, &record.inbox),
+        };
+        let (began, name) = (record.history.first(), record.name());
+        let began = began.and_then(|first| first.timestamp);
+        match arrival {
+            Arrival::Stray => {
+                let id = &actor.id;
+                tracing::info!(
+                    "Workflow actor '{id}': a {} of an earlier run is dropped",
+                    event::kind(&event)
+                );
+                slot.record = Some(record);
+                return Ok(());
+            }
+            // Its reminder may not have been made.
+            Arrival::Again => slot.record = Some(record),
+            Arrival::New => {
+                record.inbox.push(event.clone());
+                self.save(&mut slot, &instance, actor, record).await?;
+            }
+        }
+        drop(slot);
+        self.remind_of(actor, &event, began, name).await
+    }
+}
+
+/// Whether an instance is the child that is asked for, also where it has ended by now.
+fn is_known_child(record: &Record, asked: &HistoryEvent) -> bool {
+    let (Some(known), Some(asked)) = (record.start(), event::execution_started(asked)) else {
+        return false;
+    };
+    inbox::is_same_child(known, asked)
+}
+
+fn exists(actor: &ActorId) -> Error {
+    Error::Exists(format!(
+        "an active workflow with ID '{}' already exists",
+        actor.id
+    ))
+}

@@ -1,0 +1,353 @@
+//! What is done because of committed turns. Each thing is done until it has been done, by whichever reminder is at hand, and what was
+//! done before a sidecar was lost is done once more or found to be done.
+
+use std::collections::HashSet;
+
+use actors::ActorId;
+use http::{HeaderMap, HeaderValue};
+use prost::Message;
+use prost_types::Timestamp;
+use proto::durabletask::{
+    HistoryEvent, TaskFailureDetails,
+    backend::v1::{ActivityInvocation, CreateWorkflowInstanceRequest},
+};
+use tokio::sync::MutexGuard;
+
+use crate::{
+    Error,
+    calls::{self, CREATE, DUE_TIME, EXECUTE},
+    core::{
+        effects::{Committed, Effect},
+        event,
+        resolution::{self, Resolution},
+        stall::{self, Stall},
+        timers,
+        turn::Letter,
+    },
+    engine::Inner,
+    hosts::activity,
+    instances::{Claim, Instance, Slot},
+    record::Record,
+    reminding,
+};
+
+impl Effect {
+    /// What is waited for because of it.
+    pub fn awaited(&self) -> Option<Resolution> {
+        match self {
+            Self::Activity { event, .. } => resolution::awaited(event),
+            Self::Timer { id, .. } => Some(Resolution::Timer(*id)),
+            Self::Child { task, .. } => Some(Resolution::Child(*task)),
+            Self::Cancel { .. } | Self::Report { .. } | Self::Event { .. } => None,
+        }
+    }
+}
+
+impl Inner {
+    /// Does what turns have left to do, of an instance that nobody else works on. Others may work on it meanwhile: whom this calls may
+    /// wait for it.
+    pub async fn finish(
+        &self,
+        mut slot: MutexGuard<'_, Slot>,
+        instance: &Instance,
+        actor: &ActorId,
+    ) -> Result<(), Error> {
+        let Some(record) = &slot.record else {
+            return Ok(());
+        };
+        if slot.open.is_none() {
+            let upto = record.history.len();
+            let undone = self.undone(actor, record, upto).await?;
+            slot.open = Some(undone);
+        }
+        let Some(record) = &slot.record else {
+            return Ok(());
+        };
+        let (generation, began) = (record.generation, record.began());
+        let ending = self.ending(record);
+        if ending.is_some() {
+            // Its history may be long, and nobody goes on with it.
+            slot.record = None;
+        }
+        let claim = instance.claim(&mut slot);
+        drop(slot);
+        self.do_claimed(claim, actor, generation, began).await?;
+        match ending {
+            Some(ending) => self.end(actor, ending).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What may not have been done because of events up to `upto`, of an instance that has lived elsewhere.
+    pub async fn undone(
+        &self,
+        actor: &ActorId,
+        record: &Record,
+        upto: usize,
+    ) -> Result<Vec<Effect>, Error> {
+        let mut new_id = || self.new_id();
+        let history = &record.history[..upto.min(record.history.len())];
+        let committed = Committed {
+            instance: &actor.id,
+            history,
+            fold: &record.fold,
+            incoming: record.incoming.as_ref(),
+        };
+        if record.fold.is_completed() {
+            let last = committed.last_turn();
+            let mut effects = committed.effects(last, &mut self.place(&mut new_id));
+            effects.retain(|effect| matches!(effect, Effect::Report { .. }));
+            return Ok(effects);
+        }
+        let waiting: HashSet<_> = record.inbox.iter().filter_map(resolution::of).collect();
+        let cancelled = timers::cancelled(history, 0);
+        let mut effects = committed.effects(0, &mut self.place(&mut new_id));
+        effects.retain(|effect| effect.awaited().is_none_or(|it| !waiting.contains(&it)));
+        let mut undone = Vec::new();
+        for effect in effects {
+            let begun = match &effect {
+                Effect::Activity { event, .. } => self.is_begun(actor, event).await?,
+                Effect::Timer { id, .. } => cancelled.contains(id),
+                // Nobody waits for it, so it cannot be told whether it was done.
+                Effect::Event { .. } => true,
+                _ => false,
+            };
+            if !begun {
+                undone.push(effect);
+            }
+        }
+        Ok(undone)
+    }
+
+    /// Whether an activity that has not ended is on its way.
+    async fn is_begun(&self, actor: &ActorId, event: &HistoryEvent) -> Result<bool, Error> {
+        if event::target(event.router.as_ref()).is_some_and(|app| app != self.names.app_id) {
+            // The reminder is the other app's: asking again overwrites it.
+            return Ok(false);
+        }
+        let activity = ActorId {
+            kind: self.names.activity(),
+            id: activity_id(&actor.id, event.event_id),
+        };
+        let reminder = self
+            .options
+            .reminders
+            .get(&activity, reminding::RUN)
+            .await?;
+        // A run before may have had an activity of the same number, which is still there.
+        let of = reminder.and_then(|it| activity::invocation_of(&it.data)?.history_event);
+        Ok(of.as_ref() == Some(event))
+    }
+
+    /// Does what is claimed; what fails stays open.
+    pub async fn do_claimed(
+        &self,
+        mut claim: Claim<'_>,
+        actor: &ActorId,
+        generation: u64,
+        began: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let (mut left, mut failed) = (Vec::new(), None);
+        for effect in std::mem::take(&mut claim.effects) {
+            let done = match &effect {
+                Effect::Activity { event, propagated } => {
+                    let message = invocation(event, propagated.as_ref());
+                    self.execute(actor, event, message, began).await
+                }
+                Effect::Timer { id, fire_at } => {
+                    self.remind_of_timer(actor, *id, *fire_at, generation).await
+                }
+                Effect::Cancel { id } => {
+                    let name = format!("{}{id}", reminding::TIMER);
+                    let deleted = self.options.reminders.delete(actor, &name);
+                    deleted.await.map_err(Error::from)
+                }
+                Effect::Child {
+                    task,
+                    instance,
+                    request,
+                } => self.begin_child(actor, *task, instance, request).await,
+                Effect::Report { parent, event } => self.report(parent, event).await,
+                Effect::Event { instance, event } => self.send_event(instance, event).await,
+            };
+            if let Err(error) = done {
+                left.push(effect);
+                failed.get_or_insert(error);
+            }
+        }
+        claim.settle(left).await;
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn execute(
+        &self,
+        actor: &ActorId,
+        scheduled: &HistoryEvent,
+        message: Vec<u8>,
+        began: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let names = self.names_of(event::target(scheduled.router.as_ref()))?;
+        let task = scheduled.event_id;
+        let activity = ActorId {
+            kind: names.activity(),
+            id: activity_id(&actor.id, task),
+        };
+        let millis = event::nanos(began.as_ref()) / 1_000_000;
+        let due = HeaderValue::from_str(&millis.to_string()).ok();
+        let headers = HeaderMap::from_iter(due.map(|due| (DUE_TIME, due)));
+        match self.call(activity, EXECUTE, message.into(), headers).await {
+            Err(Error::Denied) => {
+                let failed = event::task_failed(self.now(), task, &self.names.app_id, denied());
+                self.remind_of_failure(actor, &failed).await
+            }
+            other => other.map(drop),
+        }
+    }
+
+    async fn begin_child(
+        &self,
+        actor: &ActorId,
+        task: i32,
+        instance: &str,
+        request: &CreateWorkflowInstanceRequest,
+    ) -> Result<(), Error> {
+        let router = request
+            .start_event
+            .as_ref()
+            .and_then(|start| start.router.as_ref());
+        let child = self.actor_of(event::target(router), instance)?;
+        let data = request.encode_to_vec().into();
+        let details = match self.call(child, CREATE, data, HeaderMap::new()).await {
+            Err(Error::Denied) => denied(),
+            Err(Error::Exists(text)) => TaskFailureDetails {
+                error_type: "WorkflowInstanceAlreadyExists".to_owned(),
+                error_message: text,
+                ..TaskFailureDetails::default()
+            },
+            other => return other.map(drop),
+        };
+        let failed = event::child_failed(self.now(), task, &self.names.app_id, details);
+        self.remind_of_failure(actor, &failed).await
+    }
+
+    /// An event of this instance's own making: it comes by a reminder, because the instance is busy with a turn.
+    async fn remind_of_failure(&self, actor: &ActorId, failed: &HistoryEvent) -> Result<(), Error> {
+        let name = format!(
+            "{}{}",
+            reminding::RESULT,
+            reminding::of_event("own", failed)
+        );
+        let data = Some(reminding::pack(failed));
+        self.remind(actor, name, self.now(), data, None).await
+    }
+
+    /// Tells a parent of the end of a child, where that is what the effect is.
+    pub async fn report_of(&self, effect: &Effect) -> Result<(), Error> {
+        match effect {
+            Effect::Report { parent, event } => self.report(parent, event).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn report(
+        &self,
+        parent: &proto::durabletask::ParentInstanceInfo,
+        event: &HistoryEvent,
+    ) -> Result<(), Error> {
+        let instance = parent.workflow_instance.clone().unwrap_or_default();
+        let target = self.actor_of(parent.app_id.as_deref(), &instance.instance_id)?;
+        let run = instance
+            .execution_id
+            .and_then(|run| HeaderValue::from_str(&run).ok());
+        let headers = HeaderMap::from_iter(run.map(|run| (calls::PARENT_RUN, run)));
+        match self.add_event(target, event, headers).await {
+            // There is nobody left who would want to know.
+            Err(Error::NotFound) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn send_event(&self, instance: &str, event: &HistoryEvent) -> Result<(), Error> {
+        let target = self.actor_of(event::target(event.router.as_ref()), instance)?;
+        match self.add_event(target, event, HeaderMap::new()).await {
+            Err(error @ (Error::NotFound | Error::Stalled)) => {
+                tracing::warn!("an event for workflow '{instance}' is dropped: {error}");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Sends what goes out before the commit; what can wait for it.
+    pub async fn send_letters(&self, letters: Vec<Letter>) -> Result<Vec<Effect>, Error> {
+        let mut later = Vec::new();
+        for letter in letters {
+            match letter {
+                Letter::Detached { request, instance } => {
+                    let router = request
+                        .start_event
+                        .as_ref()
+                        .and_then(|start| start.router.as_ref());
+                    let actor = self.actor_of(event::target(router), &instance)?;
+                    let data = request.encode_to_vec().into();
+                    match self.call(actor, CREATE, data, HeaderMap::new()).await {
+                        Err(error @ (Error::Denied | Error::Exists(_))) => {
+                            tracing::warn!("detached workflow '{instance}' is not begun: {error}");
+                        }
+                        other => other.map(drop)?,
+                    }
+                }
+                Letter::Event { event, instance } => later.push(Effect::Event { instance, event }),
+            }
+        }
+        Ok(later)
+    }
+
+    /// An activity that is too large to be sent to a worker.
+    pub fn oversized(&self, effects: &[Effect], workflow: &str) -> Option<Stall> {
+        let most = self.options.max_body;
+        effects.iter().find_map(|effect| {
+            let Effect::Activity { event, propagated } = effect else {
+                return None;
+            };
+            let size = invocation(event, propagated.as_ref()).len();
+            let name = event::task_scheduled(event).map(|task| task.name.as_str());
+            let what = format!(
+                "activity '{}::{}' payload",
+                name.unwrap_or_default(),
+                event.event_id
+            );
+            self.metrics
+                .activity_size(workflow, name.unwrap_or_default(), size, most);
+            stall::is_too_large(size, most).then(|| stall::too_large(&what, size, most))
+        })
+    }
+}
+
+/// What an activity actor is sent; without anything to show it, the event alone, as older sidecars send it.
+fn invocation(
+    event: &HistoryEvent,
+    propagated: Option<&proto::durabletask::PropagatedHistory>,
+) -> Vec<u8> {
+    match propagated {
+        None => event.encode_to_vec(),
+        Some(propagated) => ActivityInvocation {
+            history_event: Some(event.clone()),
+            propagated_history: Some(propagated.clone()),
+        }
+        .encode_to_vec(),
+    }
+}
+
+/// The id of the actor that runs an activity (contract 11.5).
+pub fn activity_id(instance: &str, task: i32) -> String {
+    format!("{instance}::{task}")
+}
+
+fn denied() -> TaskFailureDetails {
+    TaskFailureDetails {
+        error_type: "WorkflowAccessPolicyDenied".to_owned(),
+        error_message: Error::Denied.to_string(),
+        ..TaskFailureDetails::default()
+    }
+}

@@ -1,0 +1,134 @@
+//! What is done for an instance that has ended: it is kept as long as it is to be, its children are terminated where that was asked for,
+//! and nothing wakes it any more. All of it may be done twice.
+
+use actors::ActorId;
+use http::HeaderMap;
+use prost_types::Timestamp;
+use proto::durabletask::{
+    ExecutionTerminatedEvent, OrchestrationStatus as Status, history_event::EventType,
+};
+
+use crate::{
+    Error,
+    core::{
+        effects::{self, Child},
+        event, timers,
+    },
+    engine::Inner,
+    record::Record,
+    reminding,
+    time::{from_wire, to_wire},
+};
+
+/// What is left to do.
+pub struct Ending {
+    /// Until when it is kept, where it is not for ever.
+    until: Option<Timestamp>,
+    terminated: Option<ExecutionTerminatedEvent>,
+    children: Vec<Child>,
+    /// Reminders are left.
+    timers: bool,
+}
+
+impl Inner {
+    /// What is to be done, where an instance has ended.
+    pub fn ending(&self, record: &Record) -> Option<Ending> {
+        if !record.fold.is_completed() {
+            return None;
+        }
+        let terminated = record.history.iter().find_map(event::terminated);
+        let terminated = terminated.filter(|terminated| terminated.recurse).cloned();
+        let children = match terminated {
+            Some(_) => effects::children(&record.history, &self.names.app_id),
+            None => Vec::new(),
+        };
+        Some(Ending {
+            until: self.retained_until(record),
+            children,
+            terminated,
+            timers: timers::any_left(&record.history),
+        })
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// Why it has to be done again.
+    pub async fn end(&self, actor: &ActorId, ending: Ending) -> Result<(), Error> {
+        self.retain_until(actor, ending.until).await?;
+        if let Some(terminated) = ending.terminated {
+            self.terminate_children(ending.children, terminated).await?;
+        }
+        if ending.timers {
+            let reminders = &self.options.reminders;
+            reminders.delete_all(&actor.kind, Some(&actor.id)).await?;
+            let activities = format!("{}::", actor.id);
+            reminders
+                .delete_prefix(&self.names.activity(), &activities)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Has an instance deleted once it has been kept long enough, where it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Reminders`].
+    pub async fn retain(&self, actor: &ActorId, record: &Record) -> Result<(), Error> {
+        if !record.fold.is_completed() {
+            return Ok(());
+        }
+        self.retain_until(actor, self.retained_until(record)).await
+    }
+
+    async fn retain_until(&self, actor: &ActorId, until: Option<Timestamp>) -> Result<(), Error> {
+        let Some(until) = until else {
+            return Ok(());
+        };
+        let retentioner = ActorId {
+            kind: self.names.retentioner(),
+            id: actor.id.clone(),
+        };
+        let name = reminding::RETENTION.to_owned();
+        self.remind(&retentioner, name, until, None, None).await
+    }
+
+    async fn terminate_children(
+        &self,
+        children: Vec<Child>,
+        terminated: ExecutionTerminatedEvent,
+    ) -> Result<(), Error> {
+        let event = event::plain(self.now(), EventType::ExecutionTerminated(terminated));
+        let mut failed = None;
+        for child in children {
+            let target = self.actor_of(child.app_id.as_deref(), &child.instance)?;
+            let done = match child.app_id {
+                None => {
+                    let name = reminding::CASCADE.to_owned();
+                    let data = Some(reminding::pack(&event));
+                    self.remind(&target, name, self.now(), data, None).await
+                }
+                Some(_) => self.add_event(target, &event, HeaderMap::new()).await,
+            };
+            match done {
+                Ok(()) | Err(Error::NotFound) => {}
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn retained_until(&self, record: &Record) -> Option<Timestamp> {
+        let policy = &self.options.retention;
+        let own = match record.fold.status() {
+            Status::Completed => policy.completed,
+            Status::Failed => policy.failed,
+            Status::Terminated => policy.terminated,
+            _ => None,
+        };
+        let kept = own.or(policy.any_terminal)?;
+        let ended = record.fold.completed_at().unwrap_or_else(|| self.now());
+        let due = from_wire(ended).checked_add(kept);
+        Some(to_wire(due.unwrap_or(jiff::Timestamp::MAX)))
+    }
+}

@@ -1,0 +1,309 @@
+//! A turn, from the reminder that wakes an instance to the commit, and what is done because of it. A reminder is kept by its scheduler
+//! until its turn has come to an end here, so a turn that is broken off anywhere is taken again; what it did twice counts once. Q-workflow-commit
+
+use std::sync::Arc;
+
+use actors::ActorId;
+use proto::durabletask::{HistoryEvent, OrchestrationStatus as Status};
+use tokio::sync::MutexGuard;
+
+use crate::{
+    Error,
+    core::{
+        effects::{Committed, Effect},
+        event,
+        fold::Fold,
+        stall::{self, Stall},
+        timers,
+        turn::{Before, Begun, Commit, Next, Place, Turn},
+    },
+    engine::Inner,
+    instances::{Instance, Slot},
+    metrics::{FAILED, RECOVERABLE, SUCCESS, TERMINATED},
+    record::Record,
+    time::from_wire,
+};
+
+/// What a turn comes to.
+enum Taken {
+    /// The instance goes on, or has ended.
+    Done,
+    /// It cannot go on until somebody does something about it.
+    Stalled,
+}
+
+impl Inner {
+    /// Has an instance look at its inbox, and at an event that the reminder itself carries. `generation`: the run that this event
+    /// belongs to.
+    ///
+    /// # Errors
+    /// Why the reminder has to fire again.
+    pub async fn turn(
+        self: &Arc<Self>,
+        actor: &ActorId,
+        carried: Option<HistoryEvent>,
+        generation: Option<u64>,
+    ) -> Result<(), Error> {
+        let mut released = self.stalled.subscribe();
+        match self.take_turn(actor, carried, generation).await? {
+            Taken::Done => Ok(()),
+            Taken::Stalled => {
+                let _ = released.changed().await;
+                Err(Error::Stalled)
+            }
+        }
+    }
+
+    async fn take_turn(
+        self: &Arc<Self>,
+        actor: &ActorId,
+        carried: Option<HistoryEvent>,
+        generation: Option<u64>,
+    ) -> Result<Taken, Error> {
+        let id = &actor.id;
+        let instance = self.instances.get(id);
+        let mut slot = instance.lock().await;
+        let Some(record) = self.current(&mut slot, &instance, actor).await? else {
+            tracing::warn!("No workflow state found for actor '{id}', terminating execution");
+            return Ok(Taken::Done);
+        };
+        if generation.is_some_and(|generation| generation < record.generation) {
+            tracing::info!("Workflow actor '{id}': a timer of an earlier run is dropped");
+            slot.record = Some(record);
+            return Ok(Taken::Done);
+        }
+        let carried = carried.filter(|_| !record.fold.is_completed());
+        let carried = carried.map(|event| HistoryEvent {
+            timestamp: Some(self.now()),
+            ..event
+        });
+        if carried.is_none() && record.inbox.is_empty() {
+            slot.record = Some(record);
+            self.finish(slot, &instance, actor).await?;
+            return Ok(Taken::Done);
+        }
+        let size = record.size();
+        let name = record.name();
+        self.metrics.turn_size(&name, size, self.options.max_body);
+        self.count_start(&record, &name);
+        if stall::is_too_large(size, self.options.max_body) {
+            let stall = stall::too_large("Workflow payload size", size, self.options.max_body);
+            return self.stall(&mut slot, &instance, actor, record, stall).await;
+        }
+        let taken = self.work(&mut slot, &instance, actor, record, carried);
+        let taken = taken.await.inspect_err(|_| {
+            self.metrics.executed(&name, RECOVERABLE, None);
+        })?;
+        if let Taken::Done = taken {
+            self.finish(slot, &instance, actor).await?;
+        }
+        Ok(taken)
+    }
+
+    /// Asks a worker, as often as the workflow begins anew, and commits.
+    async fn work(
+        self: &Arc<Self>,
+        slot: &mut MutexGuard<'_, Slot>,
+        instance: &Instance,
+        actor: &ActorId,
+        mut record: Record,
+        carried: Option<HistoryEvent>,
+    ) -> Result<Taken, Error> {
+        let mut inbox = record.inbox.clone();
+        inbox.extend(carried);
+        for start in &mut inbox {
+            if event::execution_started(start).is_some() && start.router.is_none() {
+                start.router = Some(event::from(&self.names.app_id));
+            }
+        }
+        let before = Before {
+            instance: actor.id.clone(),
+            history: std::mem::take(&mut record.history),
+            fold: std::mem::take(&mut record.fold),
+            custom_status: record.custom_status.clone(),
+            incoming: record.incoming.clone(),
+        };
+        let mut turn = match Turn::begin(before, inbox, self.now()) {
+            Begun::Ask(turn) => turn,
+            Begun::Moot(history, fold) => {
+                let kept = history.len();
+                record.set_history(history, kept, *fold);
+                record.clear_inbox(Vec::new());
+                self.save(slot, instance, actor, record).await?;
+                return Ok(Taken::Done);
+            }
+        };
+        let mut new_id = || self.new_id();
+        let busy = instance.busy();
+        let commit = loop {
+            let response = self.options.workers.workflow(turn.request()).await?;
+            let mut place = self.place(&mut new_id);
+            match turn.answered(response, &mut place)? {
+                Next::Again(again) => turn = again,
+                Next::Commit(commit) => break commit,
+                Next::Stall(history, stall) => {
+                    let kept = history.len();
+                    let fold = Fold::of(&history);
+                    record.set_history(history, kept, fold);
+                    return self.stall(slot, instance, actor, record, stall).await;
+                }
+            }
+        };
+        drop(busy);
+        self.commit(slot, instance, actor, record, *commit).await
+    }
+
+    /// Stores what a turn has come to, then does what is due.
+    async fn commit(
+        self: &Arc<Self>,
+        slot: &mut MutexGuard<'_, Slot>,
+        instance: &Instance,
+        actor: &ActorId,
+        mut record: Record,
+        commit: Commit,
+    ) -> Result<Taken, Error> {
+        let mut new_id = || self.new_id();
+        let committed = Committed {
+            instance: &actor.id,
+            history: &commit.history,
+            fold: &commit.fold,
+            incoming: commit.incoming.as_ref(),
+        };
+        let effects = committed.effects(commit.kept, &mut self.place(&mut new_id));
+        let workflow = commit.fold.start.as_ref().map(|start| start.name.as_str());
+        if let Some(stall) = self.oversized(&effects, workflow.unwrap_or_default()) {
+            let mut history = commit.history;
+            let kept = commit.kept;
+            history.truncate(kept);
+            if commit.continued {
+                // What there was before is only in the store.
+                drop(record);
+                let Some(stored) = Record::load(&self.options.state, actor).await? else {
+                    return Ok(Taken::Done);
+                };
+                return self.stall(slot, instance, actor, stored, stall).await;
+            }
+            let fold = Fold::of(&history);
+            record.set_history(history, kept, fold);
+            return self.stall(slot, instance, actor, record, stall).await;
+        }
+        let later = self.send_letters(commit.letters).await?;
+        let carried_over = commit.inbox.first().cloned();
+        // A run that begins anew waits for nothing of the one before.
+        let earlier = match (commit.continued, slot.open.take()) {
+            (true, _) => Some(Vec::new()),
+            (false, open) => open.map(|open| still_open(open, &commit.fold)),
+        };
+        record.set_history(commit.history, commit.kept, commit.fold);
+        record.custom_status = commit.custom_status;
+        record.set_incoming(commit.incoming);
+        record.clear_inbox(commit.inbox);
+        if commit.continued {
+            record.generation += 1;
+        }
+        let from = commit.kept;
+        self.store(slot, actor, record).await?;
+        let Some(record) = &slot.record else {
+            return Ok(Taken::Done);
+        };
+        let mut open = match earlier {
+            Some(open) => open,
+            None => self.undone(actor, record, from).await?,
+        };
+        open.extend(cancelled(record, from));
+        open.extend(effects);
+        open.extend(later);
+        let (name, began) = (record.name(), record.began());
+        self.count_end(record);
+        // Whoever hears that it has ended may rely on it that it will not be kept for longer than is said.
+        let kept = self.retain(actor, record).await;
+        self.tell(instance, actor, Some(record));
+        slot.open = Some(open);
+        kept?;
+        if let Some(event) = carried_over {
+            self.remind_of(actor, &event, began, name).await?;
+        }
+        Ok(Taken::Done)
+    }
+
+    /// Says why an instance cannot go on. Its inbox stays, for when it can.
+    async fn stall(
+        &self,
+        slot: &mut MutexGuard<'_, Slot>,
+        instance: &Instance,
+        actor: &ActorId,
+        mut record: Record,
+        stall: Stall,
+    ) -> Result<Taken, Error> {
+        tracing::info!(
+            "Workflow actor '{}': workflow is stalled: {}",
+            actor.id,
+            stall.description
+        );
+        if let Some(event) = stall.event(&record.history, self.now()) {
+            let kept = record.history.len();
+            let mut history = std::mem::take(&mut record.history);
+            let mut fold = std::mem::take(&mut record.fold);
+            fold.add(&event);
+            history.push(event);
+            record.set_history(history, kept, fold);
+            self.save(slot, instance, actor, record).await?;
+        }
+        // It may be long.
+        slot.record = None;
+        Ok(Taken::Stalled)
+    }
+
+    fn count_start(&self, record: &Record, name: &str) {
+        let Some(start) = record.pending_start() else {
+            return;
+        };
+        let scheduled = event::execution_started(start).and_then(|it| it.scheduled_start_timestamp);
+        let due = scheduled.or(start.timestamp).unwrap_or_default();
+        let late = from_wire(self.now()).duration_since(from_wire(due));
+        self.metrics.scheduled(name, late.unsigned_abs());
+    }
+
+    fn count_end(&self, record: &Record) {
+        if !record.fold.is_completed() {
+            return;
+        }
+        let status = match record.fold.status() {
+            Status::Completed => SUCCESS,
+            Status::Terminated => TERMINATED,
+            _ => FAILED,
+        };
+        let began = from_wire(record.began().unwrap_or_default());
+        let took = from_wire(self.now()).duration_since(began).unsigned_abs();
+        self.metrics.executed(&record.name(), status, Some(took));
+    }
+
+    /// Where a turn is taken.
+    pub(crate) fn place<'p>(&'p self, new_id: &'p mut (dyn FnMut() -> String + Send)) -> Place<'p> {
+        Place {
+            app_id: &self.names.app_id,
+            namespace: &self.names.namespace,
+            now: self.now(),
+            trace: None,
+            new_id,
+        }
+    }
+}
+
+/// What earlier turns have left to do, and is still waited for.
+fn still_open(mut open: Vec<Effect>, fold: &Fold) -> Vec<Effect> {
+    open.retain(|effect| match effect.awaited() {
+        Some(awaited) => !fold.is_completed() && !fold.is_resolved(awaited),
+        None => true,
+    });
+    open
+}
+
+/// Timers that need not fire any more since the events from `from` on.
+fn cancelled(record: &Record, from: usize) -> Vec<Effect> {
+    if record.fold.is_completed() {
+        return Vec::new();
+    }
+    let ids = timers::cancelled(&record.history, from).into_iter();
+    ids.map(|id| Effect::Cancel { id }).collect()
+}

@@ -1,0 +1,138 @@
+//! The instances that are active here: what of them is in memory, and who waits for news of them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use dashmap::DashMap;
+use proto::durabletask::backend::v1::WorkflowMetadata;
+use tokio::sync::{Mutex, MutexGuard, watch};
+
+use crate::{core::effects::Effect, record::Record};
+
+/// All of them.
+#[derive(Default)]
+pub struct Instances {
+    cells: DashMap<String, Arc<Instance>>,
+}
+
+/// One of them.
+pub struct Instance {
+    slot: Mutex<Slot>,
+    /// What is known of it; nothing while nobody has read it, or where there is none.
+    known: watch::Sender<Option<Arc<WorkflowMetadata>>>,
+    /// A worker has a turn of it.
+    busy: AtomicBool,
+    /// Somebody was broken off who did what was open.
+    broken_off: AtomicBool,
+}
+
+/// What somebody does who does not keep others from the instance meanwhile.
+pub struct Claim<'i> {
+    instance: &'i Instance,
+    pub effects: Vec<Effect>,
+    settled: bool,
+}
+
+/// A worker has a turn of the instance as long as this is there.
+pub struct Busy<'i>(&'i Instance);
+
+/// What is in memory. Whoever works on a record takes it out: where he is broken off, nobody goes on with half of it.
+#[derive(Default)]
+pub struct Slot {
+    pub record: Option<Record>,
+    /// What is still to be done because of committed turns; `None` where nobody knows.
+    pub open: Option<Vec<Effect>>,
+}
+
+impl Instances {
+    pub fn get(&self, id: &str) -> Arc<Instance> {
+        if let Some(known) = self.cells.get(id) {
+            return Arc::clone(&known);
+        }
+        let cell = self.cells.entry(id.to_owned()).or_insert_with(|| {
+            Arc::new(Instance {
+                slot: Mutex::default(),
+                known: watch::Sender::default(),
+                busy: AtomicBool::new(false),
+                broken_off: AtomicBool::new(false),
+            })
+        });
+        Arc::clone(&cell)
+    }
+
+    /// The instance is active here no more; who follows it hears that.
+    pub fn forget(&self, id: &str) {
+        self.cells.remove(id);
+    }
+}
+
+impl Instance {
+    /// Waits until nobody else works on it.
+    pub async fn lock(&self) -> MutexGuard<'_, Slot> {
+        let mut slot = self.slot.lock().await;
+        if self.broken_off.swap(false, Ordering::AcqRel) {
+            slot.open = None;
+        }
+        slot
+    }
+
+    /// Takes what is open, to do it.
+    pub fn claim(&self, slot: &mut Slot) -> Claim<'_> {
+        Claim {
+            instance: self,
+            effects: slot.open.replace(Vec::new()).unwrap_or_default(),
+            settled: false,
+        }
+    }
+
+    /// Says that a worker has a turn of it.
+    pub fn busy(&self) -> Busy<'_> {
+        self.busy.store(true, Ordering::Release);
+        Busy(self)
+    }
+
+    /// Whether a worker has a turn of it, so that it goes on, and will for as long as the worker takes.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Tells everybody who waits.
+    pub fn tell(&self, metadata: Option<WorkflowMetadata>) {
+        self.known.send_replace(metadata.map(Arc::new));
+    }
+
+    /// News of it, the last first.
+    pub fn news(&self) -> watch::Receiver<Option<Arc<WorkflowMetadata>>> {
+        self.known.subscribe()
+    }
+}
+
+impl Claim<'_> {
+    /// Gives back what could not be done.
+    pub async fn settle(mut self, left: Vec<Effect>) {
+        let instance = self.instance;
+        if !left.is_empty() {
+            let mut slot = instance.lock().await;
+            if let Some(open) = &mut slot.open {
+                open.extend(left);
+            }
+        }
+        self.settled = true;
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.instance.broken_off.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
+}

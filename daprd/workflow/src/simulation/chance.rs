@@ -1,0 +1,51 @@
+//! The dice of a run.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+/// All that is random in a run.
+pub struct Chance {
+    dice: Mutex<fastrand::Rng>,
+    calm: AtomicBool,
+}
+
+impl Chance {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            dice: Mutex::new(fastrand::Rng::with_seed(seed)),
+            calm: AtomicBool::new(false),
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn calm(&self) {
+        self.calm.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something goes wrong that does so many times out of a hundred.
+    pub fn strikes(&self, percent: u32) -> bool {
+        !self.calm.load(Ordering::Relaxed) && self.dice.lock().u32(0..100) < percent
+    }
+
+    pub fn below(&self, most: usize) -> usize {
+        self.dice.lock().usize(0..most.max(1))
+    }
+
+    pub fn millis(&self, most: u64) -> Duration {
+        Duration::from_millis(self.dice.lock().u64(0..most.max(1)))
+    }
+
+    /// Lets others go first, now and then for long.
+    pub async fn pause(&self) {
+        let how = self.dice.lock().u32(0..10);
+        match how {
+            0..=4 => {}
+            5..=8 => tokio::task::yield_now().await,
+            _ => tokio::time::sleep(self.millis(20)).await,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A scheduler that fails before or after it has kept a job, fires jobs again whose results it has not heard, and now and then loses
+//! a result.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jobs::Scheduling;
+use parking_lot::Mutex;
+use prost_types::Any;
+use proto::scheduler::v1::{
+    self as wire, JobMetadata, TargetActorReminder, job_target_metadata::Type,
+};
+use tonic::Status;
+use values::Clock;
+
+use super::chance::Chance;
+
+/// Type, id, name.
+pub type Key = (String, String, String);
+
+pub struct Scheduler {
+    chance: Arc<Chance>,
+    clock: Arc<dyn Clock>,
+    jobs: Mutex<BTreeMap<Key, Job>>,
+    fired: Mutex<BTreeSet<Key>>,
+}
+
+#[derive(Clone)]
+struct Job {
+    due: jiff::Timestamp,
+    data: Option<Any>,
+    /// Another with each writing.
+    version: u64,
+}
+
+/// A job that comes due.
+pub struct Due {
+    pub key: Key,
+    pub data: Option<Any>,
+    version: u64,
+}
+
+impl Scheduler {
+    pub fn new(chance: Arc<Chance>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            chance,
+            clock,
+            jobs: Mutex::default(),
+            fired: Mutex::default(),
+        }
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let jobs = self.jobs.lock();
+        let names = jobs.keys().map(|(_, id, name)| format!("{id}/{name}"));
+        names.collect()
+    }
+
+    /// Takes the jobs that are due and not under way.
+    pub fn due(&self) -> Vec<Due> {
+        let now = self.clock.now();
+        let jobs = self.jobs.lock();
+        let mut fired = self.fired.lock();
+        let due = jobs.iter().filter(|(_, job)| job.due <= now);
+        due.filter(|(key, _)| fired.insert((*key).clone()))
+            .map(|(key, job)| Due {
+                key: key.clone(),
+                data: job.data.clone(),
+                version: job.version,
+            })
+            .collect()
+    }
+
+    /// Hears what has come of a job.
+    pub fn settle(&self, due: &Due, done: bool) {
+        let mut jobs = self.jobs.lock();
+        self.fired.lock().remove(&due.key);
+        let Some(job) = jobs
+            .get_mut(&due.key)
+            .filter(|job| job.version == due.version)
+        else {
+            return;
+        };
+        if done && !self.chance.strikes(5) {
+            jobs.remove(&due.key);
+        } else {
+            job.due = self.clock.now() + Duration::from_millis(200);
+        }
+    }
+
+    async fn goes_wrong(&self) -> Result<(), Status> {
+        self.chance.pause().await;
+        match self.chance.strikes(2) {
+            true => Err(Status::internal("the scheduler is confused")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn target(metadata: Option<JobMetadata>) -> TargetActorReminder {
+    match metadata.and_then(|it| it.target?.r#type) {
+        Some(Type::Actor(actor)) => actor,
+        _ => TargetActorReminder::default(),
+    }
+}
+
+#[async_trait]
+impl Scheduling for Scheduler {
+    async fn schedule(&self, request: wire::ScheduleJobRequest) -> Result<(), Status> {
+        self.goes_wrong().await?;
+        let actor = target(request.metadata);
+        let job = request.job.unwrap_or_default();
+        let due = job.due_time.unwrap_or_default().parse();
+        let job = Job {
+            due: due.expect("a time"),
+            data: job.data,
+            version: fastrand::u64(..),
+        };
+        let key = (actor.r#type, actor.id, request.name);
+        self.jobs.lock().insert(key, job);
+        self.goes_wrong().await
+    }
+
+    async fn get(&self, request: wire::GetJobRequest) -> Result<wire::GetJobResponse, Status> {
+        self.goes_wrong().await?;
+        let actor = target(request.metadata);
+        let key = (actor.r#type, actor.id, request.name);
+        match self.jobs.lock().get(&key) {
+            Some(job) => Ok(wire::GetJobResponse {
+                job: Some(wire::Job {
+                    data: job.data.clone(),
+                    ..wire::Job::default()
+                }),
+            }),
+            None => Err(Status::not_found("no such job")),
+        }
+    }
+
+    async fn delete(&self, request: wire::DeleteJobRequest) -> Result<(), Status> {
+        self.goes_wrong().await?;
+        let actor = target(request.metadata);
+        let key = (actor.r#type, actor.id, request.name);
+        self.jobs.lock().remove(&key);
+        self.goes_wrong().await
+    }
+
+    async fn delete_by_metadata(
+        &self,
+        request: wire::DeleteByMetadataRequest,
+    ) -> Result<(), Status> {
+        self.goes_wrong().await?;
+        let prefix = request.id_prefix_match.unwrap_or_default();
+        let actor = target(request.metadata);
+        self.jobs.lock().retain(|(kind, id, _), _| {
+            let of_it = match prefix {
+                true => id.starts_with(&actor.id),
+                false => *id == actor.id,
+            };
+            *kind != actor.r#type || !of_it
+        });
+        self.goes_wrong().await
+    }
+
+    async fn delete_by_name_prefix(
+        &self,
+        _: wire::DeleteByNamePrefixRequest,
+    ) -> Result<(), Status> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn list(&self, _: wire::ListJobsRequest) -> Result<wire::ListJobsResponse, Status> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+}

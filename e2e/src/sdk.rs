@@ -37,15 +37,14 @@ impl Scenario {
     /// Starts `file` of the language's folder without a sidecar that it calls.
     pub fn run(language: Language, file: &str, args: &[String], env: &[(&str, String)]) -> Self {
         let dir = process::folder("sdk");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk");
         let (program, script) = match language {
-            Language::Python => (
-                installed().join("python/bin/python"),
-                Some(source.join("python").join(file)),
-            ),
+            Language::Python => {
+                let (program, script) = python(file);
+                (program, Some(script))
+            }
             Language::JavaScript => (
                 PathBuf::from("node"),
-                Some(source.join("javascript").join(file)),
+                Some(source().join("javascript").join(file)),
             ),
             Language::Go => (installed().join("golang").join(file), None),
         };
@@ -77,6 +76,16 @@ impl Scenario {
         let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         assert!(status.is_ok_and(|status| status.success()), "{log}");
     }
+}
+
+/// The interpreter that has Python's SDKs, and a script of theirs.
+pub fn python(file: &str) -> (PathBuf, PathBuf) {
+    let program = installed().join("python/bin/python");
+    (program, source().join("python").join(file))
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk")
 }
 
 /// Two interpreters start, and wait for each other's programs on a loaded machine.

@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use proto::cron::Counter;
 use proto::scheduler::v1::failure_policy::Policy;
+use proto::time::{from_wire, to_wire};
 
-use crate::spec::{Plan, from_wire, to_wire};
+use crate::spec::Plan;
 
 /// How far a job has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

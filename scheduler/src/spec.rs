@@ -6,6 +6,7 @@ use prost_types::Any;
 use proto::common::v1 as common;
 use proto::cron::{Job, StoredJob, stored_job::Begin};
 use proto::scheduler::v1::{self as wire, failure_policy::Policy};
+use proto::time::{from_wire, to_wire};
 use values::{Schedule, TimeZone};
 
 /// Why a job is none.
@@ -233,17 +234,6 @@ pub(crate) fn any<M: prost::Name>(message: &M) -> Any {
         type_url: format!("type.googleapis.com/{}", M::full_name()),
         value: message.encode_to_vec(),
     }
-}
-
-pub(crate) fn to_wire(at: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: at.as_second(),
-        nanos: at.subsec_nanosecond(),
-    }
-}
-
-pub(crate) fn from_wire(at: &prost_types::Timestamp) -> Option<Timestamp> {
-    Timestamp::new(at.seconds, at.nanos).ok()
 }
 
 /// Fields of a schedule: seconds come first.

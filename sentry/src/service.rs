@@ -7,6 +7,7 @@ use daemon::Refusals;
 use jiff::Timestamp;
 use proto::sentry::v1::ca_server::Ca;
 use proto::sentry::v1::{SignCertificateRequest, SignCertificateResponse};
+use proto::time::to_wire;
 use security::{INJECTOR, OPERATOR, SCHEDULER, SpiffeId};
 use tonic::{Code, Request, Response, Status};
 
@@ -191,7 +192,7 @@ impl Service {
                 trust_chain_certificates: vec![
                     current.authority.anchors().as_bytes().to_vec().into(),
                 ],
-                valid_until: Some(proto_timestamp(issued.not_after)),
+                valid_until: Some(to_wire(issued.not_after)),
                 ..SignCertificateResponse::default()
             };
             if let Some(issuer) = &current.jwt {
@@ -252,13 +253,6 @@ fn jwts(
         each.push(((*audience).to_owned(), sign(&[audience])?));
     }
     Ok((all, each))
-}
-
-fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: time.as_second(),
-        nanos: 0,
-    }
 }
 
 #[cfg(test)]

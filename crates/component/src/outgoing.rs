@@ -1,6 +1,8 @@
 //! What a component reaches the world by, lent by the sidecar: HTTP clients that all have the same TLS, and the identity of the
 //! workload, for services that let it log in with that.
 
+pub mod oauth2;
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;

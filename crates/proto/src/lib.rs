@@ -8,6 +8,7 @@
 mod schema;
 
 pub mod json;
+pub mod time;
 
 pub use schema::dapr::proto::{
     common, components, internals, operator, placement, runtime, scheduler, sentry, workflows,

@@ -222,7 +222,7 @@ fn token(headers: &HeaderMap, body: &str) -> (StatusCode, &'static str) {
         "grant_type=client_credentials&scope=a+b&audience=mcp&client_id=me&client_secret=s%3Dt";
     match body == right && !headers.contains_key("authorization") {
         true => (StatusCode::OK, r#"{"access_token":"t1","expires_in":"60"}"#),
-        false => (StatusCode::UNAUTHORIZED, "who are you"),
+        false => (StatusCode::UNAUTHORIZED, r#"{"error":"invalid_client"}"#),
     }
 }
 

@@ -16,6 +16,7 @@ mod invoke_context;
 mod invoke_faults;
 mod jobs;
 mod lock;
+mod mcp;
 mod metadata_health;
 mod metrics;
 mod mtls;

@@ -98,7 +98,7 @@ async fn a_job_goes_on_where_it_was_and_ends_with_its_counter() {
     let counter = Counter {
         job_partition_id: 7,
         count: 1,
-        last_trigger: Some(spec::to_wire(at("2026-01-01T00:00:10Z"))),
+        last_trigger: Some(proto::time::to_wire(at("2026-01-01T00:00:10Z"))),
         attempts: 0,
     };
     let other = Counter {
@@ -177,7 +177,7 @@ async fn a_job_that_is_moved_into_the_store_goes_on_where_it_was() {
     let counter = Counter {
         job_partition_id: 7,
         count: 2,
-        last_trigger: Some(spec::to_wire(at("2026-01-01T00:00:20Z"))),
+        last_trigger: Some(proto::time::to_wire(at("2026-01-01T00:00:20Z"))),
         attempts: 0,
     };
     let mut stream = world.streams.join(initial()).await.unwrap();

@@ -1,19 +1,19 @@
 //! `middleware.http.oauth2clientcredentials`: puts a token on requests, which the sidecar gets for itself (RFC 6749
 //! section 4.4).
 
-use std::time::Instant;
-
 use async_trait::async_trait;
-use component::{Body, Component, Error, HttpMiddleware, Open, Result, middleware::Next};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use tokio::sync::Mutex;
+use component::{
+    Body, Component, Error, HttpMiddleware, Open, Result,
+    middleware::Next,
+    outgoing::{
+        Tls,
+        oauth2::{self, Style, TokenEndpoint},
+    },
+};
+use http::{HeaderName, Request, Response, StatusCode};
 use url::form_urlencoded;
 
-use crate::{
-    answer,
-    paths::Filter,
-    token_endpoint::{AccessToken, Style, TokenEndpoint},
-};
+use crate::{answer, paths::Filter};
 
 component::metadata! {
     /// What the middleware is opened with.
@@ -39,13 +39,9 @@ component::metadata! {
 
 /// Puts a token on requests.
 pub struct ClientCredentials {
-    endpoint: TokenEndpoint,
-    /// The form that asks for a token.
-    grant: Vec<(String, String)>,
+    tokens: oauth2::ClientCredentials,
     header: HeaderName,
     filter: Filter,
-    /// Who comes first asks, and the others wait for what it gets.
-    token: Mutex<Option<AccessToken>>,
 }
 
 impl ClientCredentials {
@@ -69,37 +65,20 @@ impl ClientCredentials {
         };
         let header = HeaderName::try_from(&settings.header);
         let header = header.map_err(|error| Error::invalid_metadata("headerName", error))?;
-        let mut grant = vec![
-            ("grant_type".to_owned(), "client_credentials".to_owned()),
-            ("scope".to_owned(), settings.scopes.join(" ")),
-        ];
+        let endpoint = TokenEndpoint::new(
+            open.lent.http.client(&Tls::default())?,
+            settings.token_url,
+            settings.client_id,
+            settings.client_secret,
+            style,
+        );
         let more = settings.parameters.unwrap_or_default();
-        grant.extend(form_urlencoded::parse(more.as_bytes()).into_owned());
+        let more = form_urlencoded::parse(more.as_bytes()).into_owned();
         Ok(Self {
-            endpoint: TokenEndpoint::new(
-                open,
-                settings.token_url,
-                settings.client_id,
-                settings.client_secret,
-                style,
-            )?,
-            grant,
+            tokens: oauth2::ClientCredentials::new(endpoint, &settings.scopes, more),
             header,
             filter: Filter::open(settings.filter.as_deref())?,
-            token: Mutex::default(),
         })
-    }
-
-    async fn token(&self) -> Result<HeaderValue> {
-        let mut kept = self.token.lock().await;
-        if let Some(token) = kept.as_ref().filter(|it| it.is_fresh(Instant::now())) {
-            return Ok(token.header.clone());
-        }
-        let grant: Vec<(&str, &str)> = self.grant.iter().map(|(k, v)| (&**k, &**v)).collect();
-        let token = self.endpoint.ask(&grant).await?;
-        let header = token.header.clone();
-        *kept = Some(token);
-        Ok(header)
     }
 }
 
@@ -109,7 +88,7 @@ impl Component for ClientCredentials {}
 impl HttpMiddleware for ClientCredentials {
     async fn call(&self, mut request: Request<Body>, next: Next<'_>) -> Response<Body> {
         if self.filter.covers(request.uri().path()) {
-            match self.token().await {
+            match self.tokens.token().await {
                 // Q-oauth2-header: what the caller has put there goes.
                 Ok(token) => request.headers_mut().insert(&self.header, token),
                 Err(error) => {

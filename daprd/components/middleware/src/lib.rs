@@ -8,7 +8,6 @@ pub mod opa;
 pub mod paths;
 pub mod rate_limit;
 pub mod sentinel;
-mod token_endpoint;
 
 use std::sync::Arc;
 

@@ -6,15 +6,18 @@ mod sessions;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use component::{Body, Component, Error, HttpMiddleware, Open, Result, middleware::Next};
+use component::{
+    Body, Component, Error, HttpMiddleware, Open, Result,
+    middleware::Next,
+    outgoing::{
+        Tls,
+        oauth2::{Style, TokenEndpoint},
+    },
+};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use url::{Url, form_urlencoded};
 
-use crate::{
-    answer,
-    paths::Filter,
-    token_endpoint::{Style, TokenEndpoint},
-};
+use crate::{answer, paths::Filter};
 use sessions::{Login, Sessions};
 
 component::metadata! {
@@ -83,12 +86,12 @@ impl OAuth2 {
         drop(query);
         Ok(Self {
             endpoint: TokenEndpoint::new(
-                open,
+                open.lent.http.client(&Tls::default())?,
                 settings.token_url,
                 settings.client_id,
                 settings.client_secret,
                 Style::Unknown,
-            )?,
+            ),
             auth_url,
             redirect_url: settings.redirect_url,
             header,

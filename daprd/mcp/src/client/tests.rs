@@ -127,7 +127,7 @@ async fn servers_are_shown_tokens() {
     wrong["streamableHTTP"]["auth"]["oauth2"]["clientID"] = json!("you");
     let error = open(&fake, wrong).await.err().unwrap().to_string();
     assert!(
-        error.contains("401") && error.contains("who are you"),
+        error.contains("401") && error.contains("invalid_client"),
         "{error}"
     );
     let fake = Fake::new(&["one"]);

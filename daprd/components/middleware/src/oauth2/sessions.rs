@@ -2,10 +2,9 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use component::outgoing::oauth2::AccessToken;
 use http::HeaderValue;
 use parking_lot::Mutex;
-
-use crate::token_endpoint::AccessToken;
 
 /// Most sessions that are kept; who would be one more takes the place of the one that was used least lately.
 const MAX: usize = 10_000;

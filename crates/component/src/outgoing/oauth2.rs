@@ -1,4 +1,5 @@
-//! The token endpoint of an authorization server (RFC 6749 section 3.2): asked with a form, answers an access token.
+//! Clients of an authorization server (RFC 6749): its token endpoint (section 3.2), which is asked with a form and answers an
+//! access token, and tokens that a client gets for itself (section 4.4).
 
 use std::{
     sync::{
@@ -9,14 +10,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use component::{
-    Body, Error, ErrorKind, Open, Result, body,
-    outgoing::{HttpClient, Tls},
-};
 use http::{HeaderValue, Request, StatusCode, header};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 use url::form_urlencoded;
+
+use super::HttpClient;
+use crate::{Body, Error, ErrorKind, Result, body};
 
 /// Longest wait for a token.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -63,25 +63,72 @@ impl AccessToken {
     }
 }
 
-impl TokenEndpoint {
-    /// Knows the endpoint; nothing is asked yet.
+/// A client that gets tokens for itself, and the one that it has.
+pub struct ClientCredentials {
+    endpoint: TokenEndpoint,
+    /// The form that asks for a token.
+    grant: Vec<(String, String)>,
+    /// Who comes first asks, and the others wait for what it gets.
+    token: Mutex<Option<AccessToken>>,
+}
+
+impl ClientCredentials {
+    /// With the scopes to ask for, and more fields of the form; nothing is asked yet.
+    pub fn new(
+        endpoint: TokenEndpoint,
+        scopes: &[String],
+        more: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let mut grant = vec![("grant_type".to_owned(), "client_credentials".to_owned())];
+        if !scopes.is_empty() {
+            grant.push(("scope".to_owned(), scopes.join(" ")));
+        }
+        grant.extend(more);
+        Self {
+            endpoint,
+            grant,
+            token: Mutex::default(),
+        }
+    }
+
+    /// What goes into the header of a request that is sent now.
     ///
     /// # Errors
-    /// Where the sidecar lends no client.
+    /// As [`TokenEndpoint::ask`]; the next call asks again.
+    pub async fn token(&self) -> Result<HeaderValue> {
+        let mut kept = self.token.lock().await;
+        if let Some(token) = kept.as_ref().filter(|it| it.is_fresh(Instant::now())) {
+            return Ok(token.header.clone());
+        }
+        let grant: Vec<(&str, &str)> = self.grant.iter().map(|(k, v)| (&**k, &**v)).collect();
+        let token = self.endpoint.ask(&grant).await?;
+        let header = token.header.clone();
+        *kept = Some(token);
+        Ok(header)
+    }
+
+    /// The token was not taken: the next call asks for another.
+    pub async fn forget(&self) {
+        *self.token.lock().await = None;
+    }
+}
+
+impl TokenEndpoint {
+    /// Knows the endpoint; nothing is asked yet.
     pub fn new(
-        open: &Open,
+        client: Arc<dyn HttpClient>,
         url: String,
         client_id: String,
         client_secret: String,
         style: Style,
-    ) -> Result<Self> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             url,
             client_id,
             client_secret,
             style: AtomicU8::new(style as u8),
-            client: open.lent.http.client(&Tls::default())?,
-        })
+            client,
+        }
     }
 
     /// Asks for a token with the fields of a grant.

@@ -9,6 +9,7 @@ mod load;
 mod mcp;
 mod parts;
 mod serve;
+mod signing;
 mod stop;
 mod workflow;
 

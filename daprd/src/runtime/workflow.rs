@@ -13,14 +13,14 @@ use crds::configuration::{Metrics, workflow::StateRetention};
 use proto::scheduler::v1::{ConcurrencyLimit, ConcurrencyLimitActor, concurrency_limit::Target};
 use values::{GoDuration, SystemClock};
 
-use super::{Runtime, ground::Ground};
+use super::{Runtime, ground::Ground, signing};
 use crate::{identity, tasks::Contained};
 
 impl Runtime<'_> {
     /// The engine; nothing runs yet.
     ///
     /// # Errors
-    /// Names the field of the Configuration that cannot be read.
+    /// Names the field of the Configuration that cannot be read, or the feature that needs mTLS.
     pub(super) fn workflow(
         &self,
         ground: &Ground,
@@ -46,6 +46,7 @@ impl Runtime<'_> {
             reminders: reminders.clone(),
             workers,
             retention: retention(spec.state_retention_policy.as_ref())?,
+            signer: signing::signer(&ground.configuration.spec, &ground.security)?,
             max_body: self.max_message(),
             janitor_period: settings.tuning.workflow_janitor_period,
             meter: ground.meter.clone(),

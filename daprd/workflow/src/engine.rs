@@ -34,8 +34,8 @@ use crate::{
     core::event,
     instances::Instances,
     metrics::{ADD_EVENT, CREATE as CREATED, FAILED, Metrics, SUCCESS},
-    record::Record,
     seam::Actors,
+    signing::{Signer, Signing},
 };
 
 /// What the engine is made of.
@@ -49,6 +49,8 @@ pub struct Options {
     pub reminders: Reminders,
     pub workers: Workers,
     pub retention: Retention,
+    /// What histories are signed with, where they are.
+    pub signer: Option<Arc<dyn Signer>>,
     /// Largest body, in bytes: a turn that comes near it stalls (contract 11.5).
     pub max_body: usize,
     /// Between two looks for messages that were lost.
@@ -92,6 +94,7 @@ pub(crate) struct Inner {
     /// Moves on when stalled instances are to be tried again.
     pub stalled: watch::Sender<u64>,
     pub metrics: Metrics,
+    pub signing: Signing,
     /// Who may do what, where there are policies.
     pub access: ArcSwapOption<Access>,
     /// When the last event of a user came, in nanoseconds.
@@ -114,6 +117,7 @@ impl Engine {
             access: ArcSwapOption::empty(),
             metrics: Metrics::new(&options.meter, &options.label, &options.latency_buckets),
             last_event: Mutex::default(),
+            signing: Signing::new(options.signer.clone(), &options.app_id, &options.namespace),
             options,
         }))
     }
@@ -286,7 +290,7 @@ impl Engine {
     /// [`Error::Missing`].
     pub async fn history(&self, instance: &str) -> Result<Vec<HistoryEvent>, Error> {
         let inner = &self.0;
-        let record = Record::load(&inner.options.state, &inner.actor(instance)).await?;
+        let record = inner.sound(&inner.actor(instance)).await?;
         let missing = || Error::Missing(format!("workflow instance '{instance}' not found"));
         Ok(record.ok_or_else(missing)?.history)
     }

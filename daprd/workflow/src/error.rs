@@ -3,7 +3,7 @@
 
 use tonic::{Code, Status};
 
-use crate::{core::rerun, core::turn::Refused, workers};
+use crate::{core::rerun, core::turn::Refused, signing, workers};
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,12 @@ pub enum Error {
     /// Bytes of the store or of another sidecar that cannot be read.
     #[error("unreadable {0}")]
     Unreadable(String),
+    /// What an instance has in the store does not verify, or is signed where this sidecar does not sign, or the other way round.
+    #[error("{0}")]
+    Unverified(String),
+    /// What is to be stored cannot be signed now, or what came is signed by nobody who is trusted.
+    #[error(transparent)]
+    Signing(#[from] signing::Error),
     /// The store said that somebody else has written since.
     #[error("the state of the workflow has changed meanwhile")]
     Conflict(#[source] actors::state::Error),

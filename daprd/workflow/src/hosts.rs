@@ -16,6 +16,7 @@ pub mod ending;
 pub mod purge;
 pub mod rerun;
 pub mod retentioner;
+pub mod trust;
 pub mod turn;
 pub mod watch;
 pub mod workflow;

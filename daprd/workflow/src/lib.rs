@@ -14,6 +14,7 @@ mod names;
 mod record;
 mod reminding;
 mod seam;
+pub mod signing;
 #[cfg(test)]
 mod simulation;
 pub mod time;

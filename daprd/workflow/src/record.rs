@@ -15,6 +15,7 @@ use proto::durabletask::{
 use crate::{
     Error,
     core::{event, fold::Fold, inbox},
+    signing::{Exhibit, Seals, Signing, Verdict, seals},
 };
 
 /// An instance, in memory.
@@ -27,6 +28,10 @@ pub struct Record {
     pub custom_status: Option<String>,
     /// What the workflow was shown by whoever began it.
     pub incoming: Option<PropagatedHistory>,
+    /// What vouches for the history.
+    pub seals: Seals,
+    /// The bytes of the history as they were read, until it is judged.
+    raw: Vec<Bytes>,
     stored: Stored,
 }
 
@@ -45,9 +50,6 @@ struct Stored {
     custom_status: Option<Option<String>>,
     incoming: bool,
     incoming_changed: bool,
-    signatures: usize,
-    certificates: usize,
-    foreign_certificates: usize,
 }
 
 impl Default for Record {
@@ -59,13 +61,15 @@ impl Default for Record {
             fold: Fold::default(),
             custom_status: None,
             incoming: None,
+            seals: Seals::default(),
+            raw: Vec::new(),
             stored: Stored::default(),
         }
     }
 }
 
 impl Record {
-    /// Reads an instance, if there is one. What is written meanwhile is read again.
+    /// Reads an instance, if there is one, and does not judge it. What is written meanwhile is read again.
     ///
     /// # Errors
     /// [`Error::State`], [`Error::Unreadable`].
@@ -110,32 +114,34 @@ impl Record {
                 actor.id
             )));
         }
-        let [
-            inbox,
-            history,
-            signatures,
-            certificates,
-            foreign_certificates,
-        ] = all.map(|length| usize::try_from(length).unwrap_or_default());
-        let inbox_keys = (0..inbox).map(|at| entry(INBOX, at));
-        let history_keys = (0..history).map(|at| entry(HISTORY, at));
+        let [inbox, history, seals @ ..] =
+            all.map(|length| usize::try_from(length).unwrap_or_default());
         let mut keys = vec![CUSTOM_STATUS.to_owned(), PROPAGATED.to_owned()];
-        keys.extend(inbox_keys.chain(history_keys));
+        let lists = [(INBOX, inbox), (HISTORY, history)].into_iter();
+        for (prefix, length) in lists.chain(seals::KINDS.into_iter().zip(seals)) {
+            keys.extend((0..length).map(|at| entry(prefix, at)));
+        }
         let mut rows = state.bulk_get(actor, &keys).await?;
-        let mut read = |key: &str| -> Result<HistoryEvent, Error> {
+        let mut read = |key: &str| -> Result<(HistoryEvent, Bytes), Error> {
             let row = rows.remove(key).ok_or_else(|| unreadable(actor, key))?;
-            HistoryEvent::decode(row.value).map_err(|_| unreadable(actor, key))
+            let event = HistoryEvent::decode(row.value.clone());
+            Ok((event.map_err(|_| unreadable(actor, key))?, row.value))
         };
         let mut record = Self {
             generation: lengths.generation,
             ..Self::default()
         };
         for at in 0..inbox {
-            record.inbox.push(read(&entry(INBOX, at))?);
+            record.inbox.push(read(&entry(INBOX, at))?.0);
         }
         for at in 0..history {
-            record.history.push(read(&entry(HISTORY, at))?);
+            let (event, raw) = read(&entry(HISTORY, at))?;
+            record.history.push(event);
+            record.raw.push(raw);
         }
+        record.seals = Seals::read(seals, |kind, at| {
+            Some(rows.remove(&entry(kind, at))?.value).filter(|row| !row.is_empty())
+        });
         let custom_status = rows.remove(CUSTOM_STATUS);
         if let Some(row) = &custom_status {
             let status = String::decode(row.value.clone());
@@ -157,11 +163,22 @@ impl Record {
             custom_status: custom_status.map(|_| record.custom_status.clone()),
             incoming: record.incoming.is_some(),
             incoming_changed: false,
-            signatures,
-            certificates,
-            foreign_certificates,
         };
         Ok(record)
+    }
+
+    /// Judges an instance that has just been read.
+    pub fn judge(&mut self, instance: &str, signing: &Signing) -> Verdict {
+        let raw = std::mem::take(&mut self.raw);
+        let exhibit = Exhibit {
+            instance,
+            history: &self.history,
+            raw: &raw,
+            inbox: &self.inbox,
+            incoming: self.incoming.as_ref(),
+            ended: self.fold.is_completed(),
+        };
+        signing.judge(&exhibit, &mut self.seals)
     }
 
     /// Looks whether the store still has what is here. Whoever writes changes a length or the generation.
@@ -177,22 +194,28 @@ impl Record {
         Ok(self.stored.lengths.as_ref() == Some(&row.value))
     }
 
-    /// Writes what has changed, all of it or nothing.
+    /// Signs what is new of the history, and writes what has changed, all of it or nothing.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where somebody else has written since it was read, [`Error::State`]. What is here is then worth nothing.
-    pub async fn save(&mut self, state: &State, actor: &ActorId) -> Result<(), Error> {
-        let (steps, lengths) = self.steps();
+    /// [`Error::Conflict`] where somebody else has written since it was read, [`Error::State`], [`Error::Signing`]. What is here is
+    /// then worth nothing.
+    pub async fn save(
+        &mut self,
+        state: &State,
+        actor: &ActorId,
+        signing: &Signing,
+        now: jiff::Timestamp,
+    ) -> Result<(), Error> {
+        let kept = self.stored.history_kept;
+        let fresh = self.history.get_mut(kept..).unwrap_or_default();
+        let fresh = signing.seal(fresh, kept, &mut self.seals, now)?;
+        let (steps, lengths) = self.steps(fresh);
         state.transact(actor, steps).await.map_err(conflict)?;
         let history_changed = self.history_changed();
+        self.seals.saved();
         let stored = &mut self.stored;
         if history_changed {
             stored.custom_status = Some(self.custom_status.clone());
-            (
-                stored.signatures,
-                stored.certificates,
-                stored.foreign_certificates,
-            ) = (0, 0, 0);
         }
         stored.incoming = self.incoming.is_some();
         stored.incoming_changed = false;
@@ -208,17 +231,25 @@ impl Record {
         stored.history_kept < self.history.len() || stored.history_kept < stored.history
     }
 
-    fn steps(&self) -> (Vec<Step>, Bytes) {
+    /// `fresh`: the events of the history that are to be written.
+    fn steps(&self, fresh: Vec<Bytes>) -> (Vec<Step>, Bytes) {
         let stored = &self.stored;
         let mut steps = Vec::new();
-        let lists = [
-            (INBOX, &self.inbox, stored.inbox_kept, stored.inbox),
-            (HISTORY, &self.history, stored.history_kept, stored.history),
-        ];
-        for (prefix, events, kept, before) in lists {
-            let fresh = events.iter().enumerate().skip(kept);
-            steps.extend(fresh.map(|(at, event)| upsert(entry(prefix, at), event)));
-            steps.extend((events.len()..before).map(|at| delete(entry(prefix, at))));
+        let inbox = self.inbox.iter().enumerate().skip(stored.inbox_kept);
+        steps.extend(inbox.map(|(at, event)| upsert(entry(INBOX, at), event)));
+        steps.extend((self.inbox.len()..stored.inbox).map(|at| delete(entry(INBOX, at))));
+        let fresh = (stored.history_kept..).zip(fresh);
+        steps.extend(fresh.map(|(at, raw)| write(entry(HISTORY, at), raw)));
+        steps.extend((self.history.len()..stored.history).map(|at| delete(entry(HISTORY, at))));
+        for seals::Change {
+            kind,
+            write: rows,
+            delete: gone,
+        } in self.seals.changes()
+        {
+            let rows = rows.into_iter();
+            steps.extend(rows.map(|(at, row)| write(entry(kind, at), row)));
+            steps.extend(gone.map(|at| delete(entry(kind, at))));
         }
         let status = stored.custom_status.as_ref();
         if self.history_changed() && status != Some(&self.custom_status) {
@@ -232,12 +263,13 @@ impl Record {
             });
         }
         let length = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let lengths = Lengths {
+        let mut lengths = Lengths {
             inbox_length: length(self.inbox.len()),
             history_length: length(self.history.len()),
             generation: self.generation,
             ..Lengths::default()
         };
+        self.seals.declare(&mut lengths);
         let lengths = Bytes::from(lengths.encode_to_vec());
         steps.push(Step::Upsert {
             key: METADATA.to_owned(),
@@ -251,16 +283,11 @@ impl Record {
     /// What deletes all of it.
     pub fn purge(&self) -> Vec<Step> {
         let stored = &self.stored;
-        let lists = [
-            (INBOX, stored.inbox),
-            (HISTORY, stored.history),
-            (CERTIFICATE, stored.certificates),
-            (FOREIGN_CERTIFICATE, stored.foreign_certificates),
-            (SIGNATURE, stored.signatures),
-        ];
+        let lists = [(INBOX, stored.inbox), (HISTORY, stored.history)];
         let entries = lists
-            .iter()
-            .flat_map(|(prefix, count)| (0..*count).map(|at| delete(entry(prefix, at))));
+            .into_iter()
+            .chain(self.seals.stored())
+            .flat_map(|(prefix, count)| (0..count).map(move |at| delete(entry(prefix, at))));
         let mut steps: Vec<Step> = entries.collect();
         if stored.custom_status.is_some() {
             steps.push(delete(CUSTOM_STATUS.to_owned()));
@@ -283,6 +310,11 @@ impl Record {
         self.history = history;
         self.fold = fold;
         self.stored.history_kept = kept.min(self.stored.history_kept);
+        if self.stored.history_kept < self.stored.history {
+            // Signatures are over all of it, so they begin anew with it.
+            self.seals.reset();
+            self.stored.history_kept = 0;
+        }
     }
 
     /// What the workflow is shown.
@@ -334,9 +366,13 @@ impl Record {
 }
 
 fn upsert(key: String, message: &impl Message) -> Step {
+    write(key, message.encode_to_vec().into())
+}
+
+fn write(key: String, value: Bytes) -> Step {
     Step::Upsert {
         key,
-        value: message.encode_to_vec().into(),
+        value,
         etag: None,
         metadata: Default::default(),
     }
@@ -371,9 +407,6 @@ const INBOX: &str = "inbox";
 const HISTORY: &str = "history";
 const CUSTOM_STATUS: &str = "customStatus";
 const PROPAGATED: &str = "propagated-history";
-const SIGNATURE: &str = "signature";
-const CERTIFICATE: &str = "sigcert";
-const FOREIGN_CERTIFICATE: &str = "ext-sigcert";
 
 /// Most rows of one list.
 const MOST_ENTRIES: u64 = 1_000_000;

@@ -11,7 +11,6 @@ use crate::{
     Engine, Error,
     calls::{self, PAUSE, read},
     core::{event, fold::has_ended},
-    record::Record,
 };
 
 impl Engine {
@@ -21,7 +20,7 @@ impl Engine {
         let app_id = event::target(request.router.as_ref());
         let actor = inner.actor_of(app_id, &request.instance_id)?;
         let known = if actor.kind == inner.names.workflow() {
-            let record = Record::load(&inner.options.state, &actor).await?;
+            let record = inner.sound(&actor).await?;
             record.map(|record| record.summary(&actor.id))
         } else {
             let mut answers = inner.follow(actor, calls::flag(calls::ONCE)).await?;

@@ -46,3 +46,4 @@ mod upstream_chart;
 mod version;
 mod workflow;
 mod workflow_api;
+mod workflow_signing;

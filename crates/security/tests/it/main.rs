@@ -4,6 +4,7 @@
 mod authority;
 mod renewal;
 mod sentry;
+mod signatures;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

@@ -28,7 +28,9 @@ use crate::{
     engine::Inner,
     hosts::workflow::ok,
     metrics::{FAILED, RECOVERABLE, SUCCESS},
-    reminding, workers,
+    reminding,
+    signing::Asked,
+    workers,
 };
 
 /// Hosts them. Clones share what runs.
@@ -114,6 +116,8 @@ impl ActivityHost {
             tracing::error!("Activity actor '{id}': a reminder that no activity has is dropped");
             return Ok(());
         };
+        let shown = invocation.propagated_history.as_ref();
+        self.0.inner.signing.check_shown(shown, None)?;
         let Some(scheduled) = invocation.history_event.clone() else {
             tracing::error!("Activity actor '{id}': a reminder without an activity is dropped");
             return Ok(());
@@ -230,9 +234,19 @@ impl ActivityHost {
         let ran = match response {
             Ok(response) => {
                 let failed = response.failure_details.is_some();
-                let event = completion(inner.now(), scheduled, &task.task_execution_id, response);
-                let told = self.publish(instance, scheduled, &event).await;
-                told.map(|told| told && !failed)
+                let mut event =
+                    completion(inner.now(), scheduled, &task.task_execution_id, response);
+                let asked = Asked {
+                    activity: Some(&task.name),
+                    input: task.input.as_deref(),
+                };
+                match inner.attest(instance, &asked, &mut event) {
+                    Ok(()) => {
+                        let told = self.publish(instance, scheduled, &event).await;
+                        told.map(|told| told && !failed)
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Err(error) => Err(error),
         };

@@ -12,7 +12,6 @@ use crate::{
     calls::{self, read},
     core::event,
     engine::Inner,
-    record::Record,
 };
 
 impl Inner {
@@ -42,7 +41,7 @@ impl Inner {
             let name = || start.map(|start| start.name.clone()).unwrap_or_default();
             return self.allow(headers, What::Workflow, Some(Operation::Schedule), name);
         }
-        let record = Record::load(&self.options.state, actor).await?;
+        let record = self.sound(actor).await?;
         let operation = match method {
             calls::ADD_EVENT => {
                 let event: HistoryEvent = read("event", data)?;

@@ -15,21 +15,20 @@ impl Inner {
     /// Takes the record of an instance out of its slot, as it is in the store.
     ///
     /// # Errors
-    /// [`Error::State`], [`Error::Unreadable`].
+    /// As [`Inner::load`].
     pub async fn current(
         &self,
         slot: &mut MutexGuard<'_, Slot>,
         instance: &Instance,
         actor: &ActorId,
     ) -> Result<Option<Record>, Error> {
-        let state = &self.options.state;
         if let Some(mut record) = slot.record.take() {
-            if record.is_current(state, actor).await? {
+            if record.is_current(&self.options.state, actor).await? {
                 return Ok(Some(record));
             }
             slot.open = None;
         }
-        let record = Record::load(state, actor).await?;
+        let record = self.load(actor).await?;
         self.tell(instance, actor, record.as_ref());
         Ok(record)
     }
@@ -62,7 +61,7 @@ impl Inner {
     ) -> Result<(), Error> {
         // Where this is broken off, or fails, it may have been stored all the same.
         let open = slot.open.take();
-        record.save(&self.options.state, actor).await?;
+        self.write(actor, &mut record).await?;
         slot.open = open;
         slot.record = Some(record);
         Ok(())

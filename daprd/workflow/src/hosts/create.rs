@@ -15,6 +15,7 @@ use crate::{
     engine::Inner,
     record::Record,
     reminding,
+    signing::Completion,
 };
 
 impl Inner {
@@ -85,6 +86,8 @@ impl Inner {
         if record.fold.is_completed() {
             record.reset();
         }
+        let shown = propagated_history.as_ref();
+        self.signing.check_shown(shown, Some(&mut record.seals))?;
         record.set_incoming(propagated_history);
         record.inbox.push(start.clone());
         slot.open = Some(Vec::new());
@@ -160,7 +163,7 @@ impl Inner {
     pub async fn take_in(
         self: &Arc<Self>,
         actor: &ActorId,
-        event: HistoryEvent,
+        mut event: HistoryEvent,
         run: Option<&str>,
     ) -> Result<(), Error> {
         let instance = self.instances.get(&actor.id);
@@ -168,6 +171,10 @@ impl Inner {
         let Some(mut record) = self.current(&mut slot, &instance, actor).await? else {
             return Err(Error::NotFound);
         };
+        if Self::is_condemned(&record) && Completion::of(&event).is_some() {
+            slot.record = Some(record);
+            return Err(Error::NotFound);
+        }
         let is_asked = access::operation_of(&event).is_some();
         if is_asked && record.fold.stalled.is_some() {
             slot.record = Some(record);
@@ -179,6 +186,7 @@ impl Inner {
             run.is_some_and(|run| !run.is_empty() && own_run.is_some_and(|own| own != run));
         let arrival = match of_other_run {
             true => Arrival::Stray,
+            false if self.is_unasked(&record, &event) => Arrival::Stray,
             false => inbox::arrival(&event, &record.history, &record.fold, &record.inbox),
         };
         let (began, name) = (record.history.first(), record.name());
@@ -196,6 +204,13 @@ impl Inner {
             // Its reminder may not have been made.
             Arrival::Again => slot.record = Some(record),
             Arrival::New => {
+                let checked = self.check_completion(actor, &mut record, &mut event);
+                if let Err(error) = checked {
+                    let record = self.condemn(actor, record, &error.to_string()).await?;
+                    self.tell(&instance, actor, Some(&record));
+                    (slot.record, slot.open) = (Some(record), None);
+                    return Err(Error::NotFound);
+                }
                 record.inbox.push(event.clone());
                 self.save(&mut slot, &instance, actor, record).await?;
             }

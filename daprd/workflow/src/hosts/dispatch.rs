@@ -97,6 +97,7 @@ impl Inner {
             let last = committed.last_turn();
             let mut effects = committed.effects(last, &mut self.place(&mut new_id));
             effects.retain(|effect| matches!(effect, Effect::Report { .. }));
+            self.vouch(&mut effects, record.fold.start.as_ref())?;
             return Ok(effects);
         }
         let waiting: HashSet<_> = record.inbox.iter().filter_map(resolution::of).collect();
@@ -116,6 +117,7 @@ impl Inner {
                 undone.push(effect);
             }
         }
+        self.vouch(&mut undone, record.fold.start.as_ref())?;
         Ok(undone)
     }
 
@@ -283,7 +285,14 @@ impl Inner {
         let mut later = Vec::new();
         for letter in letters {
             match letter {
-                Letter::Detached { request, instance } => {
+                Letter::Detached {
+                    mut request,
+                    instance,
+                } => {
+                    if let Some(shown) = &mut request.propagated_history {
+                        let now = self.options.clock.now();
+                        self.signing.sign_shown(shown, now)?;
+                    }
                     let router = request
                         .start_event
                         .as_ref()

@@ -27,7 +27,12 @@ impl Inner {
     ) -> Result<(), Error> {
         let instance = self.instances.get(&actor.id);
         let mut slot = instance.lock().await;
-        let Some(record) = self.current(&mut slot, &instance, actor).await? else {
+        // By force also what does not verify. Q-workflow-signed-rows
+        let record = match force {
+            true => Record::load(&self.options.state, actor).await?,
+            false => self.current(&mut slot, &instance, actor).await?,
+        };
+        let Some(record) = record else {
             return Err(Error::NotFound);
         };
         if !force {
@@ -41,6 +46,7 @@ impl Inner {
                 return Err(refused);
             }
         }
+        slot.record = None;
         self.delete(actor, &record, !of_retention).await?;
         instance.tell(None);
         slot.open = Some(Vec::new());
@@ -55,12 +61,16 @@ impl Inner {
         let history = {
             let instance = self.instances.get(&actor.id);
             let mut slot = instance.lock().await;
-            let Some(record) = self.current(&mut slot, &instance, actor).await? else {
+            let record = match force {
+                true => Record::load(&self.options.state, actor).await?,
+                false => self.current(&mut slot, &instance, actor).await?,
+            };
+            let Some(record) = record else {
                 return Err(Error::NotFound);
             };
             let (stalled, ended) = (record.fold.stalled.is_some(), record.fold.is_completed());
             let history = record.history.clone();
-            slot.record = Some(record);
+            slot.record = Some(record).filter(|_| !force);
             if !force && stalled {
                 return Err(Error::Stalled);
             }

@@ -101,7 +101,8 @@ impl Inner {
             fold: &fold,
             incoming: None,
         };
-        let effects = committed.effects(from, &mut self.place(&mut new_id));
+        let mut effects = committed.effects(from, &mut self.place(&mut new_id));
+        self.vouch(&mut effects, fold.start.as_ref())?;
         let mut record = Record::default();
         record.set_history(history, 0, fold);
         let generation = record.generation;

@@ -169,7 +169,8 @@ impl Inner {
             fold: &commit.fold,
             incoming: commit.incoming.as_ref(),
         };
-        let effects = committed.effects(commit.kept, &mut self.place(&mut new_id));
+        let mut effects = committed.effects(commit.kept, &mut self.place(&mut new_id));
+        self.vouch(&mut effects, commit.fold.start.as_ref())?;
         let workflow = commit.fold.start.as_ref().map(|start| start.name.as_str());
         if let Some(stall) = self.oversized(&effects, workflow.unwrap_or_default()) {
             let mut history = commit.history;
@@ -178,7 +179,7 @@ impl Inner {
             if commit.continued {
                 // What there was before is only in the store.
                 drop(record);
-                let Some(stored) = Record::load(&self.options.state, actor).await? else {
+                let Some(stored) = self.load(actor).await? else {
                     return Ok(Taken::Done);
                 };
                 return self.stall(slot, instance, actor, stored, stall).await;

@@ -72,7 +72,7 @@ impl Inner {
     }
 
     async fn history_of(&self, actor: &ActorId) -> Result<Vec<HistoryEvent>, Error> {
-        let record = crate::record::Record::load(&self.options.state, actor).await?;
+        let record = self.sound(actor).await?;
         Ok(record.map(|record| record.history).unwrap_or_default())
     }
 

@@ -207,6 +207,7 @@ impl Parts {
             retention: Retention::default(),
             max_body: 0,
             janitor_period: Duration::from_secs(20),
+            signer: None,
             meter: self.meter.clone(),
             latency_buckets: Vec::new(),
             label: String::new(),

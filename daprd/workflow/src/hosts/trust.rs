@@ -1,0 +1,208 @@
+//! What is done because of signatures: an instance is judged when it is read, one that was tampered with ends, and what goes to others
+//! is vouched for.
+
+use actors::ActorId;
+use proto::durabletask::{ExecutionStartedEvent, HistoryEvent};
+use tokio::time::Instant;
+
+use crate::{
+    Error,
+    core::{effects::Effect, resolution},
+    engine::Inner,
+    metrics::{FAILED, SUCCESS},
+    record::Record,
+    reminding,
+    signing::{self, Asked, Completion, Verdict},
+};
+
+impl Inner {
+    /// Reads an instance of this app. One that goes on, and that the store has otherwise than this app wrote it, ends here as failed.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Unreadable`]; [`Error::Unverified`] for one that has ended, or that is signed where this sidecar
+    /// does not sign, or the other way round.
+    pub async fn load(&self, actor: &ActorId) -> Result<Option<Record>, Error> {
+        let Some(mut record) = Record::load(&self.options.state, actor).await? else {
+            return Ok(None);
+        };
+        match record.judge(&actor.id, &self.signing) {
+            Verdict::Sound => Ok(Some(record)),
+            Verdict::Tampered(reason) if !record.fold.is_completed() => {
+                self.condemn(actor, record, &reason).await.map(Some)
+            }
+            Verdict::Tampered(reason) | Verdict::Unfit(reason) => Err(Error::Unverified(reason)),
+        }
+    }
+
+    /// Reads an instance to look at it, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unverified`] also for one that goes on.
+    pub async fn sound(&self, actor: &ActorId) -> Result<Option<Record>, Error> {
+        let Some(mut record) = Record::load(&self.options.state, actor).await? else {
+            return Ok(None);
+        };
+        match record.judge(&actor.id, &self.signing) {
+            Verdict::Sound => Ok(Some(record)),
+            Verdict::Tampered(reason) | Verdict::Unfit(reason) => Err(Error::Unverified(reason)),
+        }
+    }
+
+    /// Ends an instance that does not verify. Its rows stay as they were found; nothing of them wakes it any more.
+    /// Q-workflow-signed-end
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::State`]; it is found out again the next time.
+    pub async fn condemn(
+        &self,
+        actor: &ActorId,
+        mut record: Record,
+        reason: &str,
+    ) -> Result<Record, Error> {
+        let id = &actor.id;
+        tracing::warn!("Workflow actor '{id}': tampering detected, the workflow fails: {reason}");
+        let marker = signing::marker(self.now(), reason);
+        let mut history = std::mem::take(&mut record.history);
+        let mut fold = std::mem::take(&mut record.fold);
+        let kept = history.len();
+        fold.add(&marker);
+        history.push(marker.clone());
+        record.set_history(history, kept, fold);
+        self.write(actor, &mut record).await?;
+        let reminders = &self.options.reminders;
+        let (kind, activities) = (self.names.activity(), format!("{id}::"));
+        let (own, theirs) = tokio::join!(
+            reminders.delete_all(&actor.kind, Some(id)),
+            reminders.delete_prefix(&kind, &activities),
+        );
+        if let Err(error) = own.and(theirs) {
+            tracing::warn!("Workflow actor '{id}': reminders of it are left: {error}");
+        }
+        // Whoever began it is to hear of it.
+        let name = reminding::of_event(reminding::NEW_EVENT, &marker);
+        let reported = self.remind(actor, name, self.now(), None, None).await;
+        if let Err(error) = reported {
+            tracing::warn!("Workflow actor '{id}': its end is not reported: {error}");
+        }
+        Ok(record)
+    }
+
+    /// Stores a record.
+    ///
+    /// # Errors
+    /// As [`Record::save`].
+    pub async fn write(&self, actor: &ActorId, record: &mut Record) -> Result<(), Error> {
+        let now = self.options.clock.now();
+        let saved = record.save(&self.options.state, actor, &self.signing, now);
+        saved.await
+    }
+
+    /// Checks the attestation of a completion that is new to an instance.
+    ///
+    /// # Errors
+    /// [`signing::Error::Invalid`]: the instance cannot go on with what somebody else says in another's name.
+    pub fn check_completion(
+        &self,
+        actor: &ActorId,
+        record: &mut Record,
+        event: &mut HistoryEvent,
+    ) -> Result<(), signing::Error> {
+        let began = Instant::now();
+        let kind = kind(event);
+        let (history, seals) = (&record.history, &mut record.seals);
+        let now = self.options.clock.now();
+        let checked = self.signing.take_in(&actor.id, history, event, seals, now);
+        let Some(checked) = checked else {
+            return Ok(());
+        };
+        self.metrics
+            .attestation_checked(kind, checked.is_ok(), began.elapsed());
+        let known = checked?.known;
+        self.metrics.certificate_looked_up(known);
+        Ok(())
+    }
+
+    /// Whether a completion is of nothing that a signed history asks for, so that it is that of an earlier run.
+    /// Q-workflow-signed-stray
+    pub fn is_unasked(&self, record: &Record, event: &HistoryEvent) -> bool {
+        if !self.signing.is_on() || Completion::of(event).is_none() {
+            return false;
+        }
+        let of = resolution::of(event);
+        let asked = |it: &HistoryEvent| resolution::awaited(it) == of;
+        !record.history.iter().any(asked)
+    }
+
+    /// Signs what goes to others because of a history.
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub fn vouch(
+        &self,
+        effects: &mut [Effect],
+        start: Option<&ExecutionStartedEvent>,
+    ) -> Result<(), Error> {
+        if !self.signing.is_on() {
+            return Ok(());
+        }
+        let now = self.options.clock.now();
+        for effect in effects {
+            match effect {
+                Effect::Activity {
+                    propagated: Some(shown),
+                    ..
+                } => self.signing.sign_shown(shown, now)?,
+                Effect::Child { request, .. } => {
+                    if let Some(shown) = &mut request.propagated_history {
+                        self.signing.sign_shown(shown, now)?;
+                    }
+                }
+                Effect::Report { parent, event } => {
+                    let instance = parent.workflow_instance.as_ref();
+                    let instance = instance.map(|it| it.instance_id.as_str());
+                    let asked = Asked {
+                        activity: None,
+                        input: start.and_then(|start| start.input.as_deref()),
+                    };
+                    self.attest(instance.unwrap_or_default(), &asked, event)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Attests how something ended that another workflow asked for.
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub fn attest(
+        &self,
+        parent: &str,
+        asked: &Asked<'_>,
+        event: &mut HistoryEvent,
+    ) -> Result<(), Error> {
+        let attested = self.signing.attest(parent, asked, event);
+        let status = match &attested {
+            Ok(false) => return Ok(()),
+            Ok(true) => SUCCESS,
+            Err(_) => FAILED,
+        };
+        self.metrics.attested(kind(event), status);
+        Ok(attested.map(drop)?)
+    }
+
+    /// Takes a completion for an instance that was tampered with: nobody waits for it.
+    pub fn is_condemned(record: &Record) -> bool {
+        record.history.last().is_some_and(signing::is_marker)
+    }
+}
+
+/// What metrics call a completion.
+fn kind(event: &HistoryEvent) -> &'static str {
+    let completion = Completion::of(event);
+    match completion.is_some_and(|it| it.is_of_activity()) {
+        true => "activity",
+        false => "child",
+    }
+}

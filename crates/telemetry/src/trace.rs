@@ -16,5 +16,5 @@ pub use context::{
 pub use export::ExportTask;
 pub use options::{OtlpOptions, Protocol, TraceOptions};
 pub use sampler::Sampler;
-pub use span::{Kind, Span, Status};
+pub use span::{Attribute, Event, Kind, Record, Span, Status, Value};
 pub use tracer::Tracer;

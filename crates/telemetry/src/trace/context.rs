@@ -183,7 +183,9 @@ impl TraceContext {
         self.trace_id
     }
 
-    pub(super) fn span_id_bytes(&self) -> [u8; 8] {
+    /// The span id.
+    #[must_use]
+    pub fn span_id_bytes(&self) -> [u8; 8] {
         self.span_id
     }
 

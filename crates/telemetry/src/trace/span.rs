@@ -18,6 +18,33 @@ pub enum Kind {
     Producer,
     /// Takes a message.
     Consumer,
+    /// Neither side of a call.
+    Internal,
+}
+
+/// What an attribute says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A text.
+    Text(String),
+    /// A number.
+    Integer(i64),
+    /// Texts in order.
+    List(Vec<String>),
+}
+
+/// An attribute: its name, and what it says.
+pub type Attribute = (Cow<'static, str>, Value);
+
+/// Something that happened while a span was under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub name: Cow<'static, str>,
+    /// When.
+    pub at: SystemTime,
+    /// More about it.
+    pub attributes: Vec<Attribute>,
 }
 
 /// How a span ended.
@@ -55,17 +82,72 @@ struct Recording {
     queue: mpsc::Sender<Record>,
 }
 
-/// A finished span on its way to the exporters.
-#[derive(Clone, Debug)]
-pub(super) struct Record {
+/// A finished span on its way to the exporters. Work that outlives processes has no [`Span`]; it is said as this when it has
+/// ended ([`super::Tracer::record`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is called.
     pub name: Cow<'static, str>,
+    /// Which side it stands for.
     pub kind: Kind,
+    /// Where it stands.
     pub context: TraceContext,
+    /// The span id of the one above.
     pub parent: Option<[u8; 8]>,
+    /// When it began.
     pub start: SystemTime,
+    /// When it ended.
     pub end: SystemTime,
-    pub attributes: Vec<(Cow<'static, str>, String)>,
+    /// At most 128 of them are exported.
+    pub attributes: Vec<Attribute>,
+    /// What happened meanwhile; at most 128 are exported.
+    pub events: Vec<Event>,
+    /// How it ended.
     pub status: Status,
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl Value {
+    /// Whether it says nothing.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Integer(_) => false,
+            Self::List(list) => list.is_empty(),
+        }
+    }
+
+    /// The value as one text, for exporters that know nothing else.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Integer(number) => number.to_string().into(),
+            Self::List(list) => list.join(",").into(),
+        }
+    }
 }
 
 impl Span {
@@ -106,7 +188,7 @@ impl Span {
 
     /// Adds an attribute; a later value for the same key wins, empty values are left out, and a span
     /// takes at most 128.
-    pub fn set_attribute(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+    pub fn set_attribute(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let Some(recording) = &mut self.recording else {
             return;
         };
@@ -144,4 +226,7 @@ impl Drop for Span {
 }
 
 /// Attributes of one span.
-const MAX_ATTRIBUTES: usize = 128;
+pub(super) const MAX_ATTRIBUTES: usize = 128;
+
+/// Events of one span.
+pub(super) const MAX_EVENTS: usize = 128;

@@ -10,7 +10,7 @@ use super::context::TraceContext;
 use super::export::ExportTask;
 use super::options::TraceOptions;
 use super::sampler::Sampler;
-use super::span::{Kind, Record, Span, Status};
+use super::span::{Kind, MAX_ATTRIBUTES, MAX_EVENTS, Record, Span, Status};
 use crate::Error;
 
 /// Makes spans. Cheap to clone.
@@ -100,9 +100,30 @@ impl Tracer {
             start: now,
             end: now,
             attributes: Vec::new(),
+            events: Vec::new(),
             status: Status::Unset,
         };
         Span::recording(record, queue.clone())
+    }
+
+    /// Whether spans are made here: without it a context passes through as it came.
+    #[must_use]
+    pub fn makes_spans(&self) -> bool {
+        self.inner.provider
+    }
+
+    /// Says a span that has ended, where its trace is recorded and somebody wants it.
+    pub fn record(&self, mut record: Record) {
+        let Some(queue) = self.inner.queue.as_ref() else {
+            return;
+        };
+        if !record.context.is_sampled() {
+            return;
+        }
+        record.attributes.truncate(MAX_ATTRIBUTES);
+        record.events.truncate(MAX_EVENTS);
+        // As with any span that ends: a full queue drops it.
+        let _ = queue.try_send(record);
     }
 }
 

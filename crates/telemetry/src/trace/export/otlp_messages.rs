@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use super::{Record, Resource as ResourceAttributes};
-use crate::trace::span::{Kind, Status as SpanStatus};
+use crate::trace::span::{Event as SpanEvent, Kind, Status as SpanStatus, Value};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ExportRequest {
@@ -60,10 +60,22 @@ pub(super) struct Span {
     pub end_time_unix_nano: u64,
     #[prost(message, repeated, tag = "9")]
     pub attributes: Vec<KeyValue>,
+    #[prost(message, repeated, tag = "11")]
+    pub events: Vec<Event>,
     #[prost(message, optional, tag = "15")]
     pub status: Option<Status>,
     #[prost(fixed32, tag = "16")]
     pub flags: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Event {
+    #[prost(fixed64, tag = "1")]
+    pub time_unix_nano: u64,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(message, repeated, tag = "3")]
+    pub attributes: Vec<KeyValue>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -82,18 +94,28 @@ pub(super) struct KeyValue {
     pub value: Option<AnyValue>,
 }
 
-/// Of the alternatives only the string is ever sent.
+/// Of the alternatives at most one is ever set.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct AnyValue {
     #[prost(string, optional, tag = "1")]
     pub string_value: Option<String>,
+    #[prost(int64, optional, tag = "3")]
+    pub int_value: Option<i64>,
+    #[prost(message, optional, tag = "5")]
+    pub array_value: Option<ArrayValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ArrayValue {
+    #[prost(message, repeated, tag = "1")]
+    pub values: Vec<AnyValue>,
 }
 
 /// The message for a batch.
 pub(super) fn request(batch: &[Record], resource: &ResourceAttributes) -> ExportRequest {
     let attributes = resource
         .iter()
-        .map(|(key, value)| key_value(key, value))
+        .map(|(key, value)| key_value(key, &Value::Text(value.clone())))
         .collect();
     ExportRequest {
         resource_spans: vec![ResourceSpans {
@@ -123,6 +145,7 @@ fn span(record: &Record) -> Span {
         parent_span_id: record.parent.map(Vec::from).unwrap_or_default(),
         name: record.name.to_string(),
         kind: match record.kind {
+            Kind::Internal => 1,
             Kind::Server => 2,
             Kind::Client => 3,
             Kind::Producer => 4,
@@ -135,17 +158,44 @@ fn span(record: &Record) -> Span {
             .iter()
             .map(|(key, value)| key_value(key, value))
             .collect(),
+        events: record.events.iter().map(event).collect(),
         status: Some(status),
         flags: u32::from(record.context.flags()),
     }
 }
 
-fn key_value(key: &str, value: &str) -> KeyValue {
+fn event(event: &SpanEvent) -> Event {
+    let attributes = event.attributes.iter();
+    Event {
+        time_unix_nano: nanos(event.at),
+        name: event.name.to_string(),
+        attributes: attributes
+            .map(|(key, value)| key_value(key, value))
+            .collect(),
+    }
+}
+
+fn key_value(key: &str, value: &Value) -> KeyValue {
+    let text = |text: &str| AnyValue {
+        string_value: Some(text.to_owned()),
+        ..AnyValue::default()
+    };
+    let value = match value {
+        Value::Text(value) => text(value),
+        Value::Integer(number) => AnyValue {
+            int_value: Some(*number),
+            ..AnyValue::default()
+        },
+        Value::List(list) => AnyValue {
+            array_value: Some(ArrayValue {
+                values: list.iter().map(|one| text(one)).collect(),
+            }),
+            ..AnyValue::default()
+        },
+    };
     KeyValue {
         key: key.to_owned(),
-        value: Some(AnyValue {
-            string_value: Some(value.to_owned()),
-        }),
+        value: Some(value),
     }
 }
 

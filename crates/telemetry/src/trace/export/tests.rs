@@ -1,6 +1,7 @@
 //! Spans as collectors on loopback receive them.
 
 use std::convert::Infallible;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -8,7 +9,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use prost::Message as _;
 
 use super::otlp_messages::ExportRequest;
-use crate::trace::{Kind, OtlpOptions, Protocol, Status, TraceOptions, Tracer};
+use crate::trace::{
+    Event, Kind, OtlpOptions, Protocol, Record, Status, TraceContext, TraceOptions, Tracer, Value,
+};
 
 use super::*;
 
@@ -124,6 +127,68 @@ fn otlp(endpoint: String, protocol: Protocol) -> TraceOptions {
         resource,
         ..TraceOptions::default()
     }
+}
+
+/// What is said of work that has ended carries its own times, numbers and events.
+#[tokio::test]
+async fn spans_of_finished_work() {
+    let (endpoint, mut receiver, stop) = collector(0, false).await;
+    let options = TraceOptions {
+        sampling_rate: "1".into(),
+        ..otlp(endpoint, Protocol::Http)
+    };
+    let (tracer, task) = Tracer::new(&options).unwrap();
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let record = Record {
+        name: "timer".into(),
+        kind: Kind::Internal,
+        context: TraceContext::new([1; 16], [2; 8], true).unwrap(),
+        parent: Some([3; 8]),
+        start: at(5),
+        end: at(7),
+        attributes: vec![
+            ("id".into(), 4_i64.into()),
+            ("list".into(), Value::List(vec!["a".into()])),
+        ],
+        events: vec![Event {
+            name: "paid".into(),
+            at: at(6),
+            attributes: vec![("by".into(), "me".into())],
+        }],
+        status: Status::Unset,
+    };
+    let unsampled = TraceContext::new([1; 16], [2; 8], false).unwrap();
+    tracer.record(Record {
+        context: unsampled,
+        ..record.clone()
+    });
+    tracer.record(record);
+    let shutdown = CancellationToken::new();
+    let received = async {
+        let received = timeout(Duration::from_secs(10), receiver.recv()).await;
+        shutdown.cancel();
+        received.unwrap().unwrap()
+    };
+    let received = tokio::join!(task.run(shutdown.clone()), received).1;
+    let request = ExportRequest::decode(received.body).unwrap();
+    let [span] = &request.resource_spans[0].scope_spans[0].spans[..] else {
+        panic!("one span: {request:?}");
+    };
+    let second = 1_000_000_000;
+    assert_eq!(
+        (span.kind, span.parent_span_id.as_slice()),
+        (1, &[3; 8][..])
+    );
+    let times = (span.start_time_unix_nano, span.end_time_unix_nano);
+    assert_eq!(times, (5 * second, 7 * second));
+    let value = |at: usize| span.attributes[at].value.clone().unwrap();
+    assert_eq!(value(0).int_value, Some(4));
+    let list = value(1).array_value.unwrap();
+    assert_eq!(list.values[0].string_value.as_deref(), Some("a"));
+    let event = &span.events[0];
+    let said = (event.name.as_str(), event.time_unix_nano);
+    assert_eq!(said, ("paid", 6 * second));
+    stop.cancel();
 }
 
 fn check_otlp(message: &[u8]) {

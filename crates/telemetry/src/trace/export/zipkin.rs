@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Record, Refused, Resource, client, refused};
 use crate::Error;
 use crate::trace::options::SERVICE_NAME;
-use crate::trace::span::{Kind, Status};
+use crate::trace::span::{Event, Kind, Status};
 
 /// A Zipkin collector.
 pub(super) struct Zipkin {
@@ -68,22 +68,18 @@ fn span(record: &Record, resource: &Resource) -> Value {
         tags.insert(key.clone(), value.as_str().into());
     }
     for (key, value) in &record.attributes {
-        tags.insert(key.to_string(), value.as_str().into());
+        tags.insert(key.to_string(), value.text().into());
     }
     if let Status::Error(text) = &record.status {
         tags.insert("otel.status_code".into(), "ERROR".into());
         tags.insert("error".into(), text.as_str().into());
     }
+    let annotations = record.events.iter();
+    let annotations: Vec<Value> = annotations.map(annotation).collect();
     let mut span = json!({
         "traceId": record.context.trace_id(),
         "id": record.context.span_id(),
         "name": record.name,
-        "kind": match record.kind {
-            Kind::Server => "SERVER",
-            Kind::Client => "CLIENT",
-            Kind::Producer => "PRODUCER",
-            Kind::Consumer => "CONSUMER",
-        },
         "timestamp": micros(record.start),
         // Zipkin reads 0 as unknown.
         "duration": record.end.duration_since(record.start).unwrap_or_default().as_micros().max(1) as u64,
@@ -93,7 +89,33 @@ fn span(record: &Record, resource: &Resource) -> Value {
     if let (Some(parent), Some(span)) = (record.parent, span.as_object_mut()) {
         span.insert("parentId".into(), hex::encode(parent).into());
     }
+    if let (Some(kind), Some(span)) = (kind(record.kind), span.as_object_mut()) {
+        span.insert("kind".into(), kind.into());
+    }
+    if let (false, Some(span)) = (annotations.is_empty(), span.as_object_mut()) {
+        span.insert("annotations".into(), annotations.into());
+    }
     span
+}
+
+/// Zipkin has no word for what is no side of a call.
+fn kind(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Server => "SERVER",
+        Kind::Client => "CLIENT",
+        Kind::Producer => "PRODUCER",
+        Kind::Consumer => "CONSUMER",
+        Kind::Internal => return None,
+    })
+}
+
+/// An event with its attributes as one text, since annotations have no tags.
+fn annotation(event: &Event) -> Value {
+    let mut text = event.name.to_string();
+    for (key, value) in &event.attributes {
+        text.push_str(&format!(" {key}={}", value.text()));
+    }
+    json!({ "timestamp": micros(event.at), "value": text })
 }
 
 fn micros(at: SystemTime) -> u64 {

@@ -2,13 +2,14 @@
 //! everything; with any, only what a rule allows. The app itself may always.
 
 mod glob;
+mod requires;
 
 use crds::{
     Kind, WorkflowAccessPolicy,
     workflow_access_policy::{Operation, RequiredEvent, Spec},
 };
 use http::HeaderMap;
-use proto::durabletask::{HistoryEvent, history_event::EventType};
+use proto::durabletask::{HistoryEvent, PropagatedHistory, history_event::EventType};
 
 use crate::core::{event, resolution};
 
@@ -17,6 +18,26 @@ use crate::core::{event, resolution};
 pub enum What {
     Workflow,
     Activity,
+}
+
+/// Who wants what.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub caller: &'a str,
+    pub what: What,
+    pub operation: Operation,
+    pub name: &'a str,
+    /// The history that the caller shows, where it is proven that nobody has made it up.
+    pub proven: Option<&'a PropagatedHistory>,
+}
+
+/// What the rules say to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    /// A rule would allow it, if what it requires were proven to have happened.
+    Unproven,
+    Denied,
 }
 
 /// The rules of all policies.
@@ -96,15 +117,26 @@ impl Access {
         &self.names
     }
 
-    /// Whether an app may do something. What a rule requires cannot be proven by a history that is not signed.
-    pub fn allows(&self, caller: &str, what: What, operation: Operation, name: &str) -> bool {
-        self.rules.iter().any(|rule| {
-            rule.caller == caller
-                && rule.what == what
-                && rule.operation == operation
-                && rule.requires.is_empty()
-                && glob::matches(&rule.pattern, name)
-        })
+    /// Whether an app may do something: one rule that allows it is enough.
+    pub fn judge(&self, ask: &Ask<'_>) -> Verdict {
+        let mut verdict = Verdict::Denied;
+        for rule in self.rules.iter().filter(|rule| rule.is_about(ask)) {
+            let proven = |history| requires::are_met(&rule.requires, history);
+            if rule.requires.is_empty() || ask.proven.is_some_and(proven) {
+                return Verdict::Allowed;
+            }
+            verdict = Verdict::Unproven;
+        }
+        verdict
+    }
+}
+
+impl Rule {
+    fn is_about(&self, ask: &Ask<'_>) -> bool {
+        self.caller == ask.caller
+            && self.what == ask.what
+            && self.operation == ask.operation
+            && glob::matches(&self.pattern, ask.name)
     }
 }
 
@@ -199,13 +231,57 @@ mod tests {
         serde_json::from_str(&text).expect("a policy")
     }
 
+    fn ask<'a>(caller: &'a str, what: What, operation: Operation, name: &'a str) -> Ask<'a> {
+        Ask {
+            caller,
+            what,
+            operation,
+            name,
+            proven: None,
+        }
+    }
+
+    #[test]
+    fn a_rule_that_requires_something_allows_nothing_without_proof() {
+        let one = policy(
+            r#"{"rules":[{"callers":[{"appID":"a"}],"activities":[
+                {"name":"pay","requires":[{"eventType":"event.raised","name":"ok","appID":"a"}]},
+                {"name":"Pay*"}]}]}"#,
+        );
+        let access = Access::of(&[one]).expect("rules");
+        let judge = |name| access.judge(&ask("a", What::Activity, Operation::Schedule, name));
+        assert_eq!(judge("pay"), Verdict::Unproven);
+        assert_eq!(judge("PayLater"), Verdict::Allowed);
+        assert_eq!(judge("other"), Verdict::Denied);
+        let raised = proto::durabletask::EventRaisedEvent {
+            name: "ok".to_owned(),
+            input: None,
+        };
+        let raised = event::plain(Default::default(), EventType::EventRaised(raised));
+        let proven = PropagatedHistory {
+            chunks: vec![proto::durabletask::PropagatedHistoryChunk {
+                app_id: "a".to_owned(),
+                raw_events: vec![prost::Message::encode_to_vec(&raised).into()],
+                ..Default::default()
+            }],
+            ..PropagatedHistory::default()
+        };
+        let asked = Ask {
+            proven: Some(&proven),
+            ..ask("a", What::Activity, Operation::Schedule, "pay")
+        };
+        assert_eq!(access.judge(&asked), Verdict::Allowed);
+    }
+
     #[test]
     fn what_no_rule_allows_is_denied() {
         let one = policy(
             r#"{"rules":[{"callers":[{"appID":"a"}],"workflows":[{"name":"Order*","operations":["schedule"]}]}]}"#,
         );
         let access = Access::of(&[one]).expect("rules");
-        let allows = |caller, what, operation, name| access.allows(caller, what, operation, name);
+        let allows = |caller, what, operation, name| {
+            access.judge(&ask(caller, what, operation, name)) == Verdict::Allowed
+        };
         assert!(allows(
             "a",
             What::Workflow,

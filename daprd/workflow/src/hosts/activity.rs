@@ -93,11 +93,12 @@ impl ActivityHost {
         let name = name.map(|task| task.name.clone());
         let asked = || name.clone().unwrap_or_default();
         let inner = &self.0.inner;
-        inner.allow(
+        inner.allow_with(
             &request.headers,
             What::Activity,
             Some(Operation::Schedule),
             asked,
+            inner.proven(invocation.propagated_history.as_ref()),
         )?;
         let due = request.headers.get(DUE_TIME);
         let due = due.and_then(|due| due.to_str().ok()?.parse::<i64>().ok());

@@ -4,11 +4,13 @@ use actors::ActorId;
 use bytes::Bytes;
 use crds::workflow_access_policy::Operation;
 use http::HeaderMap;
-use proto::durabletask::{HistoryEvent, backend::v1::CreateWorkflowInstanceRequest};
+use proto::durabletask::{
+    HistoryEvent, PropagatedHistory, backend::v1::CreateWorkflowInstanceRequest,
+};
 
 use crate::{
     Error,
-    access::{self, Caller, What},
+    access::{self, Ask, Caller, Verdict, What},
     calls::{self, read},
     core::event,
     engine::Inner,
@@ -39,7 +41,14 @@ impl Inner {
                 .as_ref()
                 .and_then(event::execution_started);
             let name = || start.map(|start| start.name.clone()).unwrap_or_default();
-            return self.allow(headers, What::Workflow, Some(Operation::Schedule), name);
+            let proven = self.proven(request.propagated_history.as_ref());
+            return self.allow_with(
+                headers,
+                What::Workflow,
+                Some(Operation::Schedule),
+                name,
+                proven,
+            );
         }
         let record = self.sound(actor).await?;
         let operation = match method {
@@ -71,6 +80,21 @@ impl Inner {
         operation: Option<Operation>,
         name: impl FnOnce() -> String,
     ) -> Result<(), Error> {
+        self.allow_with(headers, what, operation, name, None)
+    }
+
+    /// The same of a caller who shows a history that is proven.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub fn allow_with(
+        &self,
+        headers: &HeaderMap,
+        what: What,
+        operation: Option<Operation>,
+        name: impl FnOnce() -> String,
+        proven: Option<&PropagatedHistory>,
+    ) -> Result<(), Error> {
         let access = self.access.load();
         let Some(access) = access.as_ref() else {
             return Ok(());
@@ -81,17 +105,37 @@ impl Inner {
             Caller::Unknown => String::new(),
         };
         let name = name();
-        let allowed =
-            operation.is_some_and(|operation| access.allows(&caller, what, operation, &name));
+        let verdict = operation.map_or(Verdict::Denied, |operation| {
+            access.judge(&Ask {
+                caller: &caller,
+                what,
+                operation,
+                name: &name,
+                proven,
+            })
+        });
+        let allowed = verdict == Verdict::Allowed;
         let asked = operation.map_or_else(String::new, |it| format!("{it:?}").to_lowercase());
         let kind = format!("{what:?}").to_lowercase();
         self.metrics.admitted(&caller, &asked, &kind, allowed);
         if allowed {
             return Ok(());
         }
+        let why = match verdict {
+            Verdict::Unproven => "what the rule requires is not proven to have happened",
+            _ => "no rule allows it",
+        };
         tracing::warn!(
-            "workflow access policy denied app '{caller}' {operation:?} on {what:?} '{name}'"
+            "workflow access policy denied app '{caller}' {asked} on {kind} '{name}': {why}"
         );
         Err(Error::Denied)
+    }
+
+    /// What a caller shows of a history, as far as it is proven. Nothing is without a signature.
+    pub fn proven<'h>(
+        &self,
+        _shown: Option<&'h PropagatedHistory>,
+    ) -> Option<&'h PropagatedHistory> {
+        None
     }
 }

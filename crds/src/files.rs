@@ -74,7 +74,7 @@ pub enum Error {
     #[error("{0}: metadata.name is not a valid name")]
     Name(Box<Place>),
     /// A field holds something else than it should.
-    #[error("{place}: {field} must be {expected}, found {found}")]
+    #[error("{place} failed validation: {field} must be {expected}, found {found}")]
     Field {
         /// Where the resource stands.
         place: Box<Place>,
@@ -86,7 +86,7 @@ pub enum Error {
         found: &'static str,
     },
     /// The document does not have the shape of its kind.
-    #[error("{place}: the resource is not valid")]
+    #[error("{place} failed validation")]
     Shape {
         /// Where the resource stands.
         place: Box<Place>,

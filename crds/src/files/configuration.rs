@@ -175,7 +175,7 @@ mod tests {
         let error = read(&[("ok.yaml", ""), ("bad.yaml", "spec:\n  features: on\n")]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "bad.yaml: document 1: Configuration \"\": spec.features must be array, found a boolean"
+            "bad.yaml: document 1: Configuration \"\" failed validation: spec.features must be array, found a boolean"
         );
         let twice = "spec: {secrets: {scopes: [{storeName: a}, {storeName: a}]}}";
         assert!(matches!(

@@ -95,7 +95,7 @@ fn errors_name_file_document_and_field() {
     let error = from_documents("f.yaml", text).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "f.yaml: document 2: Component \"c\": spec.metadata must be array, found a map"
+        "f.yaml: document 2: Component \"c\" failed validation: spec.metadata must be array, found a map"
     );
     let slash = "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {name: a/b}\n";
     assert!(matches!(from_documents("f", slash), Err(Error::Name(_))));

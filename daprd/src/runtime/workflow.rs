@@ -50,6 +50,7 @@ impl Runtime<'_> {
             max_body: self.max_message(),
             janitor_period: settings.tuning.workflow_janitor_period,
             meter: ground.meter.clone(),
+            tracer: ground.tracer.clone(),
             label: settings.namespace.clone(),
             latency_buckets: latency_buckets(&ground.configuration.spec.effective_metrics()),
             clock: Arc::new(SystemClock),

@@ -117,6 +117,11 @@ impl Access {
         &self.names
     }
 
+    /// Whether any rule requires something to have happened.
+    pub fn asks_for_proof(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.requires.is_empty())
+    }
+
     /// Whether an app may do something: one rule that allows it is enough.
     pub fn judge(&self, ask: &Ask<'_>) -> Verdict {
         let mut verdict = Verdict::Denied;

@@ -19,7 +19,10 @@ use proto::durabletask::{
     RerunWorkflowFromEventRequest, ResumeRequest, SuspendRequest, TaskRouter, TerminateRequest,
     WorkflowInstance, backend::v1::CreateWorkflowInstanceRequest, history_event::EventType,
 };
-use telemetry::Meter;
+use telemetry::{
+    Meter,
+    trace::{Kind, Status, Tracer},
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -36,6 +39,7 @@ use crate::{
     metrics::{ADD_EVENT, CREATE as CREATED, FAILED, Metrics, SUCCESS},
     seam::Actors,
     signing::{Signer, Signing},
+    tracing::{context, describe_creation, kept},
 };
 
 /// What the engine is made of.
@@ -56,6 +60,7 @@ pub struct Options {
     /// Between two looks for messages that were lost.
     pub janitor_period: Duration,
     pub meter: Meter,
+    pub tracer: Tracer,
     /// The namespace as metrics show it, which may be empty.
     pub label: String,
     /// Upper bounds of what workflows take, in milliseconds; empty means those of other metrics.
@@ -148,6 +153,8 @@ impl Engine {
 
     /// Starts an instance: its id, which is made where none is given. It need not have begun to run.
     ///
+    /// It belongs to the trace that the request names, or to a new one.
+    ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`], and what may go wrong with any call.
     pub async fn start(&self, request: CreateInstanceRequest) -> Result<String, Error> {
@@ -162,6 +169,20 @@ impl Engine {
             router.source_app_id.clone_from(&inner.names.app_id);
         }
         let actor = inner.actor_of(event::target(router.as_ref()), &id)?;
+        let parent = match &request.parent_trace_context {
+            Some(given) => Some(context(given).ok_or_else(|| {
+                let text = format!("malformed trace context {:?}", given.trace_parent);
+                Error::Invalid(text)
+            })?),
+            None => None,
+        };
+        let tracer = &inner.options.tracer;
+        let mut span = tracer.start("create_orchestration", Kind::Client, parent.as_ref());
+        describe_creation(&mut span, &request.name, request.version.as_deref(), &id);
+        let mut headers = HeaderMap::new();
+        if let Some(context) = span.context() {
+            context.inject(&mut headers);
+        }
         let started = EventType::ExecutionStarted(ExecutionStartedEvent {
             name: request.name,
             version: request.version,
@@ -171,7 +192,7 @@ impl Engine {
                 execution_id: Some(inner.new_id()),
             }),
             scheduled_start_timestamp: request.scheduled_start_timestamp,
-            parent_trace_context: request.parent_trace_context,
+            parent_trace_context: span.context().and_then(kept),
             tags: request.tags,
             ..ExecutionStartedEvent::default()
         });
@@ -182,8 +203,11 @@ impl Engine {
             enforce_unique_instance_id: request.enforce_unique_instance_id,
         };
         let data = Bytes::from(request.encode_to_vec());
-        let create = || inner.call(actor.clone(), CREATE, data.clone(), HeaderMap::new());
+        let create = || inner.call(actor.clone(), CREATE, data.clone(), headers.clone());
         let created = inner.measured(CREATED, inner.until_reached(create)).await;
+        if let Err(error) = &created {
+            span.set_status(Status::Error(error.to_string()));
+        }
         created.map(|()| id)
     }
 

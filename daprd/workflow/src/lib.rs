@@ -18,6 +18,7 @@ pub mod signing;
 #[cfg(test)]
 mod simulation;
 pub mod time;
+mod tracing;
 mod watching;
 pub mod workers;
 

@@ -30,13 +30,21 @@ async fn signatures_hold_for_the_message_the_key_and_the_time() {
         let strange = security::TrustBundle::from_pem(Authority::new().root_pem().as_bytes());
         assert!(chain.trusted(&strange.unwrap(), now).is_err());
         let alone = svid.certificates()[0].to_vec();
-        assert!(Chain::parse(&alone).unwrap().trusted(&anchors, now).is_err());
+        assert!(
+            Chain::parse(&alone)
+                .unwrap()
+                .trusted(&anchors, now)
+                .is_err()
+        );
     }
 }
 
 #[test]
 fn bytes_that_are_no_chain_are_refused() {
     for bytes in [&b""[..], b"\x30", b"no certificate at all"] {
-        assert!(matches!(Chain::parse(bytes), Err(ChainError::Unreadable(_))));
+        assert!(matches!(
+            Chain::parse(bytes),
+            Err(ChainError::Unreadable(_))
+        ));
     }
 }

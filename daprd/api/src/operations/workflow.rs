@@ -339,9 +339,9 @@ pub(crate) fn not_found(id: &str) -> ApiError {
     ApiError::new(&reason::NOT_FOUND, text)
 }
 
-/// The trace that a new instance belongs to: only what is sampled is kept with it.
+/// The trace that whoever asks for an instance belongs to.
 fn trace(call: &CallContext) -> Option<proto::durabletask::TraceContext> {
-    let trace = call.trace.as_ref().filter(|trace| trace.is_sampled())?;
+    let trace = call.trace.as_ref()?;
     Some(proto::durabletask::TraceContext {
         trace_parent: trace.traceparent(),
         trace_state: trace.tracestate().map(str::to_owned),

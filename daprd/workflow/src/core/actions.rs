@@ -17,6 +17,7 @@ use super::{
     stall,
     turn::{Letter, Place, Refused, Turn},
 };
+use crate::tracing;
 
 /// What an action means to those after it.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,9 +48,9 @@ pub fn apply(
     let kind = workflow_action_type.ok_or(Refused::Malformed("an action of an unknown kind"))?;
     let event = match kind {
         Action::CompleteWorkflow(action) => return Ok(complete(turn, id, action, router, place)),
-        Action::ScheduleTask(action) => schedule(action, place),
+        Action::ScheduleTask(action) => schedule(turn, action),
         Action::CreateTimer(action) => timer(action),
-        Action::CreateChildWorkflow(action) => child(turn, id, action, place),
+        Action::CreateChildWorkflow(action) => child(turn, id, action),
         Action::CreateDetachedWorkflow(action) => detached(turn, action, &router, place)?,
         Action::SendEvent(action) => EventType::EventSent(EventSentEvent {
             instance_id: action.instance.unwrap_or_default().instance_id,
@@ -120,6 +121,7 @@ fn begin_anew(
         );
         turn.incoming = next.or(turn.incoming.take());
     }
+    turn.say_spans(Some(Status::ContinuedAsNew), place);
     let before = turn.fold.start.clone().unwrap_or_default();
     turn.fold = Fold::default();
     turn.fresh.clear();
@@ -133,7 +135,7 @@ fn begin_anew(
         begun,
         Some(router.clone()),
     ));
-    let started = EventType::ExecutionStarted(ExecutionStartedEvent {
+    let mut started = ExecutionStartedEvent {
         name: before.name,
         parent_instance: before.parent_instance,
         input: action.result,
@@ -144,9 +146,13 @@ fn begin_anew(
         // A trace of its own: one for ever would grow for ever.
         parent_trace_context: before
             .parent_trace_context
-            .and_then(|_| super::event::root_trace(place.new_id)),
+            .and_then(|_| tracing::root(place.new_id)),
         ..ExecutionStartedEvent::default()
-    });
+    };
+    if place.traced {
+        tracing::identify(&mut started, place.new_id);
+    }
+    let started = EventType::ExecutionStarted(started);
     turn.push(event::of_action(
         event::NO_ID,
         place.now,
@@ -158,12 +164,12 @@ fn begin_anew(
     }
 }
 
-fn schedule(action: ScheduleTaskAction, place: &Place<'_>) -> EventType {
+fn schedule(turn: &Turn, action: ScheduleTaskAction) -> EventType {
     EventType::TaskScheduled(TaskScheduledEvent {
         name: action.name,
         version: action.version,
         input: action.input,
-        parent_trace_context: place.trace.clone(),
+        parent_trace_context: turn.trace(),
         task_execution_id: action.task_execution_id,
         rerun_parent_instance_info: None,
         history_propagation_scope: action.history_propagation_scope,
@@ -184,7 +190,7 @@ fn timer(action: CreateTimerAction) -> EventType {
     })
 }
 
-fn child(turn: &Turn, id: i32, action: CreateChildWorkflowAction, place: &Place<'_>) -> EventType {
+fn child(turn: &Turn, id: i32, action: CreateChildWorkflowAction) -> EventType {
     let instance_id = match action.instance_id.as_str() {
         "" => child_id(&turn.instance, id),
         _ => action.instance_id,
@@ -194,7 +200,7 @@ fn child(turn: &Turn, id: i32, action: CreateChildWorkflowAction, place: &Place<
         name: action.name,
         version: action.version,
         input: action.input,
-        parent_trace_context: place.trace.clone(),
+        parent_trace_context: turn.trace(),
         rerun_parent_instance_info: None,
         history_propagation_scope: action.history_propagation_scope,
         retry_parent_instance_info: action.retry_parent_instance_info,
@@ -226,7 +232,7 @@ fn detached(
             instance_id: instance.clone(),
             execution_id: execution_id.or_else(|| Some((place.new_id)())),
         }),
-        parent_trace_context: action.parent_trace_context.or_else(|| place.trace.clone()),
+        parent_trace_context: action.parent_trace_context.or_else(|| turn.trace()),
         ..ExecutionStartedEvent::default()
     });
     // Nothing in it leads back to who began it.

@@ -127,20 +127,6 @@ pub fn nanos(time: Option<&Timestamp>) -> i128 {
     i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos)
 }
 
-/// A W3C trace that begins here, of the digits of a new id.
-pub fn root_trace(
-    new_id: &mut (dyn FnMut() -> String + Send),
-) -> Option<proto::durabletask::TraceContext> {
-    let digits: String = new_id().chars().filter(char::is_ascii_hexdigit).collect();
-    let span: String = new_id().chars().filter(char::is_ascii_hexdigit).collect();
-    let (trace, span) = (digits.get(..32)?, span.get(..16)?);
-    Some(proto::durabletask::TraceContext {
-        trace_parent: format!("00-{trace}-{span}-01"),
-        span_id: span.to_owned(),
-        trace_state: None,
-    })
-}
-
 /// The kind of an event, as its field is called.
 pub fn kind(event: &HistoryEvent) -> &'static str {
     match &event.event_type {

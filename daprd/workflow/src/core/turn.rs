@@ -4,10 +4,11 @@
 use prost_types::Timestamp;
 use proto::durabletask::{
     ExecutionTerminatedEvent, HistoryEvent, OrchestrationStatus as Status, PropagatedHistory,
-    WorkflowRequest, WorkflowResponse, WorkflowStartedEvent,
+    TraceContext, WorkflowRequest, WorkflowResponse, WorkflowStartedEvent,
     backend::v1::CreateWorkflowInstanceRequest, history_event::EventType,
     workflow_action::WorkflowActionType,
 };
+use telemetry::trace::Record;
 
 use super::{
     actions::{self, Applied},
@@ -16,13 +17,15 @@ use super::{
     resolution::{self, Resolution},
     stall::{self, Stall},
 };
+use crate::tracing;
 
 /// Where a turn is taken: its app, the time, and new ids.
 pub struct Place<'p> {
     pub app_id: &'p str,
     pub namespace: &'p str,
     pub now: Timestamp,
-    pub trace: Option<proto::durabletask::TraceContext>,
+    /// Whether spans are made here.
+    pub traced: bool,
     pub new_id: &'p mut (dyn FnMut() -> String + Send),
 }
 
@@ -38,6 +41,8 @@ pub struct Turn {
     pub(super) incoming: Option<PropagatedHistory>,
     pub(super) letters: Vec<Letter>,
     pub(super) stalled: Option<Stall>,
+    /// Spans of what has ended so far.
+    spans: Vec<Record>,
     terminated: Option<ExecutionTerminatedEvent>,
     rounds: usize,
 }
@@ -90,6 +95,8 @@ pub struct Commit {
     pub custom_status: Option<String>,
     pub incoming: Option<PropagatedHistory>,
     pub letters: Vec<Letter>,
+    /// What is to be said of the turn in traces, once it is committed.
+    pub spans: Vec<Record>,
     /// Events that the workflow has not looked at yet.
     pub inbox: Vec<HistoryEvent>,
 }
@@ -148,6 +155,7 @@ impl Turn {
             incoming,
             letters: Vec::new(),
             stalled: None,
+            spans: Vec::new(),
             terminated,
             rounds: 0,
         }))
@@ -231,7 +239,30 @@ impl Turn {
             _ => &[],
         };
         stall::compact_patches(past, &mut self.fresh);
+        let ended = self.fold.is_completed().then(|| self.fold.status());
+        self.say_spans(ended, place);
         Ok(Next::Commit(Box::new(self.commit(Vec::new()))))
+    }
+
+    /// Where the workflow stands in its trace, for what it asks for.
+    pub(super) fn trace(&self) -> Option<TraceContext> {
+        let context = tracing::of_run(self.fold.start.as_ref()?)?;
+        tracing::kept(&context)
+    }
+
+    /// Keeps what traces say of this turn of a run; `ended`: how the run has.
+    pub(super) fn say_spans(&mut self, ended: Option<Status>, place: &mut Place<'_>) {
+        let Some(start) = &self.fold.start else {
+            return;
+        };
+        let run = tracing::Run {
+            instance: &self.instance,
+            start,
+            past: self.past(),
+            fresh: &self.fresh,
+        };
+        let spans = run.spans(ended, place.now, place.new_id);
+        self.spans.extend(spans);
     }
 
     /// The workflow has begun anew. As often as it may it goes on at once; then it is stored as one that waits for its first turn,
@@ -265,6 +296,7 @@ impl Turn {
             custom_status: self.custom_status,
             incoming: self.incoming,
             letters: self.letters,
+            spans: self.spans,
             inbox,
         }
     }

@@ -18,6 +18,7 @@ use proto::durabletask::{
     ActivityRequest, ActivityResponse, HistoryEvent, TaskCompletedEvent, TaskFailedEvent,
     WorkflowInstance, backend::v1::ActivityInvocation, history_event::EventType,
 };
+use telemetry::trace::Status;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     metrics::{FAILED, RECOVERABLE, SUCCESS},
     reminding,
     signing::Asked,
+    tracing::{activity_span, kept},
     workers,
 };
 
@@ -205,6 +207,8 @@ impl ActivityHost {
         let task = event::task_scheduled(scheduled)
             .cloned()
             .unwrap_or_default();
+        let mut span = activity_span(&inner.options.tracer, &task, scheduled.event_id, instance);
+        let below = span.as_ref().and_then(|span| kept(span.context()?));
         let request = ActivityRequest {
             name: task.name.clone(),
             version: task.version.clone(),
@@ -214,7 +218,7 @@ impl ActivityHost {
                 execution_id: None,
             }),
             task_id: scheduled.event_id,
-            parent_trace_context: task.parent_trace_context.clone(),
+            parent_trace_context: below,
             task_execution_id: task.task_execution_id.clone(),
             propagated_history: invocation.propagated_history,
         };
@@ -235,6 +239,10 @@ impl ActivityHost {
         let ran = match response {
             Ok(response) => {
                 let failed = response.failure_details.is_some();
+                if let (Some(span), Some(details)) = (&mut span, &response.failure_details) {
+                    span.set_status(Status::Error(details.error_message.clone()));
+                }
+                drop(span);
                 let mut event =
                     completion(inner.now(), scheduled, &task.task_execution_id, response);
                 let asked = Asked {
@@ -249,7 +257,12 @@ impl ActivityHost {
                     Err(error) => Err(error),
                 }
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if let Some(span) = &mut span {
+                    span.set_status(Status::Error(error.to_string()));
+                }
+                Err(error)
+            }
         };
         let status = match &ran {
             Ok(true) => SUCCESS,

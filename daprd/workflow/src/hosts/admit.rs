@@ -131,11 +131,22 @@ impl Inner {
         Err(Error::Denied)
     }
 
-    /// What a caller shows of a history, as far as it is proven. Nothing is without a signature.
+    /// What a caller shows of a history, where it is proven: its pieces are signed by their apps.
     pub fn proven<'h>(
         &self,
-        _shown: Option<&'h PropagatedHistory>,
+        shown: Option<&'h PropagatedHistory>,
     ) -> Option<&'h PropagatedHistory> {
-        None
+        let access = self.access.load();
+        if !access
+            .as_ref()
+            .is_some_and(|access| access.asks_for_proof())
+        {
+            return None;
+        }
+        let checked = self.signing.check_shown(shown, None);
+        if let Err(error) = &checked {
+            tracing::warn!("a history that was shown is not believed: {error}");
+        }
+        shown.filter(|_| self.signing.is_on() && checked.is_ok())
     }
 }

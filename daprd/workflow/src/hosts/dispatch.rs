@@ -153,6 +153,7 @@ impl Inner {
         for effect in std::mem::take(&mut claim.effects) {
             let done = match &effect {
                 Effect::Activity { event, propagated } => {
+                    warn_of_unsigned(actor, propagated.as_ref());
                     let message = invocation(event, propagated.as_ref());
                     self.execute(actor, event, message, began).await
                 }
@@ -168,7 +169,10 @@ impl Inner {
                     task,
                     instance,
                     request,
-                } => self.begin_child(actor, *task, instance, request).await,
+                } => {
+                    warn_of_unsigned(actor, request.propagated_history.as_ref());
+                    self.begin_child(actor, *task, instance, request).await
+                }
                 Effect::Report { parent, event } => self.report(parent, event).await,
                 Effect::Event { instance, event } => self.send_event(instance, event).await,
             };
@@ -345,6 +349,17 @@ fn invocation(
             propagated_history: Some(propagated.clone()),
         }
         .encode_to_vec(),
+    }
+}
+
+/// Says that whoever is shown a history has to believe it.
+fn warn_of_unsigned(actor: &ActorId, shown: Option<&proto::durabletask::PropagatedHistory>) {
+    let own = shown.and_then(|shown| shown.chunks.last());
+    if own.is_some_and(|own| own.raw_signatures.is_empty()) {
+        tracing::warn!(
+            "Workflow actor '{}': propagating unsigned workflow history, which nobody can verify",
+            actor.id
+        );
     }
 }
 

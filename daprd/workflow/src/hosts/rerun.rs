@@ -15,6 +15,7 @@ use crate::{
     core::{effects::Committed, fold::Fold, rerun},
     engine::Inner,
     record::Record,
+    tracing::identify,
 };
 
 impl Inner {
@@ -62,6 +63,16 @@ impl Inner {
             .map(drop)
     }
 
+    /// Parts a start from the run that it was taken from: a run has a span of its own.
+    fn part(&self, event: &mut HistoryEvent) {
+        if let Some(EventType::ExecutionStarted(start)) = &mut event.event_type {
+            start.workflow_span_id = None;
+            if self.options.tracer.makes_spans() {
+                identify(start, &mut || self.new_id());
+            }
+        }
+    }
+
     /// Begins an instance with the history of another.
     ///
     /// # Errors
@@ -85,6 +96,7 @@ impl Inner {
             ));
         }
         let mut history = state.history;
+        history.iter_mut().for_each(|event| self.part(event));
         let from = history.len();
         for event in state.inbox {
             check(&event)?;

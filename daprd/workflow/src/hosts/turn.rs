@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actors::ActorId;
-use proto::durabletask::{HistoryEvent, OrchestrationStatus as Status};
+use proto::durabletask::{HistoryEvent, OrchestrationStatus as Status, history_event::EventType};
 use tokio::sync::MutexGuard;
 
 use crate::{
@@ -100,6 +100,19 @@ impl Inner {
         Ok(taken)
     }
 
+    /// Says of a start what only the sidecar that begins it knows.
+    fn prepare(&self, event: &mut HistoryEvent) {
+        let Some(EventType::ExecutionStarted(start)) = &mut event.event_type else {
+            return;
+        };
+        if self.options.tracer.makes_spans() {
+            crate::tracing::identify(start, &mut || self.new_id());
+        }
+        if event.router.is_none() {
+            event.router = Some(event::from(&self.names.app_id));
+        }
+    }
+
     /// Asks a worker, as often as the workflow begins anew, and commits.
     async fn work(
         self: &Arc<Self>,
@@ -112,9 +125,7 @@ impl Inner {
         let mut inbox = record.inbox.clone();
         inbox.extend(carried);
         for start in &mut inbox {
-            if event::execution_started(start).is_some() && start.router.is_none() {
-                start.router = Some(event::from(&self.names.app_id));
-            }
+            self.prepare(start);
         }
         let before = Before {
             instance: actor.id.clone(),
@@ -204,6 +215,9 @@ impl Inner {
         }
         let from = commit.kept;
         self.store(slot, actor, record).await?;
+        for span in commit.spans {
+            self.options.tracer.record(span);
+        }
         let Some(record) = &slot.record else {
             return Ok(Taken::Done);
         };
@@ -285,7 +299,7 @@ impl Inner {
             app_id: &self.names.app_id,
             namespace: &self.names.namespace,
             now: self.now(),
-            trace: None,
+            traced: self.options.tracer.makes_spans(),
             new_id,
         }
     }

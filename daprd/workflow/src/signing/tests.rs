@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use prost::Message;
 use proto::durabletask::{
     ChildWorkflowInstanceCreatedEvent, EventRaisedEvent, HistoryEvent, PropagatedHistory,
     PropagatedHistoryChunk, TaskCompletedEvent, TaskFailedEvent, TaskFailureDetails,
     TaskScheduledEvent, WorkflowStartedEvent, backend::v1::HistorySignature,
     history_event::EventType,
 };
-use prost::Message;
 
 use super::{digest, fake::Fake, *};
 use crate::{
@@ -120,7 +120,10 @@ fn each_turn_is_signed_behind_the_one_before() {
     let instance = two_turns(&fake);
     assert_eq!(instance.judge(&signing(&fake)), Verdict::Sound);
     let [signatures, certificates, foreign] = &instance.rows;
-    assert_eq!((signatures.len(), certificates.len(), foreign.len()), (2, 1, 0));
+    assert_eq!(
+        (signatures.len(), certificates.len(), foreign.len()),
+        (2, 1, 0)
+    );
     let second = HistorySignature::decode(signatures[1].clone()).expect("a signature");
     assert_eq!((second.start_event_index, second.event_count), (2, 2));
     assert_eq!(
@@ -141,7 +144,9 @@ fn what_is_changed_added_or_taken_away_is_found() {
         instance.is_tampered(&signing)
     };
     assert!(!tampered(&|_| {}));
-    assert!(tampered(&|it| it.raw[0] = Bytes::from(scheduled(10, 7).encode_to_vec())));
+    assert!(tampered(
+        &|it| it.raw[0] = Bytes::from(scheduled(10, 7).encode_to_vec())
+    ));
     assert!(tampered(&|it| it.raw.swap(1, 3)));
     assert!(tampered(&|it| drop(it.raw.pop())));
     assert!(tampered(&|it| it.raw.push(it.raw[0].clone())));
@@ -149,7 +154,10 @@ fn what_is_changed_added_or_taken_away_is_found() {
     assert!(tampered(&|it| drop(it.rows[0].remove(0))));
     assert!(tampered(&|it| drop(it.rows[0].pop())));
     assert!(tampered(&|it| it.rows[0][1] = it.rows[0][0].clone()));
-    assert!(tampered(&|it| it.rows[0][1] = Bytes::new()), "a row that is not there");
+    assert!(
+        tampered(&|it| it.rows[0][1] = Bytes::new()),
+        "a row that is not there"
+    );
     assert!(tampered(&|it| it.rows[0][1] = Bytes::from_static(b"\xff")));
     assert!(tampered(&|it| it.rows[1][0] = Bytes::new()));
     assert!(tampered(&|it| it.rows[1].clear()));
@@ -267,9 +275,18 @@ fn completions_are_attested_by_whoever_ran_them() {
     let refused = |(taken, _): (Option<Result<_, Error>>, HistoryEvent)| {
         matches!(taken, Some(Err(Error::Invalid(_))))
     };
-    assert!(refused(take(completed(12, 0, "paid"), "order")), "not attested");
-    assert!(refused(take(attested(&other, "paid"), "other")), "for another instance");
-    assert!(refused(take(completed(12, 9, "paid"), "order")), "not asked for");
+    assert!(
+        refused(take(completed(12, 0, "paid"), "order")),
+        "not attested"
+    );
+    assert!(
+        refused(take(attested(&other, "paid"), "other")),
+        "for another instance"
+    );
+    assert!(
+        refused(take(completed(12, 9, "paid"), "order")),
+        "not asked for"
+    );
     let mut forged = attested(&other, "paid");
     if let Some(EventType::TaskCompleted(it)) = &mut forged.event_type {
         it.result = Some("nothing".to_owned());
@@ -322,12 +339,17 @@ fn children_and_failures_are_attested_too() {
         ..TaskFailedEvent::default()
     };
     task.task_scheduled_id = 0;
-    let mut of_child = event::child_failed(to_wire(at(12)), 3, "pay", TaskFailureDetails::default());
+    let mut of_child =
+        event::child_failed(to_wire(at(12)), 3, "pay", TaskFailureDetails::default());
     let mut of_task = occurring(12, event::NO_ID, EventType::TaskFailed(task));
     let theirs = Signing::new(Some(Arc::clone(&other) as Arc<dyn Signer>), "pay", "ns");
     let asked = |activity, input| Asked { activity, input };
-    theirs.attest("order", &asked(None, Some("1")), &mut of_child).expect("attested");
-    theirs.attest("order", &asked(Some("charge"), Some("12")), &mut of_task).expect("attested");
+    theirs
+        .attest("order", &asked(None, Some("1")), &mut of_child)
+        .expect("attested");
+    theirs
+        .attest("order", &asked(Some("charge"), Some("12")), &mut of_task)
+        .expect("attested");
     let mut seals = Seals::default();
     for event in [&mut of_child, &mut of_task] {
         let taken = signing(&fake).take_in("order", &history, event, &mut seals, at(13));
@@ -358,7 +380,11 @@ fn what_is_shown_is_signed_by_its_app_for_its_instance() {
     let signing = signing(&fake);
     let mut seals = Seals::default();
     assert_eq!(signing.check_shown(Some(&good), Some(&mut seals)), Ok(()));
-    assert!(seals.foreign(&digest::of(&good.chunks[0].signing_cert_chains[0])).is_some());
+    assert!(
+        seals
+            .foreign(&digest::of(&good.chunks[0].signing_cert_chains[0]))
+            .is_some()
+    );
     let refused = |change: &dyn Fn(&mut PropagatedHistoryChunk)| {
         let mut shown = good.clone();
         change(&mut shown.chunks[0]);
@@ -373,7 +399,11 @@ fn what_is_shown_is_signed_by_its_app_for_its_instance() {
     assert!(refused(&|it| it.raw_signatures.clear()));
     assert!(refused(&|it| it.signing_cert_chains.clear()));
     let unsigned = Signing::new(None, "shop", "ns");
-    assert_eq!(unsigned.check_shown(Some(&good), None), Ok(()), "it cannot tell");
+    assert_eq!(
+        unsigned.check_shown(Some(&good), None),
+        Ok(()),
+        "it cannot tell"
+    );
 
     let mut instance = two_turns(&fake);
     instance.incoming = Some(good.clone());
@@ -411,7 +441,10 @@ fn digests_are_those_of_the_field() {
     expected.extend([0; 13]);
     assert_eq!(bytes, expected);
     // One letter, composed or not.
-    assert_eq!(digest::canonical(Some("e\u{301}")), digest::canonical(Some("\u{e9}")));
+    assert_eq!(
+        digest::canonical(Some("e\u{301}")),
+        digest::canonical(Some("\u{e9}"))
+    );
     let mut deep = TaskFailureDetails::default();
     for _ in 0..32 {
         deep = TaskFailureDetails {

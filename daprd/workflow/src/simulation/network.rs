@@ -209,6 +209,7 @@ impl Parts {
             janitor_period: Duration::from_secs(20),
             signer: None,
             meter: self.meter.clone(),
+            tracer: telemetry::trace::Tracer::disabled(),
             latency_buckets: Vec::new(),
             label: String::new(),
             clock: Arc::clone(&self.clock),

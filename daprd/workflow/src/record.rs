@@ -3,10 +3,9 @@
 
 use actors::{
     ActorId,
-    state::{self, State, Step},
+    state::{State, Step},
 };
 use bytes::Bytes;
-use component::ErrorKind;
 use prost::Message;
 use proto::durabletask::{
     HistoryEvent, PropagatedHistory, backend::v1::BackendWorkflowStateMetadata as Lengths,
@@ -16,6 +15,13 @@ use crate::{
     Error,
     core::{event, fold::Fold, inbox},
     signing::{Exhibit, Seals, Signing, Verdict, seals},
+};
+
+mod rows;
+
+use rows::{
+    CUSTOM_STATUS, HISTORY, INBOX, METADATA, PROPAGATED, conflict, delete, entry, unreadable,
+    upsert, write,
 };
 
 /// An instance, in memory.
@@ -364,49 +370,6 @@ impl Record {
         incoming + events.map(Message::encoded_len).sum::<usize>()
     }
 }
-
-fn upsert(key: String, message: &impl Message) -> Step {
-    write(key, message.encode_to_vec().into())
-}
-
-fn write(key: String, value: Bytes) -> Step {
-    Step::Upsert {
-        key,
-        value,
-        etag: None,
-        metadata: Default::default(),
-    }
-}
-
-fn delete(key: String) -> Step {
-    Step::Delete { key, etag: None }
-}
-
-fn entry(prefix: &str, at: usize) -> String {
-    format!("{prefix}-{at:06}")
-}
-
-fn unreadable(actor: &ActorId, key: &str) -> Error {
-    Error::Unreadable(format!("row {key} of workflow '{}'", actor.id))
-}
-
-fn conflict(error: state::Error) -> Error {
-    let kind = match &error {
-        state::Error::Store(blocks::state::Error::Component(error)) => Some(error.kind()),
-        _ => None,
-    };
-    match kind {
-        Some(ErrorKind::EtagMismatch | ErrorKind::EtagInvalid) => Error::Conflict(error),
-        _ => Error::State(error),
-    }
-}
-
-/// Keys below the actor.
-const METADATA: &str = "metadata";
-const INBOX: &str = "inbox";
-const HISTORY: &str = "history";
-const CUSTOM_STATUS: &str = "customStatus";
-const PROPAGATED: &str = "propagated-history";
 
 /// Most rows of one list.
 const MOST_ENTRIES: u64 = 1_000_000;

@@ -20,13 +20,16 @@ mod attest;
 mod chain;
 mod digest;
 #[cfg(test)]
-mod fake;
+pub mod fake;
+mod judge;
 mod propagation;
 pub mod seals;
 #[cfg(test)]
 mod tests;
 
+use attest::Bench;
 pub use attest::{Asked, Completion};
+pub use judge::{Exhibit, Verdict};
 pub use seals::Seals;
 
 /// The identity that histories are signed with, and the anchors that signatures have to lead to.
@@ -114,27 +117,6 @@ pub struct Signing {
     namespace: String,
 }
 
-/// What an instance is found to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Sound,
-    /// The store has what this app has not written. The text says what.
-    Tampered(String),
-    /// It may be sound, but this sidecar does not sign as the one that began it. The text says how.
-    Unfit(String),
-}
-
-/// What of an instance is judged.
-pub struct Exhibit<'r> {
-    pub instance: &'r str,
-    pub history: &'r [HistoryEvent],
-    /// The bytes of the history, as they are in the store.
-    pub raw: &'r [Bytes],
-    pub inbox: &'r [HistoryEvent],
-    pub incoming: Option<&'r PropagatedHistory>,
-    pub ended: bool,
-}
-
 impl Signing {
     /// `signer`: none where histories are not signed.
     pub fn new(signer: Option<Arc<dyn Signer>>, app_id: &str, namespace: &str) -> Self {
@@ -147,101 +129,6 @@ impl Signing {
 
     pub fn is_on(&self) -> bool {
         self.signer.is_some()
-    }
-
-    /// Judges an instance as it was read.
-    pub fn judge(&self, exhibit: &Exhibit<'_>, seals: &mut Seals) -> Verdict {
-        if exhibit.history.last().is_some_and(is_marker) {
-            return Verdict::Sound;
-        }
-        let id = exhibit.instance;
-        let Some(signer) = self.signer.as_deref() else {
-            return match seals.declares_signatures() {
-                false => Verdict::Sound,
-                true => Verdict::Unfit(format!(
-                    "workflow '{id}' has a signed history, and this sidecar does not sign: signing cannot be disabled for workflows that began with it"
-                )),
-            };
-        };
-        if let Some(missing) = seals.missing() {
-            return Verdict::Tampered(format!(
-                "workflow history signature verification failed for '{id}': {missing}"
-            ));
-        }
-        if !seals.declares_signatures() {
-            return match exhibit.history.len() {
-                0 => self.judge_rest(exhibit, seals, signer),
-                count => Verdict::Unfit(format!(
-                    "workflow '{id}' has {count} unsigned history events, and this sidecar signs: signing cannot be enabled for workflows that began without it; they have to end or be purged first"
-                )),
-            };
-        }
-        match seals.verify(signer, exhibit.raw, &self.app_id, &self.namespace) {
-            Ok(()) => self.judge_rest(exhibit, seals, signer),
-            Err(error) => Verdict::Tampered(format!(
-                "workflow history signature verification failed for '{id}': {error}"
-            )),
-        }
-    }
-
-    /// The inbox and what the workflow was shown are in no signature of its own; nobody reads them once it has ended.
-    fn judge_rest(&self, exhibit: &Exhibit<'_>, seals: &mut Seals, signer: &dyn Signer) -> Verdict {
-        if exhibit.ended {
-            return Verdict::Sound;
-        }
-        let id = exhibit.instance;
-        let mut strange = 0;
-        for event in exhibit.inbox {
-            strange += usize::from(!self.belongs(exhibit, event, seals, signer));
-        }
-        if strange > 0 {
-            return Verdict::Tampered(format!(
-                "workflow '{id}': {strange} events of the inbox do not match the signed history (state store tampering)"
-            ));
-        }
-        if let Some(incoming) = exhibit.incoming {
-            let absorbed = propagation::verify(incoming, signer, &self.namespace);
-            match absorbed {
-                Ok(chains) => seals.absorb(chains, signer),
-                Err(error) => {
-                    return Verdict::Tampered(format!(
-                        "workflow '{id}': the stored propagated history failed verification (state store tampering): {error}"
-                    ));
-                }
-            }
-        }
-        Verdict::Sound
-    }
-
-    /// Whether an event of the inbox may be there: a completion is of something that the history asks for, and attested.
-    /// Q-workflow-signed-rows
-    fn belongs(
-        &self,
-        exhibit: &Exhibit<'_>,
-        event: &HistoryEvent,
-        seals: &Seals,
-        signer: &dyn Signer,
-    ) -> bool {
-        match &event.event_type {
-            Some(
-                EventType::EventRaised(_)
-                | EventType::TimerFired(_)
-                | EventType::ExecutionStarted(_)
-                | EventType::ExecutionTerminated(_)
-                | EventType::ExecutionResumed(_)
-                | EventType::ExecutionSuspended(_),
-            ) => true,
-            _ => {
-                let asked = asked_for(exhibit.history, event);
-                let Some((asked, completion)) = asked.zip(Completion::of(event)) else {
-                    return false;
-                };
-                self.is_own_failure(event)
-                    || completion
-                        .verify_stored(signer, exhibit.instance, &asked, seals, event)
-                        .is_ok()
-            }
-        }
     }
 
     /// Whether an event is a failure that this app wrote itself, of something that was never begun. Nobody attests it.
@@ -274,12 +161,13 @@ impl Signing {
             return None;
         }
         let completion = Completion::of(event)?;
-        let Some(asked) = asked_for(history, event) else {
+        let Some(asked) = self.asked_for(history, event) else {
             return Some(invalid(format!(
                 "{completion} is of nothing that the history asks for"
             )));
         };
-        let checked = completion.verify_arrived(signer, instance, &asked, seals, now);
+        let bench = self.bench(signer, instance);
+        let checked = completion.verify_arrived(&bench, &asked, seals, now);
         if checked.is_ok() {
             attest::strip(event);
         }
@@ -361,25 +249,39 @@ impl Signing {
     }
 }
 
-/// What an event completes, as the history asks for it.
-fn asked_for<'h>(history: &'h [HistoryEvent], event: &HistoryEvent) -> Option<Asked<'h>> {
-    let resolution = resolution::of(event)?;
-    if let Resolution::Timer(_) = resolution {
-        return None;
+impl Signing {
+    fn bench<'b>(&'b self, signer: &'b dyn Signer, instance: &'b str) -> Bench<'b> {
+        Bench {
+            signer,
+            instance,
+            namespace: &self.namespace,
+        }
     }
-    let mut history = history.iter().rev();
-    let asked = history.find(|it| resolution::awaited(it) == Some(resolution))?;
-    let child = || {
-        event::child_created(asked).map(|child| Asked {
-            activity: None,
-            input: child.input.as_deref(),
+
+    /// What an event completes, as the history asks for it.
+    fn asked_for<'h>(
+        &'h self,
+        history: &'h [HistoryEvent],
+        event: &HistoryEvent,
+    ) -> Option<Asked<'h>> {
+        let resolution = resolution::of(event)?;
+        if let Resolution::Timer(_) = resolution {
+            return None;
+        }
+        let mut history = history.iter().rev();
+        let asked = history.find(|it| resolution::awaited(it) == Some(resolution))?;
+        let task = event::task_scheduled(asked);
+        let child = event::child_created(asked);
+        let input = match (task, child) {
+            (Some(task), _) => task.input.as_deref(),
+            (_, child) => child?.input.as_deref(),
+        };
+        Some(Asked {
+            app_id: event::target(asked.router.as_ref()).unwrap_or(&self.app_id),
+            activity: task.map(|task| task.name.as_str()),
+            input,
         })
-    };
-    let task = event::task_scheduled(asked).map(|task| Asked {
-        activity: Some(&task.name),
-        input: task.input.as_deref(),
-    });
-    task.or_else(child)
+    }
 }
 
 /// The end of an instance whose rows do not verify. It is not signed, and stands behind the rows as they were found.

@@ -246,6 +246,7 @@ impl ActivityHost {
                 let mut event =
                     completion(inner.now(), scheduled, &task.task_execution_id, response);
                 let asked = Asked {
+                    app_id: &inner.names.app_id,
                     activity: Some(&task.name),
                     input: task.input.as_deref(),
                 };

@@ -161,6 +161,7 @@ impl Inner {
                     let instance = parent.workflow_instance.as_ref();
                     let instance = instance.map(|it| it.instance_id.as_str());
                     let asked = Asked {
+                        app_id: &self.names.app_id,
                         activity: None,
                         input: start.and_then(|start| start.input.as_deref()),
                     };

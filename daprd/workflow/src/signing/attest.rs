@@ -12,12 +12,20 @@ use proto::durabletask::{
     history_event::EventType,
 };
 
-use super::{Error, Key, Seals, Signer, digest, invalid};
-use crate::time::from_wire;
+use super::{Error, Key, Seals, Signer, digest, invalid, seals::check_holder};
+
+/// Who checks, and for which instance.
+pub struct Bench<'b> {
+    pub signer: &'b dyn Signer,
+    pub instance: &'b str,
+    pub namespace: &'b str,
+}
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
+    /// Who was asked.
+    pub app_id: &'a str,
     /// The name of the activity; none for a child.
     pub activity: Option<&'a str>,
     pub input: Option<&'a str>,
@@ -176,8 +184,7 @@ impl<'e> Completion<'e> {
     /// [`Error::Invalid`].
     pub fn verify_arrived(
         &self,
-        signer: &dyn Signer,
-        parent: &str,
+        bench: &Bench<'_>,
         asked: &Asked<'_>,
         seals: &mut Seals,
         now: Timestamp,
@@ -189,22 +196,25 @@ impl<'e> Completion<'e> {
             };
         };
         let known = seals.is_trusted(&digest::of(chain), now);
-        self.verify(signer, parent, asked, chain, now, known)?;
-        seals.absorb(vec![chain.clone()], signer);
+        self.verify(bench, asked, chain)?;
+        if !known {
+            let trusted = bench.signer.trust(chain, now);
+            trusted.map_err(|error| error.within(format!("the attestation of {self}")))?;
+        }
+        seals.absorb(vec![chain.clone()], bench.signer);
         Ok(Checked { known })
     }
 
-    /// Checks the attestation of one that is stored, by the certificates that are stored.
+    /// Checks the attestation of one that is stored, by the certificates that are stored. They may have expired since it arrived.
     ///
     /// # Errors
     /// [`Error::Invalid`].
     pub fn verify_stored(
         &self,
-        signer: &dyn Signer,
-        parent: &str,
+        bench: &Bench<'_>,
         asked: &Asked<'_>,
         seals: &Seals,
-        event: &HistoryEvent,
+        at: Timestamp,
     ) -> Result<(), Error> {
         let payload = self.attested.as_ref().map(|attested| &attested.payload);
         let digest = match payload {
@@ -218,25 +228,19 @@ impl<'e> Completion<'e> {
         let Some(chain) = chain else {
             return invalid(format!("the certificate of {self} is not there"));
         };
-        let at = event.timestamp.map(from_wire).unwrap_or_default();
-        // It may have arrived long after it was made; it was checked for that when it did.
-        self.verify(signer, parent, asked, chain, at, false)
+        let holder = bench.signer.holder(chain)?;
+        let at = at.max(holder.not_before).min(holder.not_after);
+        self.verify(bench, asked, chain)?;
+        bench.signer.trust(chain, at)
     }
 
-    fn verify(
-        &self,
-        signer: &dyn Signer,
-        parent: &str,
-        asked: &Asked<'_>,
-        chain: &Bytes,
-        at: Timestamp,
-        trusted: bool,
-    ) -> Result<(), Error> {
+    /// All but whether the certificate leads to an anchor. Q-workflow-signed-by
+    fn verify(&self, bench: &Bench<'_>, asked: &Asked<'_>, chain: &Bytes) -> Result<(), Error> {
         let Some(attested) = &self.attested else {
             return invalid(format!("{self} has no attestation"));
         };
         // What the other side says field by field is what this side would say, or it says something else.
-        let expected = self.payload(parent, asked, chain)?;
+        let expected = self.payload(bench.instance, asked, chain)?;
         let same = match self.is_activity {
             true => same::<OfActivity>(&attested.payload, &expected),
             false => same::<OfChild>(&attested.payload, &expected),
@@ -246,14 +250,13 @@ impl<'e> Completion<'e> {
                 "the attestation of {self} is of something else than was asked for or came of it"
             ));
         }
-        let signed = signer.verify(chain, &attested.payload, &attested.signature);
-        signed.map_err(|error| error.within(format!("the attestation of {self}")))?;
-        match trusted {
-            true => Ok(()),
-            false => signer
-                .trust(chain, at)
-                .map_err(|error| error.within(format!("the attestation of {self}"))),
-        }
+        let signed =
+            check_holder(bench.signer, chain, asked.app_id, bench.namespace).and_then(|()| {
+                bench
+                    .signer
+                    .verify(chain, &attested.payload, &attested.signature)
+            });
+        signed.map_err(|error| error.within(format!("the attestation of {self}")))
     }
 }
 

@@ -1,16 +1,23 @@
 //! The dice of a run.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 
+use crate::signing::{Signer, fake::Fake};
+
 /// All that is random in a run.
 pub struct Chance {
     dice: Mutex<fastrand::Rng>,
     calm: AtomicBool,
+    /// Every other run signs its histories.
+    pub signer: Option<Arc<dyn Signer>>,
 }
 
 impl Chance {
@@ -18,6 +25,7 @@ impl Chance {
         Self {
             dice: Mutex::new(fastrand::Rng::with_seed(seed)),
             calm: AtomicBool::new(false),
+            signer: (seed % 2 == 1).then(|| Fake::new("shop", 0, 1 << 33) as Arc<dyn Signer>),
         }
     }
 

@@ -207,7 +207,7 @@ impl Parts {
             retention: Retention::default(),
             max_body: 0,
             janitor_period: Duration::from_secs(20),
-            signer: None,
+            signer: self.chance.signer.clone(),
             meter: self.meter.clone(),
             tracer: telemetry::trace::Tracer::disabled(),
             latency_buckets: Vec::new(),

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use telemetry::{Counter, Histogram, Meter};
 
+mod attestations;
+
+use attestations::Attestations;
+
 /// Operations of clients.
 pub const CREATE: &str = "create_workflow";
 pub const ADD_EVENT: &str = "add_event";
@@ -31,10 +35,7 @@ pub struct Metrics {
     denied: Counter,
     payload: Histogram,
     activity_payload: Histogram,
-    attested: Counter,
-    attestations: Counter,
-    attestation_latency: Histogram,
-    certificates: Counter,
+    pub attestations: Attestations,
 }
 
 impl Metrics {
@@ -48,12 +49,12 @@ impl Metrics {
         let of = |name| ["namespace", name, "status"];
         let (operation, workflow, activity) =
             (of("operation"), of("workflow_name"), of("activity_name"));
-        let checked = ["namespace", "attestation_kind", "attestation_result"];
         let access = ["src_app_id", "operation", "type"];
         let count = |name, help, labels: &[&str]| meter.counter(name, help, labels);
         let latency = |name, help, labels: &[&str]| meter.latency(name, help, labels);
         Self {
             namespace: namespace.to_owned(),
+            attestations: Attestations::new(meter, namespace),
             operations: count(
                 "runtime/workflow/operation/count",
                 "Operations of clients on workflows",
@@ -121,26 +122,6 @@ impl Metrics {
                 &["namespace", "workflow_name", "activity_name"],
                 &RATIOS,
             ),
-            attested: count(
-                "runtime/workflow/attestation/generated/count",
-                "Ends of activities and children that were attested",
-                &["namespace", "attestation_kind", "status"],
-            ),
-            attestations: count(
-                "runtime/workflow/attestation/verified/count",
-                "Attestations that were checked",
-                &checked,
-            ),
-            attestation_latency: latency(
-                "runtime/workflow/attestation/verify/latency",
-                "How long checking an attestation took, in milliseconds",
-                &checked,
-            ),
-            certificates: count(
-                "runtime/workflow/attestation/cert_cache/count",
-                "Certificates of attestations that were known to be trusted, or not",
-                &["namespace", "cert_cache_outcome"],
-            ),
         }
     }
 
@@ -186,25 +167,6 @@ impl Metrics {
             false => &self.denied,
         };
         count.add(&[caller, operation, what], 1);
-    }
-
-    /// The end of something was attested, or could not be.
-    pub fn attested(&self, kind: &str, status: &str) {
-        self.attested.add(&[&self.namespace, kind, status], 1);
-    }
-
-    /// An attestation was checked.
-    pub fn attestation_checked(&self, kind: &str, ok: bool, took: Duration) {
-        let result = if ok { "ok" } else { "reject" };
-        let labels = [self.namespace.as_str(), kind, result];
-        self.attestations.add(&labels, 1);
-        self.attestation_latency.observe_duration(&labels, took);
-    }
-
-    /// The certificate of an attestation was known to be trusted, or had to be checked.
-    pub fn certificate_looked_up(&self, known: bool) {
-        let outcome = if known { "hit" } else { "miss" };
-        self.certificates.add(&[&self.namespace, outcome], 1);
     }
 
     /// A turn is so large.

@@ -115,11 +115,10 @@ impl Inner {
         let Some(checked) = checked else {
             return Ok(());
         };
-        self.metrics
-            .attestation_checked(kind, checked.is_ok(), began.elapsed());
-        let known = checked?.known;
-        self.metrics.certificate_looked_up(known);
-        Ok(())
+        let known = checked.as_ref().ok().map(|checked| checked.known);
+        let metrics = &self.metrics.attestations;
+        metrics.checked(kind, known, began.elapsed());
+        checked.map(drop)
     }
 
     /// Whether a completion is of nothing that a signed history asks for, so that it is that of an earlier run.
@@ -189,7 +188,7 @@ impl Inner {
             Ok(true) => SUCCESS,
             Err(_) => FAILED,
         };
-        self.metrics.attested(kind(event), status);
+        self.metrics.attestations.made(kind(event), status);
         Ok(attested.map(drop)?)
     }
 

@@ -4,10 +4,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
 use proto::durabletask::{
-    ChildWorkflowInstanceCreatedEvent, EventRaisedEvent, HistoryEvent, PropagatedHistory,
-    PropagatedHistoryChunk, TaskCompletedEvent, TaskFailedEvent, TaskFailureDetails,
-    TaskScheduledEvent, WorkflowStartedEvent, backend::v1::HistorySignature,
-    history_event::EventType,
+    HistoryEvent, PropagatedHistory, TaskCompletedEvent, TaskScheduledEvent, WorkflowStartedEvent,
+    backend::v1::HistorySignature, history_event::EventType,
 };
 
 use super::{digest, fake::Fake, *};

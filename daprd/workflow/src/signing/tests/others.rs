@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 use proto::durabletask::{
     ChildWorkflowInstanceCreatedEvent, EventRaisedEvent, HistoryEvent, PropagatedHistory,
     PropagatedHistoryChunk, TaskFailedEvent, TaskFailureDetails, TaskRouter,

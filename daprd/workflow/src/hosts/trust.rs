@@ -192,7 +192,7 @@ impl Inner {
         Ok(attested.map(drop)?)
     }
 
-    /// Takes a completion for an instance that was tampered with: nobody waits for it.
+    /// Whether an instance has ended because it did not verify, so that nobody waits for what it asked for.
     pub fn is_condemned(record: &Record) -> bool {
         record.history.last().is_some_and(signing::is_marker)
     }

@@ -1,6 +1,7 @@
 //! Resources from the operator of the cluster, over mTLS.
 
 mod read;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -8,17 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use crds::{Component, Configuration, HttpEndpoint, McpServer, Resiliency, Subscription};
-use futures::{
-    StreamExt, TryStreamExt, future,
-    stream::{self, BoxStream, SelectAll},
+use crds::{
+    Component, Configuration, HttpEndpoint, McpServer, Resiliency, Subscription,
+    WorkflowAccessPolicy,
 };
+use futures::StreamExt;
 use proto::operator::v1::{
-    ComponentUpdateRequest, ConfigurationUpdateRequest, GetConfigurationRequest,
-    HttpEndpointUpdateRequest, ListComponentsRequest, ListHttpEndpointsRequest,
-    ListMcpServersRequest, ListMcpServersResponse, ListResiliencyRequest, ListSubscriptionsRequest,
-    McpServerUpdateRequest, ResiliencyUpdateRequest, SubscriptionUpdateRequest,
-    operator_client::OperatorClient,
+    GetConfigurationRequest, ListComponentsRequest, ListHttpEndpointsRequest,
+    ListMcpServersRequest, ListResiliencyRequest, ListSubscriptionsRequest,
+    ListWorkflowAccessPolicyRequest, operator_client::OperatorClient,
 };
 use tokio::{
     sync::mpsc,
@@ -30,10 +29,13 @@ use tonic::{
     transport::Channel,
 };
 
-use self::read::{add, configured, happened, parse};
+use self::{
+    read::{add, parse},
+    streams::{News, STREAMS},
+};
 use super::{
     Change,
-    desired::{Desired, Event, Listing},
+    desired::{Desired, Listing},
 };
 
 /// One call may take this long, and is tried this often: the operator may be restarting (contract 5.3).
@@ -45,12 +47,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// The pause before lists that could not be read are read again.
 const LIST_RETRY: Duration = Duration::from_secs(5);
-
-/// An event that comes this soon after the answer has come with it.
-const WITH_ANSWER: Duration = Duration::from_millis(100);
-
-/// The streams of a sidecar: one for each kind that it follows.
-const STREAMS: usize = 6;
 
 /// The operator watches on behalf of a stream by this long after it was called, also where it answers only with the first
 /// event.
@@ -165,13 +161,14 @@ impl Operator {
             let (mut client, namespace) = (client(), namespace());
             async move {
                 let request = ListMcpServersRequest { namespace };
-                match client.list_mcp_servers(request).await {
-                    // An operator that is too old for them has none.
-                    Err(status) if status.code() == Code::Unimplemented => {
-                        Ok(tonic::Response::new(ListMcpServersResponse::default()))
-                    }
-                    answer => answer,
-                }
+                or_none(client.list_mcp_servers(request).await)
+            }
+        });
+        let policies = retried("workflow access policies", || {
+            let (mut client, namespace) = (client(), namespace());
+            async move {
+                let request = ListWorkflowAccessPolicyRequest { namespace };
+                or_none(client.list_workflow_access_policy(request).await)
             }
         });
         let mut listing = Listing::default();
@@ -180,6 +177,7 @@ impl Operator {
         add::<Resiliency>(&mut listing, &resiliencies.await?.resiliencies);
         add::<HttpEndpoint>(&mut listing, &http_endpoints.await?.http_endpoints);
         add::<McpServer>(&mut listing, &mcp_servers.await?.mcp_servers);
+        add::<WorkflowAccessPolicy>(&mut listing, &policies.await?.policies);
         Ok(listing)
     }
 
@@ -272,99 +270,6 @@ impl Operator {
         }
         Ok(listing)
     }
-
-    /// A stream for each kind, opened side by side: an operator may answer a call only with the first event.
-    fn streams(&self) -> SelectAll<BoxStream<'static, Result<News>>> {
-        let namespace = || self.namespace.clone();
-        let mut all = SelectAll::new();
-        let mut client = self.client.clone();
-        let request = ComponentUpdateRequest {
-            namespace: namespace(),
-        };
-        let components = async move { client.component_update(request).await };
-        all.push(opened(components, |event| {
-            happened::<Component>(&event.component, event.r#type())
-        }));
-        let mut client = self.client.clone();
-        let request = SubscriptionUpdateRequest {
-            namespace: namespace(),
-        };
-        let subscriptions = async move { client.subscription_update(request).await };
-        all.push(opened(subscriptions, |event| {
-            happened::<Subscription>(&event.subscription, event.r#type())
-        }));
-        let mut client = self.client.clone();
-        let request = HttpEndpointUpdateRequest {
-            namespace: namespace(),
-        };
-        let endpoints = async move { client.http_endpoint_update(request).await };
-        all.push(opened(endpoints, |event| {
-            happened::<HttpEndpoint>(&event.http_endpoints, event.r#type())
-        }));
-        let mut client = self.client.clone();
-        let request = McpServerUpdateRequest {
-            namespace: namespace(),
-        };
-        let mcp_servers = async move { client.mcp_server_update(request).await };
-        all.push(opened(mcp_servers, |event| {
-            happened::<McpServer>(&event.mcp_server, event.r#type())
-        }));
-        let mut client = self.client.clone();
-        let request = ResiliencyUpdateRequest {
-            namespace: namespace(),
-        };
-        let resiliencies = async move { client.resiliency_update(request).await };
-        all.push(opened(resiliencies, |event| {
-            happened::<Resiliency>(&event.resiliency, event.r#type())
-        }));
-        let mut client = self.client.clone();
-        let request = ConfigurationUpdateRequest {
-            namespace: namespace(),
-        };
-        let configurations = async move { client.configuration_update(request).await };
-        let own = self.configuration.clone();
-        all.push(opened(configurations, move |event| {
-            configured(&event.configuration, event.r#type(), own.as_deref())
-        }));
-        all
-    }
-}
-
-/// What a stream tells.
-enum News {
-    /// The operator watches: what happens from now on is told, what was before is in the lists.
-    Opened,
-    Event(Event),
-}
-
-/// A stream once the operator has answered the call, event by event. Its end is an error, so that the end of one ends all.
-/// An operator that is too old for the call has nothing to tell: the lists at every interval have to do.
-fn opened<M: Send + 'static>(
-    call: impl Future<Output = Result<tonic::Response<tonic::Streaming<M>>, Status>> + Send + 'static,
-    read: impl Fn(M) -> Result<Option<Event>> + Clone + Send + 'static,
-) -> BoxStream<'static, Result<News>> {
-    let events = async move {
-        let mut events = match call.await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) if status.code() == Code::Unimplemented => {
-                let opened = stream::once(async { Ok(News::Opened) });
-                return anyhow::Ok(opened.chain(stream::pending()).boxed());
-            }
-            Err(status) => return Err(status.into()),
-        };
-        // An operator that answers with the first event has been watching since it was called: the list behind that has
-        // been read, or will be.
-        let first = match tokio::time::timeout(WITH_ANSWER, events.next()).await {
-            Err(_) => Some(News::Opened),
-            Ok(Some(event)) => read(event?)?.map(News::Event),
-            Ok(None) => None,
-        };
-        let events = events.map(move |event| read(event?));
-        let events = events.try_filter_map(|event| future::ready(Ok(event.map(News::Event))));
-        Ok(stream::iter(first.map(Ok)).chain(events).boxed())
-    };
-    let end = stream::once(async { bail!("the stream ended") });
-    stream::once(events).try_flatten().chain(end).boxed()
 }
 
 /// Calls until the operator answers; refusals are final.
@@ -388,6 +293,18 @@ where
     }
     let status = last.unwrap_or_else(|| Status::unavailable("never asked"));
     Err(status).with_context(|| format!("the operator does not answer for the {what}"))
+}
+
+/// An operator that is too old for a kind has none of it.
+fn or_none<T: Default>(
+    answer: Result<tonic::Response<T>, Status>,
+) -> Result<tonic::Response<T>, Status> {
+    match answer {
+        Err(status) if status.code() == Code::Unimplemented => {
+            Ok(tonic::Response::new(T::default()))
+        }
+        answer => answer,
+    }
 }
 
 fn is_final(code: Code) -> bool {

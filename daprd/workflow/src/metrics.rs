@@ -13,6 +13,11 @@ pub const CREATE: &str = "create_workflow";
 pub const ADD_EVENT: &str = "add_event";
 pub const PURGE: &str = "purge_workflow";
 
+/// By what somebody comes who works on an instance.
+pub const METHOD: &str = "method";
+pub const REMINDER: &str = "reminder";
+pub const STREAM: &str = "stream";
+
 /// How something ended.
 pub const SUCCESS: &str = "success";
 pub const FAILED: &str = "failed";
@@ -27,6 +32,7 @@ pub struct Metrics {
     executions: Counter,
     execution_latency: Histogram,
     scheduling_latency: Histogram,
+    lock_wait: Histogram,
     activity_operations: Counter,
     activity_operation_latency: Histogram,
     activity_executions: Counter,
@@ -79,6 +85,11 @@ impl Metrics {
                 "runtime/workflow/scheduling/latency",
                 "How late first turns began, in milliseconds",
                 &["namespace", "workflow_name"],
+            ),
+            lock_wait: latency(
+                "runtime/workflow/lock_wait",
+                "How long whoever works on a workflow waited for others who did, in milliseconds",
+                &["namespace", "operation"],
             ),
             activity_operations: count(
                 "runtime/workflow/activity/operation/count",
@@ -144,6 +155,12 @@ impl Metrics {
     pub fn scheduled(&self, workflow: &str, late: Duration) {
         let labels = [self.namespace.as_str(), workflow];
         self.scheduling_latency.observe_duration(&labels, late);
+    }
+
+    /// Whoever came by so wanted to work on an instance, and waited for so long.
+    pub fn waited(&self, by: &str, waited: Duration) {
+        let labels = [self.namespace.as_str(), by];
+        self.lock_wait.observe_duration(&labels, waited);
     }
 
     pub fn activity_begun(&self, activity: &str, status: &str, took: Duration) {

@@ -47,3 +47,4 @@ mod version;
 mod workflow;
 mod workflow_api;
 mod workflow_signing;
+mod workflow_traces;

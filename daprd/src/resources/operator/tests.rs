@@ -5,10 +5,11 @@ use std::convert::Infallible;
 use bytes::{BufMut, Bytes, BytesMut};
 use component::{Body, body};
 use crds::Kind;
+use futures::{future, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use parking_lot::Mutex;
-use proto::operator::v1::SubscriptionUpdateEvent;
+use proto::operator::v1::{ListWorkflowAccessPolicyResponse, SubscriptionUpdateEvent};
 use serde_json::json;
 use transport::{ChannelOptions, Connector, Listener, ServerOptions};
 
@@ -57,6 +58,53 @@ async fn answer<B>(request: http::Request<B>) -> Result<http::Response<Body>, In
     let kind = http::HeaderValue::from_static("application/grpc");
     response.headers_mut().insert("content-type", kind);
     Ok(response)
+}
+
+/// The namespace has a policy, and nothing else.
+async fn one_policy<B>(request: http::Request<B>) -> Result<http::Response<Body>, Infallible> {
+    if !request.uri().path().ends_with("/ListWorkflowAccessPolicy") {
+        return answer(request).await;
+    }
+    let policy = json!({
+        "apiVersion": "dapr.io/v1alpha1", "kind": "WorkflowAccessPolicy", "metadata": {"name": "orders"},
+        "spec": {"rules": []},
+    });
+    let list = ListWorkflowAccessPolicyResponse {
+        policies: vec![policy.to_string().into_bytes().into()],
+    };
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+    let parts = stream::iter([message(&list), Ok(Frame::trailers(trailers))]);
+    let mut response = http::Response::new(body::streamed(StreamBody::new(parts)));
+    let kind = http::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", kind);
+    Ok(response)
+}
+
+#[tokio::test]
+async fn policies_are_listed_with_the_rest() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = CancellationToken::new();
+    let options = ServerOptions::default();
+    let service = tower::service_fn(one_policy);
+    let server = transport::serve(listener, options, service, shutdown.clone());
+    let options = ChannelOptions::default();
+    let channel = transport::channel(uri.parse().unwrap(), Connector::plain(), options);
+    let operator = Operator::new(channel, "shop".to_owned(), None);
+    let listed = async {
+        let listing = operator.list().await;
+        shutdown.cancel();
+        listing.unwrap().written
+    };
+    let ((), written) = tokio::join!(server, listed);
+    let [one] = &written[..] else {
+        panic!("one resource: {}", written.len());
+    };
+    let crds::Resource::WorkflowAccessPolicy(policy) = &one.resource else {
+        panic!("a policy");
+    };
+    assert_eq!(policy.name(), "orders");
 }
 
 /// What an operator of an older version is asked, in order. It knows no stream but that of Subscriptions.
@@ -109,7 +157,7 @@ async fn lists_are_read_behind_the_streams_also_where_some_of_these_are_unknown(
     let watch = operator.watch(desired, changes, hour, shutdown.clone());
     let seen = async {
         let listed = async {
-            while asked.asked(|method| method.starts_with("List")) < 5 {
+            while asked.asked(|method| method.starts_with("List")) < 6 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

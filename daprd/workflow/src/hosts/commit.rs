@@ -2,7 +2,7 @@
 //! it, because the instance may have lived elsewhere meanwhile.
 
 use actors::ActorId;
-use tokio::sync::MutexGuard;
+use tokio::{sync::MutexGuard, time::Instant};
 
 use crate::{
     Error,
@@ -12,6 +12,14 @@ use crate::{
 };
 
 impl Inner {
+    /// Waits until nobody else works on an instance. `by`: how whoever waits was called.
+    pub async fn lock<'i>(&self, instance: &'i Instance, by: &str) -> MutexGuard<'i, Slot> {
+        let began = Instant::now();
+        let slot = instance.lock().await;
+        self.metrics.waited(by, began.elapsed());
+        slot
+    }
+
     /// Takes the record of an instance out of its slot, as it is in the store.
     ///
     /// # Errors

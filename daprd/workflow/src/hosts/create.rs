@@ -13,6 +13,7 @@ use crate::{
         inbox::{self, Arrival},
     },
     engine::Inner,
+    metrics::METHOD,
     record::Record,
     reminding,
     signing::Completion,
@@ -43,7 +44,7 @@ impl Inner {
             // Whoever asks may be busy with a turn that this one waits for.
             return Err(exists(actor));
         }
-        let mut slot = instance.lock().await;
+        let mut slot = self.lock(&instance, METHOD).await;
         let mut finished = None;
         let mut record = loop {
             let Some(record) = self.current(&mut slot, &instance, actor).await? else {
@@ -167,7 +168,7 @@ impl Inner {
         run: Option<&str>,
     ) -> Result<(), Error> {
         let instance = self.instances.get(&actor.id);
-        let mut slot = instance.lock().await;
+        let mut slot = self.lock(&instance, METHOD).await;
         let Some(mut record) = self.current(&mut slot, &instance, actor).await? else {
             return Err(Error::NotFound);
         };

@@ -19,7 +19,7 @@ use crate::{
     },
     engine::Inner,
     instances::{Instance, Slot},
-    metrics::{FAILED, RECOVERABLE, SUCCESS, TERMINATED},
+    metrics::{FAILED, RECOVERABLE, REMINDER, SUCCESS, TERMINATED},
     record::Record,
     time::from_wire,
 };
@@ -62,7 +62,7 @@ impl Inner {
     ) -> Result<Taken, Error> {
         let id = &actor.id;
         let instance = self.instances.get(id);
-        let mut slot = instance.lock().await;
+        let mut slot = self.lock(&instance, REMINDER).await;
         let Some(record) = self.current(&mut slot, &instance, actor).await? else {
             tracing::warn!("No workflow state found for actor '{id}', terminating execution");
             return Ok(Taken::Done);

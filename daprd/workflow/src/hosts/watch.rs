@@ -16,6 +16,7 @@ use crate::{
     core::{effects, fold::has_ended},
     engine::Inner,
     hosts::workflow::ok,
+    metrics::STREAM,
 };
 
 impl Inner {
@@ -36,7 +37,7 @@ impl Inner {
         let instance = self.instances.get(&actor.id);
         let news = instance.news();
         if news.borrow().is_none() {
-            let mut slot = instance.lock().await;
+            let mut slot = self.lock(&instance, STREAM).await;
             let record = self.current(&mut slot, &instance, &actor).await?;
             slot.record = record;
         }

@@ -103,7 +103,10 @@ impl Engine {
     }
 
     /// Fires a reminder or a timer at its actor, wherever that is.
-    pub(crate) async fn fire(&self, firing: Firing) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// What the actor says, or why it was not reached.
+    pub async fn fire(&self, firing: Firing) -> Result<(), Error> {
         self.check()?;
         let kind = &firing.actor.kind;
         // What came for a type that is hosted here no more is to come again elsewhere, or later.

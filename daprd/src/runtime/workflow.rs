@@ -48,7 +48,10 @@ impl Runtime<'_> {
             retention: retention(spec.state_retention_policy.as_ref())?,
             signer: signing::signer(&ground.configuration.spec, &ground.security)?,
             max_body: self.max_message(),
+            fast_path: self.fast_path(ground),
             janitor_period: settings.tuning.workflow_janitor_period,
+            fold_wait: settings.tuning.workflow_fold_wait_timeout,
+            idle: settings.tuning.workflow_reaper_idle_ttl,
             meter: ground.meter.clone(),
             tracer: ground.tracer.clone(),
             label: settings.namespace.clone(),
@@ -56,6 +59,18 @@ impl Runtime<'_> {
             clock: Arc::new(SystemClock),
             spawn: Arc::new(Contained(self.daemon.clone())),
         }))
+    }
+
+    /// Whether workflows do with few reminders. What all sidecars together may run is counted by the reminders.
+    fn fast_path(&self, ground: &Ground) -> bool {
+        let asked = ground.configuration.spec.feature_enabled(FAST_PATH);
+        let limited = !self.global_limits(ground).is_empty();
+        if asked && limited {
+            tracing::warn!(
+                "{FAST_PATH} is off: there are global limits of workflows or activities"
+            );
+        }
+        asked && !limited
     }
 
     /// What all sidecars of the app may run at once; the schedulers see to it.
@@ -117,6 +132,9 @@ impl Runtime<'_> {
         Completions::clustered(workers, actors, &names, label, &ground.meter)
     }
 }
+
+/// The feature under which workflows do with one reminder each.
+const FAST_PATH: &str = "WorkflowsFastPath";
 
 /// The feature under which workers are behind a load balancer.
 const CLUSTERED: &str = "WorkflowsClusteredDeployment";

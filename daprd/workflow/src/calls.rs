@@ -23,6 +23,8 @@ pub const EXECUTE: &str = "Execute";
 
 /// When the turn that asks for an activity began, in milliseconds.
 pub const DUE_TIME: HeaderName = HeaderName::from_static("duetime");
+/// The instance has a janitor that asks for the activity again, so it need not have a reminder of its own.
+pub const LOCAL_DRIVE: HeaderName = HeaderName::from_static("localdrive");
 /// The purge is one of retention.
 pub const OF_RETENTION: HeaderName = HeaderName::from_static("purgeretentioncall");
 /// The purge is forced.

@@ -57,8 +57,14 @@ pub struct Options {
     pub signer: Option<Arc<dyn Signer>>,
     /// Largest body, in bytes: a turn that comes near it stalls (contract 11.5).
     pub max_body: usize,
-    /// Between two looks for messages that were lost.
+    /// Wakes instances from here, and has a janitor for each instead of a reminder for each event and activity.
+    pub fast_path: bool,
+    /// Between two looks of the janitor.
     pub janitor_period: Duration,
+    /// How long whoever sends a completion waits on the fast path until a turn has stored it.
+    pub fold_wait: Duration,
+    /// How long an instance that nobody asks stays in memory.
+    pub idle: Duration,
     pub meter: Meter,
     pub tracer: Tracer,
     /// The namespace as metrics show it, which may be empty.

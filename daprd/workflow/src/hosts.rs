@@ -1,6 +1,6 @@
 //! The internal actors: hosted while there are workers, so that nothing waits at a sidecar that cannot go on with it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actors::{Kind, host::Host};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,8 @@ pub mod commit;
 pub mod create;
 pub mod dispatch;
 pub mod ending;
+pub mod janitor;
+pub mod local;
 pub mod purge;
 pub mod rerun;
 pub mod retentioner;
@@ -40,7 +42,7 @@ impl Inner {
                 let kinds = hosts.iter().map(|(name, host)| {
                     let mut kind = Kind::new(Arc::clone(host));
                     kind.parallel = true;
-                    kind.idle = (self.options.janitor_period * 2).max(SHORTEST_IDLE);
+                    kind.idle = self.options.idle;
                     (name.clone(), kind)
                 });
                 self.options.actors.host(kinds.collect());
@@ -67,6 +69,3 @@ impl Inner {
         self.stalled.send_modify(|count| *count += 1);
     }
 }
-
-/// How long at least an instance that nobody asks stays in memory.
-const SHORTEST_IDLE: Duration = Duration::from_secs(60);

@@ -6,10 +6,13 @@ use std::sync::{
 };
 
 use dashmap::DashMap;
-use proto::durabletask::backend::v1::WorkflowMetadata;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use proto::durabletask::{HistoryEvent, backend::v1::WorkflowMetadata};
+use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
 
-use crate::{core::effects::Effect, record::Record};
+use crate::{
+    core::{effects::Effect, resolution},
+    record::Record,
+};
 
 /// All of them.
 #[derive(Default)]
@@ -32,6 +35,8 @@ pub struct Instance {
 pub struct Claim<'i> {
     instance: &'i Instance,
     pub effects: Vec<Effect>,
+    /// A janitor looks after the instance.
+    pub guarded: bool,
     settled: bool,
 }
 
@@ -44,6 +49,19 @@ pub struct Slot {
     pub record: Option<Record>,
     /// What is still to be done because of committed turns; `None` where nobody knows.
     pub open: Option<Vec<Effect>>,
+    /// There is a janitor's reminder, as far as is known here.
+    pub guarded: bool,
+    /// Moves on whenever the id is used anew.
+    pub run: u64,
+    /// Completions that the next turn takes straight into the history.
+    pub held: Vec<Held>,
+}
+
+/// A completion that is in memory only until a turn has stored it. Whoever sent it waits for that, and sends it again, by a reminder,
+/// where this is dropped.
+pub struct Held {
+    pub event: HistoryEvent,
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Instances {
@@ -83,6 +101,7 @@ impl Instance {
         Claim {
             instance: self,
             effects: slot.open.replace(Vec::new()).unwrap_or_default(),
+            guarded: slot.guarded,
             settled: false,
         }
     }
@@ -106,6 +125,42 @@ impl Instance {
     /// News of it, the last first.
     pub fn news(&self) -> watch::Receiver<Option<Arc<WorkflowMetadata>>> {
         self.known.subscribe()
+    }
+}
+
+impl Slot {
+    /// Holds a completion for the next turn; one that is held already is waited for by one more.
+    pub fn hold(&mut self, event: HistoryEvent) -> oneshot::Receiver<()> {
+        let (stored, waits) = oneshot::channel();
+        let same = |held: &&mut Held| resolution::of(&held.event) == resolution::of(&event);
+        match self.held.iter_mut().find(same) {
+            Some(held) => held.waiting.push(stored),
+            None => self.held.push(Held {
+                event,
+                waiting: vec![stored],
+            }),
+        }
+        waits
+    }
+
+    /// Those that a turn takes.
+    pub fn take_held(&mut self) -> Vec<Held> {
+        let most = self.held.len().min(MOST_TAKEN);
+        self.held.drain(..most).collect()
+    }
+
+    /// Whether one more may be held.
+    pub fn has_room(&self) -> bool {
+        self.held.len() < MOST_HELD
+    }
+}
+
+impl Held {
+    /// It is stored.
+    pub fn stored(self) {
+        for waits in self.waiting {
+            let _ = waits.send(());
+        }
     }
 }
 
@@ -136,3 +191,9 @@ impl Drop for Busy<'_> {
         self.0.busy.store(false, Ordering::Release);
     }
 }
+
+/// Completions that one turn stores: a transaction has to end some day.
+const MOST_TAKEN: usize = 128;
+
+/// Completions of one instance that are in memory only; others go into the inbox.
+const MOST_HELD: usize = 1_000;

@@ -1,5 +1,5 @@
 //! The reminders of instances: what wakes an instance, once, until it has been seen to. Names follow from what they are for, so that
-//! one that is made again takes the place of itself. Q-workflow-fast
+//! one that is made again takes the place of itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,10 @@ use actors::{ActorId, reminders::Registration};
 use prost::{Message, Name};
 use prost_types::{Any, Timestamp};
 use proto::{
-    common::v1::{JobFailurePolicy, JobFailurePolicyConstant, job_failure_policy::Policy},
+    common::v1::{
+        JobFailurePolicy, JobFailurePolicyConstant, JobFailurePolicyDrop,
+        job_failure_policy::Policy,
+    },
     durabletask::{HistoryEvent, backend::v1::DurableTimer, history_event::EventType},
 };
 use tokio::{
@@ -15,6 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tonic::Code;
+use values::GoDuration;
 
 use crate::{
     Error,
@@ -35,6 +39,9 @@ pub const RESULT: &str = "activity-result-";
 pub const CASCADE: &str = "cascade-terminate";
 /// Of an activity that is to run.
 pub const RUN: &str = "run-activity";
+/// Of an instance on the fast path, again and again: it looks for what was lost. By its name, sidecars that do not know it take it for
+/// that of an event.
+pub const JANITOR: &str = "new-event-janitor";
 /// Of state that has been kept long enough.
 pub const RETENTION: &str = "retention";
 
@@ -112,7 +119,11 @@ impl Inner {
         settled.await.unwrap_or(Err(Error::Closed))
     }
 
-    async fn insist(
+    /// Makes the reminder that wakes an instance because of an event, until it is made.
+    ///
+    /// # Errors
+    /// [`Error::Reminders`] where the scheduler will never take it, or has not for ten minutes.
+    pub async fn insist(
         &self,
         actor: &ActorId,
         name: &str,
@@ -198,6 +209,30 @@ impl Inner {
                 other => return Ok(other?),
             }
         }
+    }
+
+    /// Makes the janitor's reminder, once; whoever asks has another way where that fails. A firing that fails is not repeated: there
+    /// will be the next one.
+    ///
+    /// # Errors
+    /// [`Error::Reminders`].
+    pub async fn remind_of_janitor(&self, actor: &ActorId, workflow: &str) -> Result<(), Error> {
+        let period = self.options.janitor_period;
+        let due = self.options.clock.now().saturating_add(period);
+        let registration = Registration {
+            actor: actor.clone(),
+            name: JANITOR.to_owned(),
+            due_time: due.unwrap_or(jiff::Timestamp::MAX).to_string(),
+            period: GoDuration::from(period).to_string(),
+            ttl: String::new(),
+            data: None,
+            overwrite: None,
+            failure_policy: Some(JobFailurePolicy {
+                policy: Some(Policy::Drop(JobFailurePolicyDrop {})),
+            }),
+            concurrency_key: Some(workflow.to_owned()).filter(|key| !key.is_empty()),
+        };
+        Ok(self.options.reminders.create(registration).await?)
     }
 
     /// The time.

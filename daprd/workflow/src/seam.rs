@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use actors::{
-    Engine, Error, Kind, Request, Response,
-    host::{Answers, Host},
+    ActorId, Engine, Error, Kind, Request, Response,
+    host::{Answers, Firing, Host},
 };
 use async_trait::async_trait;
 
@@ -16,6 +16,9 @@ pub trait Actors: Send + Sync {
 
     /// Calls a method that goes on answering.
     async fn follow(&self, request: Request) -> Result<Answers, Error>;
+
+    /// Fires a reminder that no scheduler has, and comes back once it has run.
+    async fn wake(&self, actor: ActorId, name: String) -> Result<(), Error>;
 
     /// Hosts types, until they are withdrawn.
     fn host(&self, kinds: Vec<(String, Kind)>);
@@ -32,6 +35,19 @@ impl Actors for Engine {
 
     async fn follow(&self, request: Request) -> Result<Answers, Error> {
         Self::follow(self, request).await
+    }
+
+    async fn wake(&self, actor: ActorId, name: String) -> Result<(), Error> {
+        let firing = Firing {
+            actor,
+            name,
+            due_time: String::new(),
+            period: String::new(),
+            callback: String::new(),
+            data: None,
+            is_timer: false,
+        };
+        self.fire(firing).await
     }
 
     fn host(&self, kinds: Vec<(String, Kind)>) {

@@ -131,9 +131,9 @@ fn check(history: &[HistoryEvent], seed: u64) {
     assert_eq!(completed, 1, "seed {seed}: ends");
 }
 
-async fn run(seed: u64) {
+async fn run(seed: u64, fast_path: bool) {
     let chance = Arc::new(Chance::new(seed));
-    let world = World::new(Arc::clone(&chance)).await;
+    let world = World::new(Arc::clone(&chance), fast_path).await;
     let driver = async {
         start(&world, "order", "order").await;
         start(&world, "doomed", "endless").await;
@@ -200,7 +200,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[test]
 fn whatever_happens_a_workflow_comes_to_its_one_result() {
     for seed in 0..SEEDS {
-        simulate(run(seed));
+        simulate(run(seed, false));
+    }
+}
+
+#[test]
+fn on_the_fast_path_too() {
+    for seed in 0..SEEDS {
+        simulate(run(seed, true));
     }
 }
 

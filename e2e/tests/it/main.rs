@@ -46,5 +46,6 @@ mod upstream_chart;
 mod version;
 mod workflow;
 mod workflow_api;
+mod workflow_fast;
 mod workflow_signing;
 mod workflow_traces;

@@ -38,6 +38,10 @@ impl Ground {
         }
     }
 
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
     /// A sidecar of an app; all share one store.
     pub fn daprd(&self, app_id: &str) -> e2e::daprd::Builder {
         let file = self.folder.path().join("state.db");

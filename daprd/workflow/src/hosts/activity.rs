@@ -1,5 +1,5 @@
 //! The actor that runs one activity: asked to, it makes a reminder; the reminder has a worker run it, and the workflow gets what comes
-//! of it. An activity that runs is not run again by the same sidecar, however often its reminder fires.
+//! of it. On the fast path it runs at once, without a reminder. An activity that runs is not run again by the same sidecar, however often its reminder fires.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     Error,
     access::What,
-    calls::{DUE_TIME, EXECUTE},
+    calls::{DUE_TIME, EXECUTE, LOCAL_DRIVE, is_set},
     core::event,
     engine::Inner,
     hosts::workflow::ok,
@@ -34,6 +34,8 @@ use crate::{
     tracing::{activity_span, kept},
     workers,
 };
+
+mod local;
 
 /// Hosts them. Clones share what runs.
 #[derive(Clone)]
@@ -105,27 +107,53 @@ impl ActivityHost {
         let due = request.headers.get(DUE_TIME);
         let due = due.and_then(|due| due.to_str().ok()?.parse::<i64>().ok());
         let due = due.map_or_else(|| inner.now(), from_millis);
-        let data = Some(reminding::pack(&invocation));
-        inner
-            .remind(&request.actor, reminding::RUN.to_owned(), due, data, name)
-            .await
+        if inner.options.fast_path && is_set(&request.headers, &LOCAL_DRIVE) {
+            self.begin_here(request.actor, invocation, due, name);
+            return Ok(());
+        }
+        self.remind(&request.actor, &invocation, due, name).await
     }
 
-    async fn fire(&self, firing: Firing) -> Result<(), Error> {
-        let invocation = invocation_of(&firing.data);
-        let id = &firing.actor.id;
+    async fn remind(
+        &self,
+        actor: &ActorId,
+        invocation: &ActivityInvocation,
+        due: Timestamp,
+        name: Option<String>,
+    ) -> Result<(), Error> {
+        let data = Some(reminding::pack(invocation));
+        let inner = &self.0.inner;
+        let reminder = reminding::RUN.to_owned();
+        inner.remind(actor, reminder, due, data, name).await
+    }
+
+    /// Runs an activity, or finds it at work; nothing where it makes no sense.
+    ///
+    /// # Errors
+    /// Where the history that it is shown cannot be believed.
+    fn begin(
+        &self,
+        id: &str,
+        invocation: ActivityInvocation,
+    ) -> Result<Option<watch::Receiver<Option<bool>>>, Error> {
         let instance = id.split_once("::").map(|(instance, _)| instance.to_owned());
-        let (Some(invocation), Some(instance)) = (invocation, instance) else {
-            tracing::error!("Activity actor '{id}': a reminder that no activity has is dropped");
-            return Ok(());
+        let scheduled = invocation.history_event.clone();
+        let (Some(instance), Some(scheduled)) = (instance, scheduled) else {
+            tracing::error!("Activity actor '{id}': what asks for no activity is dropped");
+            return Ok(None);
         };
         let shown = invocation.propagated_history.as_ref();
         self.0.inner.signing.check_shown(shown, None)?;
-        let Some(scheduled) = invocation.history_event.clone() else {
-            tracing::error!("Activity actor '{id}': a reminder without an activity is dropped");
+        let outcome = self.run(key(id, &scheduled), instance, scheduled, invocation);
+        Ok(Some(outcome))
+    }
+
+    async fn fire(&self, firing: Firing) -> Result<(), Error> {
+        let id = &firing.actor.id;
+        let invocation = invocation_of(&firing.data).unwrap_or_default();
+        let Some(mut outcome) = self.begin(id, invocation)? else {
             return Ok(());
         };
-        let mut outcome = self.run(key(id, &scheduled), instance, scheduled, invocation);
         let mut waiting = Waiting {
             actor: id,
             reminder: &firing.name,
@@ -299,7 +327,7 @@ impl ActivityHost {
                 Ok(false)
             }
             Err(error) => {
-                // The workflow's sidecar gets it by a reminder, whenever it is there again.
+                // The workflow's sidecar gets it by a reminder, whenever it is there again. Q-workflow-result
                 tracing::debug!("a completion for workflow '{instance}' goes by reminder: {error}");
                 let name = format!("{}{}", reminding::RESULT, inner.new_id());
                 let data = Some(reminding::pack(event));

@@ -35,6 +35,7 @@ impl Inner {
                 return Ok(Some(record));
             }
             slot.open = None;
+            slot.guarded = false;
         }
         let record = self.load(actor).await?;
         self.tell(instance, actor, record.as_ref());

@@ -13,6 +13,7 @@ use crate::{
         inbox::{self, Arrival},
     },
     engine::Inner,
+    instances::Slot,
     metrics::METHOD,
     record::Record,
     reminding,
@@ -25,7 +26,7 @@ impl Inner {
     /// # Errors
     /// [`Error::Exists`] where there is one that goes on, or that may not be replaced.
     pub async fn create(
-        &self,
+        self: &Arc<Self>,
         actor: &ActorId,
         request: CreateWorkflowInstanceRequest,
     ) -> Result<(), Error> {
@@ -51,7 +52,7 @@ impl Inner {
                 break Record::default();
             };
             if !record.fold.is_completed() {
-                let known = self.known(actor, &record, &start).await;
+                let known = self.known(&mut slot, actor, &record, &start).await;
                 slot.record = Some(record);
                 return known;
             }
@@ -92,14 +93,18 @@ impl Inner {
         record.set_incoming(propagated_history);
         record.inbox.push(start.clone());
         slot.open = Some(Vec::new());
+        slot.run += 1;
+        slot.guarded = false;
+        slot.held.clear();
         self.save(&mut slot, &instance, actor, record).await?;
-        self.remind_of_start(actor, &start).await
+        self.wake_first(&mut slot, actor, &start).await
     }
 
     /// Somebody asks for an instance that goes on. It is all right where he asked before; and where the instance was stored then but
     /// not woken, it is woken now.
     async fn known(
-        &self,
+        self: &Arc<Self>,
+        slot: &mut Slot,
         actor: &ActorId,
         record: &Record,
         asked: &HistoryEvent,
@@ -111,7 +116,7 @@ impl Inner {
         if inbox::is_same_child(known, start) {
             return match pending {
                 Some(pending) if self.is_unwoken(actor, pending).await? => {
-                    self.remind_of_start(actor, pending).await
+                    self.wake_first(slot, actor, pending).await
                 }
                 _ => Ok(()),
             };
@@ -121,7 +126,7 @@ impl Inner {
                 if inbox::is_same_start(known, start)
                     && self.is_unwoken(actor, pending).await? =>
             {
-                self.remind_of_start(actor, pending).await
+                self.wake_first(slot, actor, pending).await
             }
             _ => Err(exists(actor)),
         }
@@ -129,7 +134,9 @@ impl Inner {
 
     async fn is_unwoken(&self, actor: &ActorId, pending: &HistoryEvent) -> Result<bool, Error> {
         let name = reminding::of_event(reminding::START, pending);
-        Ok(self.options.reminders.get(actor, &name).await?.is_none())
+        let reminders = &self.options.reminders;
+        Ok(reminders.get(actor, &name).await?.is_none()
+            && reminders.get(actor, reminding::JANITOR).await?.is_none())
     }
 
     /// Whether an id may be used again: nothing of the run before may reach the new one.
@@ -212,12 +219,24 @@ impl Inner {
                     (slot.record, slot.open) = (Some(record), None);
                     return Err(Error::NotFound);
                 }
+                let may_wait = !record.fold.is_completed() && record.fold.stalled.is_none();
+                let guarded = may_wait && self.guard(&mut slot, actor, &name).await;
+                if self.is_held(&slot, &event, guarded) {
+                    slot.record = Some(record);
+                    let stored = slot.hold(event.clone());
+                    drop(slot);
+                    // What waits must not keep the instance from being forgotten, with what it holds.
+                    drop(instance);
+                    self.wake_for(true, actor, &event, began, name).await?;
+                    return self.until_stored(stored).await;
+                }
                 record.inbox.push(event.clone());
                 self.save(&mut slot, &instance, actor, record).await?;
             }
         }
+        let guarded = self.guard(&mut slot, actor, &name).await;
         drop(slot);
-        self.remind_of(actor, &event, began, name).await
+        self.wake_for(guarded, actor, &event, began, name).await
     }
 }
 

@@ -64,16 +64,19 @@ impl Inner {
             return Ok(());
         };
         let (generation, began) = (record.generation, record.began());
-        let ending = self.ending(record);
+        let (run, ending) = (slot.run, self.ending(record));
         if ending.is_some() {
             // Its history may be long, and nobody goes on with it.
             slot.record = None;
         }
-        let claim = instance.claim(&mut slot);
+        let claim = self.claim(&mut slot, instance, actor).await;
         drop(slot);
         self.do_claimed(claim, actor, generation, began).await?;
         match ending {
-            Some(ending) => self.end(actor, ending).await,
+            Some(ending) => {
+                self.end(actor, ending).await?;
+                self.unguard(instance, actor, run).await
+            }
             None => Ok(()),
         }
     }
@@ -122,7 +125,7 @@ impl Inner {
     }
 
     /// Whether an activity that has not ended is on its way.
-    async fn is_begun(&self, actor: &ActorId, event: &HistoryEvent) -> Result<bool, Error> {
+    pub async fn is_begun(&self, actor: &ActorId, event: &HistoryEvent) -> Result<bool, Error> {
         if event::target(event.router.as_ref()).is_some_and(|app| app != self.names.app_id) {
             // The reminder is the other app's: asking again overwrites it.
             return Ok(false);
@@ -155,7 +158,8 @@ impl Inner {
                 Effect::Activity { event, propagated } => {
                     warn_of_unsigned(actor, propagated.as_ref());
                     let message = invocation(event, propagated.as_ref());
-                    self.execute(actor, event, message, began).await
+                    self.execute(actor, event, message, began, claim.guarded)
+                        .await
                 }
                 Effect::Timer { id, fire_at } => {
                     self.remind_of_timer(actor, *id, *fire_at, generation).await
@@ -191,6 +195,7 @@ impl Inner {
         scheduled: &HistoryEvent,
         message: Vec<u8>,
         began: Option<Timestamp>,
+        guarded: bool,
     ) -> Result<(), Error> {
         let names = self.names_of(event::target(scheduled.router.as_ref()))?;
         let task = scheduled.event_id;
@@ -200,7 +205,10 @@ impl Inner {
         };
         let millis = event::nanos(began.as_ref()) / 1_000_000;
         let due = HeaderValue::from_str(&millis.to_string()).ok();
-        let headers = HeaderMap::from_iter(due.map(|due| (DUE_TIME, due)));
+        let mut headers = HeaderMap::from_iter(due.map(|due| (DUE_TIME, due)));
+        if guarded && self.options.fast_path {
+            headers.extend(calls::flag(calls::LOCAL_DRIVE));
+        }
         match self.call(activity, EXECUTE, message.into(), headers).await {
             Err(Error::Denied) => {
                 let failed = event::task_failed(self.now(), task, &self.names.app_id, denied());

@@ -50,6 +50,7 @@ impl Inner {
         self.delete(actor, &record, !of_retention).await?;
         instance.tell(None);
         slot.open = Some(Vec::new());
+        slot.guarded = false;
         Ok(())
     }
 

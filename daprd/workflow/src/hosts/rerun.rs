@@ -120,7 +120,9 @@ impl Inner {
         let generation = record.generation;
         self.save(&mut slot, &instance, actor, record).await?;
         slot.open = Some(effects);
-        let claim = instance.claim(&mut slot);
+        slot.run += 1;
+        slot.guarded = false;
+        let claim = self.claim(&mut slot, &instance, actor).await;
         let began = slot.record.as_ref().and_then(Record::began);
         drop(slot);
         self.do_claimed(claim, actor, generation, began).await

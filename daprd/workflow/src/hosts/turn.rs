@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actors::ActorId;
+use prost::Message;
 use proto::durabletask::{HistoryEvent, OrchestrationStatus as Status, history_event::EventType};
 use tokio::sync::MutexGuard;
 
@@ -18,7 +19,7 @@ use crate::{
         turn::{Before, Begun, Commit, Next, Place, Turn},
     },
     engine::Inner,
-    instances::{Instance, Slot},
+    instances::{Held, Instance, Slot},
     metrics::{FAILED, RECOVERABLE, REMINDER, SUCCESS, TERMINATED},
     record::Record,
     time::from_wire,
@@ -77,12 +78,15 @@ impl Inner {
             timestamp: Some(self.now()),
             ..event
         });
-        if carried.is_none() && record.inbox.is_empty() {
+        let held = slot.take_held();
+        let new = held.iter().map(|held| held.event.clone()).chain(carried);
+        let new: Vec<_> = new.collect();
+        if new.is_empty() && record.inbox.is_empty() {
             slot.record = Some(record);
             self.finish(slot, &instance, actor).await?;
             return Ok(Taken::Done);
         }
-        let size = record.size();
+        let size = record.size() + new.iter().map(Message::encoded_len).sum::<usize>();
         let name = record.name();
         self.metrics.turn_size(&name, size, self.options.max_body);
         self.count_start(&record, &name);
@@ -90,11 +94,12 @@ impl Inner {
             let stall = stall::too_large("Workflow payload size", size, self.options.max_body);
             return self.stall(&mut slot, &instance, actor, record, stall).await;
         }
-        let taken = self.work(&mut slot, &instance, actor, record, carried);
+        let taken = self.work(&mut slot, &instance, actor, record, new);
         let taken = taken.await.inspect_err(|_| {
             self.metrics.executed(&name, RECOVERABLE, None);
         })?;
         if let Taken::Done = taken {
+            held.into_iter().for_each(Held::stored);
             self.finish(slot, &instance, actor).await?;
         }
         Ok(taken)
@@ -120,10 +125,10 @@ impl Inner {
         instance: &Instance,
         actor: &ActorId,
         mut record: Record,
-        carried: Option<HistoryEvent>,
+        new: Vec<HistoryEvent>,
     ) -> Result<Taken, Error> {
         let mut inbox = record.inbox.clone();
-        inbox.extend(carried);
+        inbox.extend(new);
         for start in &mut inbox {
             self.prepare(start);
         }
@@ -236,7 +241,8 @@ impl Inner {
         slot.open = Some(open);
         kept?;
         if let Some(event) = carried_over {
-            self.remind_of(actor, &event, began, name).await?;
+            let guarded = self.guard(slot, actor, &name).await;
+            self.wake_for(guarded, actor, &event, began, name).await?;
         }
         Ok(Taken::Done)
     }

@@ -110,6 +110,9 @@ impl WorkflowHost {
             );
             Ok(())
         };
+        if name == reminding::JANITOR {
+            return inner.look_after(&actor).await;
+        }
         if name.starts_with(reminding::TIMER) {
             let timer: Option<DurableTimer> = reminding::unpack(&data);
             let timer = timer.and_then(|timer| Some((timer.timer_event?, timer.generation)));

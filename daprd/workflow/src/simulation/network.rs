@@ -48,6 +48,7 @@ struct Parts {
     stores: Stores,
     meter: Meter,
     scheduler: Arc<Scheduler>,
+    fast_path: bool,
 }
 
 /// The sidecars, by their places.
@@ -101,8 +102,8 @@ impl Clock for Simulated {
 }
 
 impl World {
-    /// Three sidecars of one app.
-    pub async fn new(chance: Arc<Chance>) -> Self {
+    /// Three sidecars of one app, on the fast path or not.
+    pub async fn new(chance: Arc<Chance>, fast_path: bool) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(Simulated(tokio::time::Instant::now()));
         let store = Arc::new(Store::new(Arc::clone(&chance)));
         let scheduler = Arc::new(Scheduler::new(Arc::clone(&chance), Arc::clone(&clock)));
@@ -118,6 +119,7 @@ impl World {
             stores,
             meter,
             scheduler: Arc::clone(&scheduler),
+            fast_path,
         };
         for place in 0..SIDECARS {
             let sidecar = parts.sidecar(&network, place);
@@ -206,7 +208,10 @@ impl Parts {
             workers: workers.clone(),
             retention: Retention::default(),
             max_body: 0,
-            janitor_period: Duration::from_secs(20),
+            fast_path: self.fast_path,
+            janitor_period: Duration::from_secs(2),
+            fold_wait: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
             signer: self.chance.signer.clone(),
             meter: self.meter.clone(),
             tracer: telemetry::trace::Tracer::disabled(),
@@ -378,6 +383,10 @@ impl Actors for Line {
     async fn follow(&self, request: Request) -> Result<Answers, Error> {
         let (host, _) = self.network.owner(&request.actor)?;
         host.follow(request).await
+    }
+
+    async fn wake(&self, actor: ActorId, name: String) -> Result<(), Error> {
+        self.network.remind(actor, name, None).await
     }
 
     fn host(&self, kinds: Vec<(String, Kind)>) {

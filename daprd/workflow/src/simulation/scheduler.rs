@@ -32,6 +32,7 @@ pub struct Scheduler {
 #[derive(Clone)]
 struct Job {
     due: jiff::Timestamp,
+    repeats: bool,
     data: Option<Any>,
     /// Another with each writing.
     version: u64,
@@ -85,7 +86,9 @@ impl Scheduler {
         else {
             return;
         };
-        if done && !self.chance.strikes(5) {
+        if job.repeats {
+            job.due = self.clock.now() + Duration::from_secs(2);
+        } else if done && !self.chance.strikes(5) {
             jobs.remove(&due.key);
         } else {
             job.due = self.clock.now() + Duration::from_millis(200);
@@ -117,6 +120,7 @@ impl Scheduling for Scheduler {
         let due = job.due_time.unwrap_or_default().parse();
         let job = Job {
             due: due.expect("a time"),
+            repeats: job.schedule.is_some(),
             data: job.data,
             version: fastrand::u64(..),
         };

@@ -246,6 +246,10 @@ mod tests {
             Err(Error::Closed)
         }
 
+        async fn wake(&self, _: ActorId, _: String) -> Result<(), Error> {
+            Err(Error::Closed)
+        }
+
         fn host(&self, kinds: Vec<(String, Kind)>) {
             assert_eq!(kinds[0].0, "dapr.internal.ns.shop.executor");
             *self.host.lock() = Some(Arc::clone(&kinds[0].1.host));

@@ -1,0 +1,92 @@
+//! What the janitor of an instance does, period by period, also where the fast path is off by now: it finds what a sidecar has left
+//! behind when it was lost, and does it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use actors::ActorId;
+
+use crate::{
+    Error,
+    core::{
+        effects::{Committed, Effect},
+        resolution,
+    },
+    engine::Inner,
+    record::Record,
+    reminding,
+};
+
+impl Inner {
+    /// Looks after an instance.
+    ///
+    /// # Errors
+    /// Why not all of it was done; the next period sees to it.
+    pub async fn look_after(self: &Arc<Self>, actor: &ActorId) -> Result<(), Error> {
+        let instance = self.instances.get(&actor.id);
+        let mut slot = instance.lock().await;
+        let Some(record) = self.current(&mut slot, &instance, actor).await? else {
+            let reminders = &self.options.reminders;
+            reminders.delete(actor, reminding::JANITOR).await?;
+            slot.guarded = false;
+            return Ok(());
+        };
+        slot.guarded = true;
+        if !record.inbox.is_empty() || !slot.held.is_empty() {
+            slot.record = Some(record);
+            drop(slot);
+            self.metrics.recovered();
+            return self.turn(actor, None, None).await;
+        }
+        if record.fold.stalled.is_some() {
+            slot.record = Some(record);
+            return Ok(());
+        }
+        let open = match slot.open.take() {
+            Some(mut open) => {
+                let lost = self.lost(actor, &record, &open).await?;
+                open.extend(lost);
+                open
+            }
+            None => self.undone(actor, &record, record.history.len()).await?,
+        };
+        let is_activity = |effect: &&Effect| matches!(effect, Effect::Activity { .. });
+        let again = open.iter().filter(is_activity).count();
+        slot.open = Some(open);
+        slot.record = Some(record);
+        self.finish(slot, &instance, actor).await?;
+        self.metrics.asked_again(again);
+        Ok(())
+    }
+
+    /// Activities whose end nobody has heard of, and that no reminder drives: they may be at work, then asking again changes nothing.
+    async fn lost(
+        &self,
+        actor: &ActorId,
+        record: &Record,
+        open: &[Effect],
+    ) -> Result<Vec<Effect>, Error> {
+        if record.fold.is_completed() {
+            return Ok(Vec::new());
+        }
+        let asked: HashSet<_> = open.iter().filter_map(Effect::awaited).collect();
+        let committed = Committed {
+            instance: &actor.id,
+            history: &record.history,
+            fold: &record.fold,
+            incoming: record.incoming.as_ref(),
+        };
+        let mut new_id = || self.new_id();
+        let effects = committed.effects(0, &mut self.place(&mut new_id));
+        let mut lost = Vec::new();
+        for effect in effects {
+            let Effect::Activity { event, .. } = &effect else {
+                continue;
+            };
+            let is_asked = resolution::awaited(event).is_some_and(|it| asked.contains(&it));
+            if !is_asked && !self.is_begun(actor, event).await? {
+                lost.push(effect);
+            }
+        }
+        Ok(lost)
+    }
+}

@@ -197,3 +197,45 @@ const MOST_TAKEN: usize = 128;
 
 /// Completions of one instance that are in memory only; others go into the inbox.
 const MOST_HELD: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use proto::durabletask::{TaskCompletedEvent, history_event::EventType};
+
+    use super::*;
+    use crate::core::event;
+
+    fn completion(task: i32) -> HistoryEvent {
+        let kind = EventType::TaskCompleted(TaskCompletedEvent {
+            task_scheduled_id: task,
+            ..TaskCompletedEvent::default()
+        });
+        event::plain(prost_types::Timestamp::default(), kind)
+    }
+
+    #[tokio::test]
+    async fn all_who_send_a_completion_hear_that_it_is_stored_or_gone() {
+        let mut slot = Slot::default();
+        let first = slot.hold(completion(1));
+        let again = slot.hold(completion(1));
+        let other = slot.hold(completion(2));
+        let mut taken = slot.take_held().into_iter();
+        taken.next().expect("the first").stored();
+        assert_eq!((first.await, again.await), (Ok(()), Ok(())));
+        assert_eq!(taken.len(), 1);
+        // The turn comes to nothing.
+        drop(taken);
+        assert!(other.await.is_err());
+    }
+
+    #[test]
+    fn a_turn_takes_a_part_of_very_many_completions() {
+        let mut slot = Slot::default();
+        let waits: Vec<_> = (0..1_000).map(|task| slot.hold(completion(task))).collect();
+        assert_eq!(waits.len(), 1_000);
+        assert!(!slot.has_room());
+        assert_eq!(slot.take_held().len(), MOST_TAKEN);
+        assert!(slot.has_room());
+        assert_eq!(slot.held.len(), 1_000 - MOST_TAKEN);
+    }
+}

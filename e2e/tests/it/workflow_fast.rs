@@ -120,13 +120,17 @@ async fn the_janitor_finds_what_a_sidecar_has_left_behind() {
         reached.load(Ordering::SeqCst) == 1
     })
     .await;
-    // What has come in, and what is at a worker, is known to this sidecar alone.
-    ask(&one, "p1", "raiseEvent/go", "now").await;
+    // That it is at a worker is known to this sidecar alone.
     one.kill().await;
     drop(first);
     let two = daprd(&ground).await;
     let skills = skills();
     let _second = Worker::start(&two, &skills).await;
+    wait::eventually("the book to be packed again", wait::DEADLINE, || async {
+        skills.runs("pack", "book") == 1
+    })
+    .await;
+    ask(&two, "p1", "raiseEvent/go", "now").await;
     let (status, outcome) = worker::ended(&two, "p1").await;
     let outcome = outcome.expect("it has completed");
     assert_eq!(

@@ -5,8 +5,10 @@ use std::time::Duration;
 use telemetry::{Counter, Histogram, Meter};
 
 mod attestations;
+mod local;
 
 use attestations::Attestations;
+pub use local::Local;
 
 /// Operations of clients.
 pub const CREATE: &str = "create_workflow";
@@ -22,11 +24,6 @@ pub const STREAM: &str = "stream";
 pub const SUCCESS: &str = "success";
 pub const FAILED: &str = "failed";
 pub const TERMINATED: &str = "terminated";
-/// What the janitor found, and what became of completions that went straight to a turn.
-const RECOVERED: &str = "janitor_recovered";
-const ASKED_AGAIN: &str = "janitor_redispatched";
-const FOLDED: &str = "folded";
-const NOT_FOLDED: &str = "fold_nacked";
 /// It is tried again.
 pub const RECOVERABLE: &str = "recoverable";
 
@@ -47,12 +44,8 @@ pub struct Metrics {
     payload: Histogram,
     activity_payload: Histogram,
     pub attestations: Attestations,
-    wakes: Counter,
-    wake_latency: Histogram,
-    drives: Counter,
-    drive_latency: Histogram,
-    folds: Counter,
-    fold_wait: Histogram,
+    /// What happens without reminders.
+    pub local: Local,
 }
 
 impl Metrics {
@@ -67,7 +60,6 @@ impl Metrics {
         let (operation, workflow, activity) =
             (of("operation"), of("workflow_name"), of("activity_name"));
         let access = ["src_app_id", "operation", "type"];
-        let local = ["namespace", "status"];
         let count = |name, help, labels: &[&str]| meter.counter(name, help, labels);
         let latency = |name, help, labels: &[&str]| meter.latency(name, help, labels);
         Self {
@@ -145,36 +137,7 @@ impl Metrics {
                 &["namespace", "workflow_name", "activity_name"],
                 &RATIOS,
             ),
-            wakes: count(
-                "runtime/workflow/local_wake/count",
-                "Workflows that were woken without a reminder of their own",
-                &local,
-            ),
-            wake_latency: latency(
-                "runtime/workflow/local_wake/drive_latency",
-                "How long it took until they had been seen to, in milliseconds",
-                &local,
-            ),
-            drives: count(
-                "runtime/workflow/local_activity/count",
-                "Activities that were run without a reminder of their own",
-                &local,
-            ),
-            drive_latency: latency(
-                "runtime/workflow/local_activity/drive_latency",
-                "How long they took, in milliseconds",
-                &local,
-            ),
-            folds: count(
-                "runtime/workflow/completions_fold/count",
-                "Completions that turns took without an inbox",
-                &local,
-            ),
-            fold_wait: latency(
-                "runtime/workflow/completions_fold/wait_latency",
-                "How long they waited for a turn, in milliseconds",
-                &["namespace"],
-            ),
+            local: Local::new(meter, namespace),
         }
     }
 
@@ -217,42 +180,6 @@ impl Metrics {
         self.activity_executions.add(&labels, 1);
         self.activity_execution_latency
             .observe_duration(&labels, took);
-    }
-
-    /// A workflow was woken without a reminder, or could not be.
-    pub fn woken_here(&self, done: bool, took: Duration) {
-        let labels = [self.namespace.as_str(), if done { SUCCESS } else { FAILED }];
-        self.wakes.add(&labels, 1);
-        self.wake_latency.observe_duration(&labels, took);
-    }
-
-    /// A janitor has found what nobody had seen to.
-    pub fn recovered(&self) {
-        self.wakes.add(&[&self.namespace, RECOVERED], 1);
-    }
-
-    /// An activity was run without a reminder, or could not be.
-    pub fn driven_here(&self, done: bool, took: Duration) {
-        let labels = [self.namespace.as_str(), if done { SUCCESS } else { FAILED }];
-        self.drives.add(&labels, 1);
-        self.drive_latency.observe_duration(&labels, took);
-    }
-
-    /// A janitor has asked for so many activities once more.
-    pub fn asked_again(&self, activities: usize) {
-        if activities > 0 {
-            let activities = u64::try_from(activities).unwrap_or(u64::MAX);
-            self.drives.add(&[&self.namespace, ASKED_AGAIN], activities);
-        }
-    }
-
-    /// A completion was stored by a turn, or is to be sent again.
-    pub fn folded(&self, stored: bool, took: Duration) {
-        let status = if stored { FOLDED } else { NOT_FOLDED };
-        self.folds.add(&[&self.namespace, status], 1);
-        if stored {
-            self.fold_wait.observe_duration(&[&self.namespace], took);
-        }
     }
 
     /// A policy has allowed something to another app, or not.

@@ -34,7 +34,7 @@ impl Inner {
         if !record.inbox.is_empty() || !slot.held.is_empty() {
             slot.record = Some(record);
             drop(slot);
-            self.metrics.recovered();
+            self.metrics.local.recovered();
             return self.turn(actor, None, None).await;
         }
         if record.fold.stalled.is_some() {
@@ -54,7 +54,7 @@ impl Inner {
         slot.open = Some(open);
         slot.record = Some(record);
         self.finish(slot, &instance, actor).await?;
-        self.metrics.asked_again(again);
+        self.metrics.local.asked_again(again);
         Ok(())
     }
 

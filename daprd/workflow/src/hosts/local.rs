@@ -110,7 +110,7 @@ impl Inner {
                 .actors
                 .wake(actor.clone(), reminder.to_owned())
                 .await;
-            self.metrics.woken_here(woken.is_ok(), began.elapsed());
+            self.metrics.local.woken(woken.is_ok(), began.elapsed());
             match woken.map_err(Error::from) {
                 Ok(()) => return,
                 // It was tried until something changed that may have helped.
@@ -151,7 +151,7 @@ impl Inner {
             stored = timeout(self.options.fold_wait, stored) => matches!(stored, Ok(Ok(()))),
             () = gone => false,
         };
-        self.metrics.folded(is_stored, began.elapsed());
+        self.metrics.local.folded(is_stored, began.elapsed());
         match is_stored {
             true => Ok(()),
             false => Err(Error::Unavailable(

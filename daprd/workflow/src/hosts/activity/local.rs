@@ -47,7 +47,7 @@ impl ActivityHost {
                 // The reminder says why, again and again.
                 Err(_) => false,
             };
-            metrics.driven_here(ran, began.elapsed());
+            metrics.local.driven(ran, began.elapsed());
             if ran {
                 return;
             }

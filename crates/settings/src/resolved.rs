@@ -124,13 +124,13 @@ pub struct Metrics {
 /// Timings that only the environment changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Between two looks for finished workflows.
+    /// Between two looks of the janitor of a workflow on the fast path.
     pub workflow_janitor_period: Duration,
     /// How long an idle workflow stays in memory.
     pub workflow_reaper_idle_ttl: Duration,
     /// Between two looks for idle workflows; `None` is the engine's choice.
     pub workflow_reaper_scan_interval: Option<Duration>,
-    /// How long a reader waits for a workflow's history.
+    /// How long whoever sends a completion waits on the fast path until a turn has stored it.
     pub workflow_fold_wait_timeout: Duration,
     /// How long an unused connection to a sidecar is kept.
     pub grpc_max_conn_idle: Duration,

@@ -179,13 +179,13 @@ table! {
         .environment("SENTRY_LOCAL_IDENTITY");
     components_sockets_folder: String = row("Folder where pluggable components have their sockets")
         .environment("DAPR_COMPONENTS_SOCKETS_FOLDER").default("/tmp/dapr-components-sockets");
-    workflow_janitor_period: GoDuration = row("How often finished workflows are looked for")
+    workflow_janitor_period: GoDuration = row("How often the janitor of a workflow looks for what was lost")
         .environment("DAPR_WORKFLOW_JANITOR_PERIOD").default("20s");
     workflow_reaper_idle_ttl: GoDuration = row("How long an idle workflow stays in memory")
         .environment("DAPR_WORKFLOW_REAPER_IDLE_TTL");
     workflow_reaper_scan_interval: GoDuration = row("How often idle workflows are looked for")
         .environment("DAPR_WORKFLOW_REAPER_SCAN_INTERVAL");
-    workflow_fold_wait_timeout: GoDuration = row("How long a reader waits for the history of a workflow")
+    workflow_fold_wait_timeout: GoDuration = row("How long the sender of a completion waits for a turn that stores it")
         .environment("DAPR_WORKFLOW_FOLD_WAIT_TIMEOUT").default("2m");
     grpc_max_conn_idle: GoDuration = row("How long an unused connection to a sidecar is kept")
         .environment("DAPR_GRPC_MAX_CONN_IDLE").default("3m");

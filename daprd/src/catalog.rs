@@ -25,6 +25,8 @@ pub fn catalog() -> Result<Catalog, Taken> {
     component_sql::register(&mut catalog)?;
     #[cfg(feature = "kubernetes")]
     component_kubernetes::register(&mut catalog)?;
+    #[cfg(feature = "wasm")]
+    component_wasm::register(&mut catalog)?;
     Ok(catalog)
 }
 

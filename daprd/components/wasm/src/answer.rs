@@ -1,0 +1,13 @@
+//! What is answered where a guest does not come to an end.
+
+use component::{Body, body};
+use http::{HeaderValue, Response, StatusCode, header};
+
+/// A status, and its name as text: what a guest did wrong is for the log.
+pub fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(body::full(status.canonical_reason().unwrap_or_default()));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}

@@ -1,0 +1,62 @@
+//! Instances are used again, and there are only so many.
+
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// Answers how often this instance was asked before, and hands on what is no POST.
+fn counting() -> Vec<u8> {
+    module(
+        r#"(global $count (mut i32) (i32.const 200))
+           (func (export "handle_request") (result i64)
+             (call $set_status (global.get $count))
+             (global.set $count (i32.add (global.get $count) (i32.const 1)))
+             (if (i32.eq (global.get $count) (i32.const 205)) (then unreachable))
+             (i64.extend_i32_u (i32.ne (call $get_method (i32.const 100) (i32.const 9)) (i32.const 4))))
+           (func (export "handle_response") (param i32 i32))"#,
+    )
+}
+
+#[tokio::test]
+async fn what_a_guest_keeps_outlives_requests_but_not_a_trap() {
+    let middleware = opened(&counting()).await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(ask(&middleware, post("")).await.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 201, 202, 203, 500, 200]);
+}
+
+/// Answers when it is let.
+struct Slow(Semaphore);
+
+#[async_trait]
+impl Endpoint for Slow {
+    async fn call(&self, _: Request<Body>) -> Response<Body> {
+        let _ = self.0.acquire().await;
+        Response::new(body::empty())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_an_instance_but_not_for_ever() {
+    let middleware = opened_with(&counting(), &[("maxInstances", "2")])
+        .await
+        .unwrap();
+    let links = [Arc::clone(&middleware)];
+    let slow = Slow(Semaphore::new(0));
+    let get = || Request::get("/").body(body::empty()).unwrap();
+    let held = || Next::new(&links, &slow).run(get());
+    let late = async {
+        let refused = ask(&middleware, post("")).await.status();
+        slow.0.add_permits(2);
+        (refused, ask(&middleware, post("")).await.status())
+    };
+    let (first, second, (refused, served)) = tokio::join!(held(), held(), late);
+    assert_eq!(
+        (first.status(), second.status()),
+        (200.try_into().unwrap(), 200.try_into().unwrap())
+    );
+    assert_eq!(refused, 503);
+    assert_eq!(served, 201, "one of the two, used again");
+}

@@ -1,10 +1,11 @@
 //! What stands between a program and a server in many clouds: a name that leads to another server one day, and a network that
-//! breaks connections, resets them, closes them in one direction, slows them down, holds them up, or loses them without a word.
+//! breaks connections, resets them, closes them in one direction, slows them down, holds them up, loses them without a word, or
+//! loses what a server answers once it has done what it was asked.
 
 use std::{
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -62,6 +63,15 @@ struct Traffic {
     /// How often a client has begun to speak, at first or after the server has spoken.
     turns: AtomicU32,
     is_servers_turn: AtomicBool,
+    losses: Mutex<Losses>,
+}
+
+/// Answers that are lost.
+#[derive(Default)]
+struct Losses {
+    left: u32,
+    /// To what they are answers.
+    asked: Vec<u8>,
 }
 
 /// Who speaks.
@@ -80,6 +90,25 @@ impl Traffic {
             }
             Side::Client => {}
         }
+    }
+
+    fn losses(&self) -> MutexGuard<'_, Losses> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what a client says is something whose answer is lost.
+    fn is_unheard(&self, said: &[u8]) -> bool {
+        let losses = self.losses();
+        let asked = &losses.asked;
+        losses.left > 0 && said.windows(asked.len().max(1)).any(|part| part == asked)
+    }
+
+    /// Whether an answer is lost, which is then counted.
+    fn loses(&self) -> bool {
+        let mut losses = self.losses();
+        let loses = losses.left > 0;
+        losses.left = losses.left.saturating_sub(1);
+        loses
     }
 }
 
@@ -149,6 +178,19 @@ impl Proxy {
         self.network.send_modify(|network| network.half_closes += 1);
     }
 
+    /// The server does the next so many requests that have these bytes in them, and its answers are lost, each with its connection.
+    pub fn lose_answers(&self, count: u32, asked: &[u8]) {
+        *self.traffic.losses() = Losses {
+            left: count,
+            asked: asked.to_vec(),
+        };
+    }
+
+    /// Answers that are still to be lost.
+    pub fn answers_to_lose(&self) -> u32 {
+        self.traffic.losses().left
+    }
+
     /// Breaks what is open.
     pub fn cut(&self) {
         self.network.send_modify(|network| network.cuts += 1);
@@ -200,11 +242,15 @@ async fn carry(
         stream.set_nodelay(true).ok();
     }
     let ((from, to), (other_from, other_to)) = (client.into_split(), server.into_split());
-    let there = pipe(from, other_to, network.clone(), begun, || {
+    let is_unheard = AtomicBool::new(false);
+    let there = pipe(from, other_to, network.clone(), begun, |said| {
         traffic.spoken(Side::Client);
+        is_unheard.fetch_or(traffic.is_unheard(said), Ordering::Relaxed);
+        true
     });
-    let back = pipe(other_from, to, network, begun, || {
+    let back = pipe(other_from, to, network, begun, |_| {
         traffic.spoken(Side::Server);
+        !(is_unheard.swap(false, Ordering::Relaxed) && traffic.loses())
     });
     tokio::join!(there, back);
 }
@@ -214,7 +260,7 @@ async fn pipe(
     mut to: OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
     begun: Network,
-    spoken: impl Fn(),
+    spoken: impl Fn(&[u8]) -> bool,
 ) {
     let (mut reset, mut closed) = (network.clone(), network.clone());
     let mut is_closed = false;
@@ -237,7 +283,9 @@ async fn pipe(
             }
         };
         passes(&mut network, begun).await;
-        spoken();
+        if !spoken(&buffer[..length]) {
+            return;
+        }
         let delay = network.borrow().delay;
         sleep(delay).await;
         if !is_closed && to.write_all(&buffer[..length]).await.is_err() {

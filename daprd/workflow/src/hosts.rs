@@ -9,6 +9,7 @@ use crate::engine::Inner;
 
 pub mod activity;
 pub mod admit;
+pub mod again;
 pub mod commit;
 pub mod create;
 pub mod dispatch;

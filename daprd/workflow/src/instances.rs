@@ -1,17 +1,25 @@
 //! The instances that are active here: what of them is in memory, and who waits for news of them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use dashmap::DashMap;
 use proto::durabletask::{HistoryEvent, backend::v1::WorkflowMetadata};
-use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
+use tokio::{
+    sync::{Mutex, MutexGuard, oneshot, watch},
+    time::timeout,
+};
 
 use crate::{
     core::{effects::Effect, resolution},
     record::Record,
+    stamp::Stamp,
 };
 
 /// All of them.
@@ -29,14 +37,25 @@ pub struct Instance {
     busy: AtomicBool,
     /// Somebody was broken off who did what was open.
     broken_off: AtomicBool,
+    claims: watch::Sender<Claims>,
+}
+
+/// Who does what was open, by the order in which they began.
+#[derive(Default)]
+struct Claims {
+    next: u64,
+    going_on: BTreeSet<u64>,
 }
 
 /// What somebody does who does not keep others from the instance meanwhile.
 pub struct Claim<'i> {
     instance: &'i Instance,
+    number: u64,
     pub effects: Vec<Effect>,
     /// A janitor looks after the instance.
     pub guarded: bool,
+    /// What could not be done so far.
+    pub left: Vec<Effect>,
     settled: bool,
 }
 
@@ -49,6 +68,8 @@ pub struct Slot {
     pub record: Option<Record>,
     /// What is still to be done because of committed turns; `None` where nobody knows.
     pub open: Option<Vec<Effect>>,
+    /// As of when that is known.
+    pub stamp: Option<Stamp>,
     /// There is a janitor's reminder, as far as is known here.
     pub guarded: bool,
     /// Moves on whenever the id is used anew.
@@ -75,6 +96,7 @@ impl Instances {
                 known: watch::Sender::default(),
                 busy: AtomicBool::new(false),
                 broken_off: AtomicBool::new(false),
+                claims: watch::Sender::default(),
             })
         });
         Arc::clone(&cell)
@@ -98,12 +120,32 @@ impl Instance {
 
     /// Takes what is open, to do it.
     pub fn claim(&self, slot: &mut Slot) -> Claim<'_> {
+        let mut number = 0;
+        self.claims.send_modify(|claims| {
+            number = claims.next;
+            claims.next += 1;
+            claims.going_on.insert(number);
+        });
         Claim {
             instance: self,
+            number,
             effects: slot.open.replace(Vec::new()).unwrap_or_default(),
             guarded: slot.guarded,
+            left: Vec::new(),
             settled: false,
         }
+    }
+
+    /// Whether everything is done that had been claimed by the time of a claim, once whoever claimed it has come to an end. Whoever says
+    /// that an instance has been seen to asks this before: nobody may hear how it went with the others.
+    pub async fn is_all_done(&self, number: u64) -> bool {
+        let mut claims = self.claims.subscribe();
+        let settled = claims.wait_for(|claims| claims.going_on.range(..number).next().is_none());
+        if !timeout(PATIENCE, settled).await.is_ok_and(|it| it.is_ok()) {
+            return false;
+        }
+        let slot = self.lock().await;
+        slot.open.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// Says that a worker has a turn of it.
@@ -165,8 +207,8 @@ impl Held {
 }
 
 impl Claim<'_> {
-    /// Gives back what could not be done.
-    pub async fn settle(mut self, left: Vec<Effect>) {
+    /// Gives back what could not be done: the number of the claim, for [`Instance::is_all_done`].
+    pub async fn settle(mut self, left: Vec<Effect>) -> u64 {
         let instance = self.instance;
         if !left.is_empty() {
             let mut slot = instance.lock().await;
@@ -175,6 +217,7 @@ impl Claim<'_> {
             }
         }
         self.settled = true;
+        self.number
     }
 }
 
@@ -183,6 +226,9 @@ impl Drop for Claim<'_> {
         if !self.settled {
             self.instance.broken_off.store(true, Ordering::Release);
         }
+        let number = self.number;
+        let over = |claims: &mut Claims| claims.going_on.remove(&number);
+        self.instance.claims.send_if_modified(over);
     }
 }
 
@@ -191,6 +237,9 @@ impl Drop for Busy<'_> {
         self.0.busy.store(false, Ordering::Release);
     }
 }
+
+/// How long what others do is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Completions that one turn stores: a transaction has to end some day.
 const MOST_TAKEN: usize = 128;

@@ -17,6 +17,7 @@ mod seam;
 pub mod signing;
 #[cfg(test)]
 mod simulation;
+mod stamp;
 pub mod time;
 mod tracing;
 mod watching;

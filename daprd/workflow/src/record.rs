@@ -15,9 +15,10 @@ use crate::{
     Error,
     core::{event, fold::Fold, inbox},
     signing::{Exhibit, Seals, Signing, Verdict, seals},
+    stamp::Stamp,
 };
 
-mod rows;
+pub mod rows;
 
 use rows::{
     CUSTOM_STATUS, HISTORY, INBOX, METADATA, PROPAGATED, conflict, delete, entry, unreadable,
@@ -196,8 +197,15 @@ impl Record {
         let Some(row) = row.filter(|row| !row.value.is_empty()) else {
             return Ok(false);
         };
+        // Lengths may come to be what they were: an event is dropped, and another one comes.
+        let is_same = self.stored.etag.is_none() || self.stored.etag == row.etag;
         self.stored.etag = row.etag;
-        Ok(self.stored.lengths.as_ref() == Some(&row.value))
+        Ok(is_same && self.stored.lengths.as_ref() == Some(&row.value))
+    }
+
+    /// By which it is told later whether anybody has written since.
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.stored.lengths.clone())
     }
 
     /// Signs what is new of the history, and writes what has changed, all of it or nothing.
@@ -301,7 +309,11 @@ impl Record {
         if stored.incoming {
             steps.push(delete(PROPAGATED.to_owned()));
         }
-        steps.push(delete(METADATA.to_owned()));
+        steps.push(Step::Delete {
+            key: METADATA.to_owned(),
+            // Somebody may have begun it anew.
+            etag: stored.etag.clone(),
+        });
         steps
     }
 

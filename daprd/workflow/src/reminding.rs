@@ -35,6 +35,8 @@ pub const NEW_EVENT: &str = "new-event";
 pub const TIMER: &str = "timer-";
 /// Of the completion of an activity, where the workflow could not be called.
 pub const RESULT: &str = "activity-result-";
+/// Of an instance that may lack reminders, because a sidecar that did not own it any more has deleted some.
+pub const RECHECK: &str = "new-event-recheck";
 /// Of a child whose parent was terminated.
 pub const CASCADE: &str = "cascade-terminate";
 /// Of an activity that is to run.
@@ -68,6 +70,20 @@ pub fn of_event(prefix: &str, event: &HistoryEvent) -> String {
         _ => ("x", nanos().to_string()),
     };
     format!("{prefix}-{kind}-{rest}")
+}
+
+/// The reminder that carries an event of an instance's own making to a run of it.
+pub fn of_own(generation: u64, event: &HistoryEvent) -> String {
+    of_event(&format!("{RESULT}{OWN}{generation}"), event)
+}
+
+/// The run that such a reminder is meant for.
+pub fn own_run(name: &str) -> Option<u64> {
+    let (generation, _) = name
+        .strip_prefix(RESULT)?
+        .strip_prefix(OWN)?
+        .split_once('-')?;
+    generation.parse().ok()
 }
 
 /// The first half of the name's SHA-256, or nearly.
@@ -277,6 +293,9 @@ fn is_refused(error: &Error) -> bool {
             | Code::NotFound
     )
 }
+
+/// What no other sidecar has made.
+const OWN: &str = "own-";
 
 /// How long a wake-up is tried.
 const INSISTENCE: Duration = Duration::from_secs(600);

@@ -47,5 +47,6 @@ mod version;
 mod workflow;
 mod workflow_api;
 mod workflow_fast;
+mod workflow_faults;
 mod workflow_signing;
 mod workflow_traces;

@@ -14,7 +14,7 @@ use proto::durabletask::{
 use super::{
     effects, event,
     fold::Fold,
-    stall,
+    resolution, stall,
     turn::{Letter, Place, Refused, Turn},
 };
 use crate::tracing;
@@ -48,7 +48,7 @@ pub fn apply(
     let kind = workflow_action_type.ok_or(Refused::Malformed("an action of an unknown kind"))?;
     let event = match kind {
         Action::CompleteWorkflow(action) => return Ok(complete(turn, id, action, router, place)),
-        Action::ScheduleTask(action) => schedule(turn, action),
+        Action::ScheduleTask(action) => schedule(turn, action, place),
         Action::CreateTimer(action) => timer(action),
         Action::CreateChildWorkflow(action) => child(turn, id, action),
         Action::CreateDetachedWorkflow(action) => detached(turn, action, &router, place)?,
@@ -160,17 +160,25 @@ fn begin_anew(
         Some(router),
     ));
     for event in action.carryover_events {
-        turn.push(event);
+        // What is resolved was asked for by the run before.
+        if resolution::of(&event).is_none() {
+            turn.push(event);
+        }
     }
 }
 
-fn schedule(turn: &Turn, action: ScheduleTaskAction) -> EventType {
+fn schedule(turn: &Turn, action: ScheduleTaskAction, place: &mut Place<'_>) -> EventType {
+    // Not all workers give one, and without it nobody could tell the completion from one of an earlier run.
+    let task_execution_id = match action.task_execution_id.is_empty() {
+        true => (place.new_id)(),
+        false => action.task_execution_id,
+    };
     EventType::TaskScheduled(TaskScheduledEvent {
         name: action.name,
         version: action.version,
         input: action.input,
         parent_trace_context: turn.trace(),
-        task_execution_id: action.task_execution_id,
+        task_execution_id,
         rerun_parent_instance_info: None,
         history_propagation_scope: action.history_propagation_scope,
     })
@@ -279,7 +287,7 @@ fn terminate(
 /// Ends a workflow that was terminated and goes on all the same. What it asked for meanwhile is not done.
 pub fn force_end(turn: &mut Turn, result: Option<String>, place: &mut Place<'_>) {
     turn.fresh
-        .retain(|event| super::resolution::awaited(event).is_none());
+        .retain(|event| resolution::awaited(event).is_none());
     let completed = EventType::ExecutionCompleted(ExecutionCompletedEvent {
         workflow_status: Status::Terminated.into(),
         result,

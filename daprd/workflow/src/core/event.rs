@@ -43,13 +43,17 @@ pub fn timer_fired(now: Timestamp, id: i32, fire_at: Option<Timestamp>) -> Histo
 /// Says that a task has failed which no activity ran.
 pub fn task_failed(
     now: Timestamp,
-    task: i32,
+    scheduled: &HistoryEvent,
     app_id: &str,
     details: TaskFailureDetails,
 ) -> HistoryEvent {
+    let task = task_scheduled(scheduled);
     let failed = TaskFailedEvent {
-        task_scheduled_id: task,
+        task_scheduled_id: scheduled.event_id,
         failure_details: Some(details),
+        task_execution_id: task
+            .map(|it| it.task_execution_id.clone())
+            .unwrap_or_default(),
         ..TaskFailedEvent::default()
     };
     of_action(

@@ -81,11 +81,6 @@ impl Fold {
         true
     }
 
-    /// Takes an event back that has no place in the history after all.
-    pub fn forget(&mut self, resolution: Resolution) {
-        self.resolved.remove(&resolution);
-    }
-
     pub fn is_resolved(&self, resolution: Resolution) -> bool {
         self.resolved.contains(&resolution)
     }

@@ -15,6 +15,30 @@ pub enum Arrival {
     Stray,
 }
 
+/// Which run of an instance an event is meant for.
+#[derive(Clone, Copy, Debug)]
+pub enum Meant<'m> {
+    /// Nobody has said.
+    Any,
+    /// The one with this execution id.
+    Execution(&'m str),
+    /// The one of this generation.
+    Generation(u64),
+}
+
+impl Meant<'_> {
+    /// Whether it is meant for another run than this one.
+    pub fn is_for_other(self, execution: Option<&str>, generation: u64) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Execution(meant) => {
+                !meant.is_empty() && execution.is_some_and(|own| own != meant)
+            }
+            Self::Generation(meant) => meant != generation,
+        }
+    }
+}
+
 /// Looks at an event that has arrived.
 pub fn arrival(
     event: &HistoryEvent,
@@ -23,21 +47,17 @@ pub fn arrival(
     inbox: &[HistoryEvent],
 ) -> Arrival {
     if let Some(resolution) = resolution::of(event) {
-        let waits = inbox
-            .iter()
-            .any(|it| resolution::of(it) == Some(resolution));
-        if fold.is_resolved(resolution) || waits {
-            return Arrival::Again;
-        }
-        let mut asked = history.iter().rev();
-        let asked = asked.find(|it| resolution::awaited(it) == Some(resolution));
-        let of_other = |asked: &HistoryEvent| {
-            let (asked, this) = (resolution::execution(asked), resolution::execution(event));
-            asked.is_some() && this.is_some() && asked != this
+        // What is not in the history has not been asked for: a turn is stored before anything is done because of it.
+        let Some(asked) = resolution::asked(history, resolution) else {
+            return Arrival::Stray;
         };
-        return match asked {
-            Some(asked) if of_other(asked) => Arrival::Stray,
-            _ => Arrival::New,
+        if !resolution::answers(asked, event) {
+            return Arrival::Stray;
+        }
+        let waits = inbox.iter().any(|it| resolution::answers(asked, it));
+        return match fold.is_resolved(resolution) || waits {
+            true => Arrival::Again,
+            false => Arrival::New,
         };
     }
     if let Some(EventType::EventRaised(raised)) = &event.event_type {

@@ -34,6 +34,31 @@ pub fn awaited(event: &HistoryEvent) -> Option<Resolution> {
     })
 }
 
+/// The last event of a history that asks for what is resolved.
+pub fn asked(history: &[HistoryEvent], resolution: Resolution) -> Option<&HistoryEvent> {
+    let mut asked = history.iter().rev();
+    asked.find(|event| awaited(event) == Some(resolution))
+}
+
+/// Whether an event resolves what was asked, and not what an earlier run asked under the same number. Numbers begin anew with each run
+/// of an instance, so a number alone says little; a task has its execution besides, and a timer its time. A child has nothing: which run
+/// its end is for is said beside the event.
+pub fn answers(asked: &HistoryEvent, event: &HistoryEvent) -> bool {
+    if awaited(asked) != of(event) {
+        return false;
+    }
+    match (&asked.event_type, &event.event_type) {
+        (Some(EventType::TimerCreated(asked)), Some(EventType::TimerFired(fired))) => {
+            asked.fire_at.is_none() || fired.fire_at.is_none() || asked.fire_at == fired.fire_at
+        }
+        // Where one of both does not say, it is from a time when nobody did.
+        _ => match (execution(asked), execution(event)) {
+            (Some(asked), Some(event)) => asked == event,
+            _ => true,
+        },
+    }
+}
+
 /// Which execution of a task a completion is of, where workers say so.
 pub fn execution(event: &HistoryEvent) -> Option<&str> {
     let id = match event.event_type.as_ref()? {

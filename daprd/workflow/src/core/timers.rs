@@ -1,6 +1,6 @@
 //! Timers that need not fire any more, because the event has come that they were to end the waiting for.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use proto::durabletask::{
     HistoryEvent, TimerCreatedEvent, history_event::EventType, timer_created_event::Origin,
@@ -53,14 +53,18 @@ pub fn cancelled(history: &[HistoryEvent], from: usize) -> Vec<i32> {
     cancelled
 }
 
-/// Whether a timer has been made and has not fired.
-pub fn any_left(history: &[HistoryEvent]) -> bool {
-    let is_fired =
-        |event: &&HistoryEvent| matches!(event.event_type, Some(EventType::TimerFired(_)));
+/// The timers that have been made and have not fired.
+pub fn left(history: &[HistoryEvent]) -> Vec<i32> {
+    let fired = |event: &HistoryEvent| match &event.event_type {
+        Some(EventType::TimerFired(fired)) => Some(fired.timer_id),
+        _ => None,
+    };
+    let fired: HashSet<i32> = history.iter().filter_map(fired).collect();
     let created = history
         .iter()
         .filter(|event| event::timer_created(event).is_some());
-    created.count() > history.iter().filter(is_fired).count()
+    let ids = created.map(|event| event.event_id);
+    ids.filter(|id| !fired.contains(id)).collect()
 }
 
 /// The event whose coming a timer ends. Older workers only name it.

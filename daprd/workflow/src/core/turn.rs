@@ -1,6 +1,8 @@
 //! One turn of a workflow: new events come in, a worker says what follows from them, and the history grows by both. Nothing of it
 //! counts before it is committed; what is to be done follows from the committed history alone (see [`super::effects`]).
 
+use std::collections::HashMap;
+
 use prost_types::Timestamp;
 use proto::durabletask::{
     ExecutionTerminatedEvent, HistoryEvent, OrchestrationStatus as Status, PropagatedHistory,
@@ -139,7 +141,10 @@ impl Turn {
         let terminated = inbox.iter().find_map(event::terminated).cloned();
         let begun = EventType::WorkflowStarted(WorkflowStartedEvent::default());
         let mut fresh = vec![event::plain(now, begun)];
+        // A completion that nothing in the history asks for is one of an earlier run. A worker would pass over it, and later it would
+        // stand in the way of the one that has the same number.
         fresh.extend(inbox);
+        drop_strays(&history, &mut fresh);
         fresh.retain(|event| fold.add(event));
         if fresh.len() == 1 {
             // All of it has come before.
@@ -233,7 +238,6 @@ impl Turn {
         if let Some(again) = self.asked_again() {
             return Err(Refused::Stale(again));
         }
-        self.drop_strays();
         let past = match self.rounds {
             0 => self.past.as_slice(),
             _ => &[],
@@ -311,27 +315,23 @@ impl Turn {
         let past = self.past().iter().filter_map(resolution::awaited);
         past.into_iter().find(|earlier| asked.contains(earlier))
     }
+}
 
-    /// Drops what resolves nothing: it came from an earlier run, and would stand in the way of what has the same id later.
-    fn drop_strays(&mut self) {
-        let resolves = |event: &HistoryEvent| {
-            resolution::of(event).filter(|it| !matches!(it, Resolution::Timer(_)))
-        };
-        if !self.fresh.iter().any(|event| resolves(event).is_some()) {
-            return;
-        }
-        let events = self.past().iter().chain(&self.fresh);
-        let awaited: std::collections::HashSet<_> =
-            events.filter_map(resolution::awaited).collect();
-        let fold = &mut self.fold;
-        self.fresh.retain(|event| match resolves(event) {
-            Some(resolution) if !awaited.contains(&resolution) => {
-                fold.forget(resolution);
-                false
-            }
-            _ => true,
-        });
+/// Drops what resolves nothing that a history asks for.
+fn drop_strays(history: &[HistoryEvent], fresh: &mut Vec<HistoryEvent>) {
+    if fresh.iter().all(|event| resolution::of(event).is_none()) {
+        return;
     }
+    let asked = history
+        .iter()
+        .filter_map(|event| Some((resolution::awaited(event)?, event)));
+    let asked: HashMap<_, _> = asked.collect();
+    fresh.retain(|event| {
+        resolution::of(event).is_none_or(|resolution| {
+            let asked = asked.get(&resolution);
+            asked.is_some_and(|asked| resolution::answers(asked, event))
+        })
+    });
 }
 
 fn begins_anew(action: Option<&WorkflowActionType>) -> bool {

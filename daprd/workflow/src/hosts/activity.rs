@@ -90,10 +90,8 @@ impl ActivityHost {
 
     async fn ask(&self, request: Request) -> Result<(), Error> {
         let invocation = decode(&request.data)?;
-        let name = invocation
-            .history_event
-            .as_ref()
-            .and_then(event::task_scheduled);
+        let scheduled = invocation.history_event.as_ref();
+        let name = scheduled.and_then(event::task_scheduled);
         let name = name.map(|task| task.name.clone());
         let asked = || name.clone().unwrap_or_default();
         let inner = &self.0.inner;
@@ -104,6 +102,10 @@ impl ActivityHost {
             asked,
             inner.proven(invocation.propagated_history.as_ref()),
         )?;
+        if scheduled.is_some_and(|scheduled| self.is_done(&key(&request.actor.id, scheduled))) {
+            // It is asked late, and another run may have a reminder of this name by now.
+            return Ok(());
+        }
         let due = request.headers.get(DUE_TIME);
         let due = due.and_then(|due| due.to_str().ok()?.parse::<i64>().ok());
         let due = due.map_or_else(|| inner.now(), from_millis);
@@ -151,6 +153,13 @@ impl ActivityHost {
     async fn fire(&self, firing: Firing) -> Result<(), Error> {
         let id = &firing.actor.id;
         let invocation = invocation_of(&firing.data).unwrap_or_default();
+        if let Some(scheduled) = &invocation.history_event
+            && let Some((instance, _)) = id.split_once("::")
+            && self.is_done(&key(id, scheduled))
+        {
+            // Its scheduler has not heard that it ran, or a late asking has put it where that of another run was.
+            return self.check_place(instance, scheduled).await;
+        }
         let Some(mut outcome) = self.begin(id, invocation)? else {
             return Ok(());
         };
@@ -165,6 +174,26 @@ impl ActivityHost {
             Ok(Some(true)) => Ok(()),
             Ok(_) => Err(Error::Lost(workers::Lost)),
             Err(_) => Err(Error::Closed),
+        }
+    }
+
+    /// Whether an activity has run, and the workflow has been told.
+    fn is_done(&self, key: &str) -> bool {
+        let known = self.0.running.get(key);
+        known.is_some_and(|outcome| *outcome.borrow() == Some(true))
+    }
+
+    /// Sees to it that a workflow of this app which waits for an activity of this number has a reminder for it.
+    async fn check_place(&self, instance: &str, scheduled: &HistoryEvent) -> Result<(), Error> {
+        let inner = &self.0.inner;
+        let source = scheduled
+            .router
+            .as_ref()
+            .map(|it| it.source_app_id.as_str());
+        let workflow = inner.actor_of(source, instance)?;
+        match workflow.kind == inner.names.workflow() {
+            true => inner.ask_again_for(&workflow, scheduled.event_id).await,
+            false => Ok(()),
         }
     }
 

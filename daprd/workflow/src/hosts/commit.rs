@@ -38,6 +38,12 @@ impl Inner {
             slot.guarded = false;
         }
         let record = self.load(actor).await?;
+        let stamp = record.as_ref().map(Record::stamp);
+        if slot.stamp != stamp {
+            // Somebody else has had a turn of it, and who knows how far he came.
+            slot.open = None;
+            slot.stamp = stamp;
+        }
         self.tell(instance, actor, record.as_ref());
         Ok(record)
     }
@@ -72,6 +78,7 @@ impl Inner {
         let open = slot.open.take();
         self.write(actor, &mut record).await?;
         slot.open = open;
+        slot.stamp = Some(record.stamp());
         slot.record = Some(record);
         Ok(())
     }

@@ -10,7 +10,8 @@ use crate::{
     Error, access,
     core::{
         event,
-        inbox::{self, Arrival},
+        inbox::{self, Arrival, Meant},
+        resolution,
     },
     engine::Inner,
     instances::Slot,
@@ -164,7 +165,7 @@ impl Inner {
         }
     }
 
-    /// Takes an event into the inbox, once. `run`: the one that it is meant for, where that is known.
+    /// Takes an event into the inbox, once.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Stalled`] for what a user asks.
@@ -172,7 +173,7 @@ impl Inner {
         self: &Arc<Self>,
         actor: &ActorId,
         mut event: HistoryEvent,
-        run: Option<&str>,
+        meant: Meant<'_>,
     ) -> Result<(), Error> {
         let instance = self.instances.get(&actor.id);
         let mut slot = self.lock(&instance, METHOD).await;
@@ -190,9 +191,7 @@ impl Inner {
         }
         // Q-workflow-moot
         let own_run = record.start().and_then(event::execution_id);
-        let of_other_run =
-            run.is_some_and(|run| !run.is_empty() && own_run.is_some_and(|own| own != run));
-        let arrival = match of_other_run {
+        let arrival = match meant.is_for_other(own_run, record.generation) {
             true => Arrival::Stray,
             false if self.is_unasked(&record, &event) => Arrival::Stray,
             false => inbox::arrival(&event, &record.history, &record.fold, &record.inbox),
@@ -207,7 +206,10 @@ impl Inner {
                     event::kind(&event)
                 );
                 slot.record = Some(record);
-                return Ok(());
+                return match resolution::of(&event) {
+                    Some(stray) => self.ask_again(slot, &instance, actor, stray).await,
+                    None => Ok(()),
+                };
             }
             // Its reminder may not have been made.
             Arrival::Again => slot.record = Some(record),

@@ -1,8 +1,6 @@
 //! What is done because of committed turns. Each thing is done until it has been done, by whichever reminder is at hand, and what was
 //! done before a sidecar was lost is done once more or found to be done.
 
-use std::collections::HashSet;
-
 use actors::ActorId;
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
@@ -17,17 +15,14 @@ use crate::{
     Error,
     calls::{self, CREATE, DUE_TIME, EXECUTE},
     core::{
-        effects::{Committed, Effect},
+        effects::Effect,
         event,
         resolution::{self, Resolution},
         stall::{self, Stall},
-        timers,
         turn::Letter,
     },
     engine::Inner,
-    hosts::activity,
     instances::{Claim, Instance, Slot},
-    record::Record,
     reminding,
 };
 
@@ -63,111 +58,112 @@ impl Inner {
         let Some(record) = &slot.record else {
             return Ok(());
         };
-        let (generation, began) = (record.generation, record.began());
+        let (generation, began, stamp) = (record.generation, record.began(), record.stamp());
         let (run, ending) = (slot.run, self.ending(record));
         if ending.is_some() {
             // Its history may be long, and nobody goes on with it.
             slot.record = None;
         }
-        let claim = self.claim(&mut slot, instance, actor).await;
-        drop(slot);
-        self.do_claimed(claim, actor, generation, began).await?;
-        match ending {
-            Some(ending) => {
-                self.end(actor, ending).await?;
-                self.unguard(instance, actor, run).await
+        let mut claim = self.claim(&mut slot, instance, actor).await;
+        let timers = async {
+            let deletes = claim
+                .effects
+                .iter()
+                .any(|it| matches!(it, Effect::Cancel { .. }));
+            self.set_timers(&mut claim, actor, generation).await?;
+            let stopped = match &ending {
+                Some(ending) => self.stop_reminders(actor, ending).await?,
+                None => false,
+            };
+            match deletes || stopped {
+                true => self.look_back(actor, &stamp).await,
+                false => Ok(()),
             }
-            None => Ok(()),
+        };
+        let timers = timers.await;
+        drop(slot);
+        let number = self.do_claimed(claim, actor, generation, began).await?;
+        let has_ended = ending.is_some();
+        if let Some(ending) = ending {
+            self.end(actor, ending).await?;
+        }
+        timers?;
+        if !instance.is_all_done(number).await {
+            return Err(Error::Unavailable(LEFT.to_owned()));
+        }
+        match has_ended {
+            true => self.unguard(instance, actor, run, &stamp).await,
+            false => Ok(()),
         }
     }
 
-    /// What may not have been done because of events up to `upto`, of an instance that has lived elsewhere.
-    pub async fn undone(
+    /// Makes and deletes the timers that are claimed. Nobody else may work on the instance meanwhile: numbers of timers come again with
+    /// the next run, whose timers these must not meet.
+    pub async fn set_timers(
+        &self,
+        claim: &mut Claim<'_>,
+        actor: &ActorId,
+        generation: u64,
+    ) -> Result<(), Error> {
+        let is_timer =
+            |effect: &Effect| matches!(effect, Effect::Timer { .. } | Effect::Cancel { .. });
+        let effects = std::mem::take(&mut claim.effects);
+        let (timers, others) = effects.into_iter().partition::<Vec<_>, _>(is_timer);
+        claim.effects = others;
+        let mut failed = None;
+        for some in timers.chunks(AT_A_TIME) {
+            let set = some
+                .iter()
+                .map(|effect| self.set_timer(actor, effect, generation));
+            let set = futures::future::join_all(set).await;
+            for (effect, set) in some.iter().zip(set) {
+                if let Err(error) = set {
+                    claim.left.push(effect.clone());
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn set_timer(
         &self,
         actor: &ActorId,
-        record: &Record,
-        upto: usize,
-    ) -> Result<Vec<Effect>, Error> {
-        let mut new_id = || self.new_id();
-        let history = &record.history[..upto.min(record.history.len())];
-        let committed = Committed {
-            instance: &actor.id,
-            history,
-            fold: &record.fold,
-            incoming: record.incoming.as_ref(),
-        };
-        if record.fold.is_completed() {
-            let last = committed.last_turn();
-            let mut effects = committed.effects(last, &mut self.place(&mut new_id));
-            effects.retain(|effect| matches!(effect, Effect::Report { .. }));
-            self.vouch(&mut effects, record.fold.start.as_ref())?;
-            return Ok(effects);
-        }
-        let waiting: HashSet<_> = record.inbox.iter().filter_map(resolution::of).collect();
-        let cancelled = timers::cancelled(history, 0);
-        let mut effects = committed.effects(0, &mut self.place(&mut new_id));
-        effects.retain(|effect| effect.awaited().is_none_or(|it| !waiting.contains(&it)));
-        let mut undone = Vec::new();
-        for effect in effects {
-            let begun = match &effect {
-                Effect::Activity { event, .. } => self.is_begun(actor, event).await?,
-                Effect::Timer { id, .. } => cancelled.contains(id),
-                // Nobody waits for it, so it cannot be told whether it was done.
-                Effect::Event { .. } => true,
-                _ => false,
-            };
-            if !begun {
-                undone.push(effect);
+        effect: &Effect,
+        generation: u64,
+    ) -> Result<(), Error> {
+        match effect {
+            Effect::Timer { id, fire_at } => {
+                self.remind_of_timer(actor, *id, *fire_at, generation).await
             }
+            Effect::Cancel { id } => self.forget_timer(actor, *id).await,
+            _ => Ok(()),
         }
-        self.vouch(&mut undone, record.fold.start.as_ref())?;
-        Ok(undone)
     }
 
-    /// Whether an activity that has not ended is on its way.
-    pub async fn is_begun(&self, actor: &ActorId, event: &HistoryEvent) -> Result<bool, Error> {
-        if event::target(event.router.as_ref()).is_some_and(|app| app != self.names.app_id) {
-            // The reminder is the other app's: asking again overwrites it.
-            return Ok(false);
-        }
-        let activity = ActorId {
-            kind: self.names.activity(),
-            id: activity_id(&actor.id, event.event_id),
-        };
-        let reminder = self
-            .options
-            .reminders
-            .get(&activity, reminding::RUN)
-            .await?;
-        // A run before may have had an activity of the same number, which is still there.
-        let of = reminder.and_then(|it| activity::invocation_of(&it.data)?.history_event);
-        Ok(of.as_ref() == Some(event))
+    /// Deletes the reminder of a timer.
+    pub async fn forget_timer(&self, actor: &ActorId, id: i32) -> Result<(), Error> {
+        let name = format!("{}{id}", reminding::TIMER);
+        Ok(self.options.reminders.delete(actor, &name).await?)
     }
 
-    /// Does what is claimed; what fails stays open.
+    /// Does what is claimed, but for timers; what fails stays open.
     pub async fn do_claimed(
         &self,
         mut claim: Claim<'_>,
         actor: &ActorId,
         generation: u64,
         began: Option<Timestamp>,
-    ) -> Result<(), Error> {
-        let (mut left, mut failed) = (Vec::new(), None);
+    ) -> Result<u64, Error> {
+        let (mut left, mut failed) = (std::mem::take(&mut claim.left), None);
         for effect in std::mem::take(&mut claim.effects) {
             let done = match &effect {
                 Effect::Activity { event, propagated } => {
                     warn_of_unsigned(actor, propagated.as_ref());
                     let message = invocation(event, propagated.as_ref());
-                    self.execute(actor, event, message, began, claim.guarded)
+                    let guarded = claim.guarded;
+                    self.execute(actor, event, message, began, generation, guarded)
                         .await
-                }
-                Effect::Timer { id, fire_at } => {
-                    self.remind_of_timer(actor, *id, *fire_at, generation).await
-                }
-                Effect::Cancel { id } => {
-                    let name = format!("{}{id}", reminding::TIMER);
-                    let deleted = self.options.reminders.delete(actor, &name);
-                    deleted.await.map_err(Error::from)
                 }
                 Effect::Child {
                     task,
@@ -175,7 +171,11 @@ impl Inner {
                     request,
                 } => {
                     warn_of_unsigned(actor, request.propagated_history.as_ref());
-                    self.begin_child(actor, *task, instance, request).await
+                    self.begin_child(actor, *task, instance, request, generation)
+                        .await
+                }
+                Effect::Timer { .. } | Effect::Cancel { .. } => {
+                    self.set_timer(actor, &effect, generation).await
                 }
                 Effect::Report { parent, event } => self.report(parent, event).await,
                 Effect::Event { instance, event } => self.send_event(instance, event).await,
@@ -185,16 +185,17 @@ impl Inner {
                 failed.get_or_insert(error);
             }
         }
-        claim.settle(left).await;
-        failed.map_or(Ok(()), Err)
+        let number = claim.settle(left).await;
+        failed.map_or(Ok(number), Err)
     }
 
-    async fn execute(
+    pub async fn execute(
         &self,
         actor: &ActorId,
         scheduled: &HistoryEvent,
         message: Vec<u8>,
         began: Option<Timestamp>,
+        generation: u64,
         guarded: bool,
     ) -> Result<(), Error> {
         let names = self.names_of(event::target(scheduled.router.as_ref()))?;
@@ -211,8 +212,9 @@ impl Inner {
         }
         match self.call(activity, EXECUTE, message.into(), headers).await {
             Err(Error::Denied) => {
-                let failed = event::task_failed(self.now(), task, &self.names.app_id, denied());
-                self.remind_of_failure(actor, &failed).await
+                let app_id = &self.names.app_id;
+                let failed = event::task_failed(self.now(), scheduled, app_id, denied());
+                self.remind_of_failure(actor, &failed, generation).await
             }
             other => other.map(drop),
         }
@@ -224,6 +226,7 @@ impl Inner {
         task: i32,
         instance: &str,
         request: &CreateWorkflowInstanceRequest,
+        generation: u64,
     ) -> Result<(), Error> {
         let router = request
             .start_event
@@ -241,16 +244,17 @@ impl Inner {
             other => return other.map(drop),
         };
         let failed = event::child_failed(self.now(), task, &self.names.app_id, details);
-        self.remind_of_failure(actor, &failed).await
+        self.remind_of_failure(actor, &failed, generation).await
     }
 
     /// An event of this instance's own making: it comes by a reminder, because the instance is busy with a turn.
-    async fn remind_of_failure(&self, actor: &ActorId, failed: &HistoryEvent) -> Result<(), Error> {
-        let name = format!(
-            "{}{}",
-            reminding::RESULT,
-            reminding::of_event("own", failed)
-        );
+    async fn remind_of_failure(
+        &self,
+        actor: &ActorId,
+        failed: &HistoryEvent,
+        generation: u64,
+    ) -> Result<(), Error> {
+        let name = reminding::of_own(generation, failed);
         let data = Some(reminding::pack(failed));
         self.remind(actor, name, self.now(), data, None).await
     }
@@ -346,7 +350,7 @@ impl Inner {
 }
 
 /// What an activity actor is sent; without anything to show it, the event alone, as older sidecars send it.
-fn invocation(
+pub fn invocation(
     event: &HistoryEvent,
     propagated: Option<&proto::durabletask::PropagatedHistory>,
 ) -> Vec<u8> {
@@ -375,6 +379,12 @@ fn warn_of_unsigned(actor: &ActorId, shown: Option<&proto::durabletask::Propagat
 pub fn activity_id(instance: &str, task: i32) -> String {
     format!("{instance}::{task}")
 }
+
+/// Why an instance has not been seen to.
+const LEFT: &str = "something that an earlier turn has asked for is not done yet";
+
+/// Most timers that are made at the same time.
+const AT_A_TIME: usize = 16;
 
 fn denied() -> TaskFailureDetails {
     TaskFailureDetails {

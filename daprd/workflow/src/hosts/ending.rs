@@ -26,8 +26,8 @@ pub struct Ending {
     until: Option<Timestamp>,
     terminated: Option<ExecutionTerminatedEvent>,
     children: Vec<Child>,
-    /// Reminders are left.
-    timers: bool,
+    /// Timers that have not fired.
+    timers: Vec<i32>,
 }
 
 impl Inner {
@@ -46,7 +46,7 @@ impl Inner {
             until: self.retained_until(record),
             children,
             terminated,
-            timers: timers::any_left(&record.history),
+            timers: timers::left(&record.history),
         })
     }
 
@@ -59,15 +59,28 @@ impl Inner {
         if let Some(terminated) = ending.terminated {
             self.terminate_children(ending.children, terminated).await?;
         }
-        if ending.timers {
-            let reminders = &self.options.reminders;
-            reminders.delete_all(&actor.kind, Some(&actor.id)).await?;
-            let activities = format!("{}::", actor.id);
-            reminders
-                .delete_prefix(&self.names.activity(), &activities)
-                .await?;
-        }
         Ok(())
+    }
+
+    /// Takes away what would wake an instance that has ended; whether there was anything. Nobody else may work on the instance meanwhile.
+    /// Reminders of its inbox stay: they go by themselves, and one of them is what has this done again where it was not.
+    ///
+    /// # Errors
+    /// [`Error::Reminders`].
+    pub async fn stop_reminders(&self, actor: &ActorId, ending: &Ending) -> Result<bool, Error> {
+        if ending.timers.is_empty() {
+            return Ok(false);
+        }
+        for some in ending.timers.chunks(AT_A_TIME) {
+            let timers = some.iter().map(|id| self.forget_timer(actor, *id));
+            futures::future::try_join_all(timers).await?;
+        }
+        let activities = format!("{}::", actor.id);
+        let reminders = &self.options.reminders;
+        reminders
+            .delete_prefix(&self.names.activity(), &activities)
+            .await?;
+        Ok(true)
     }
 
     /// Has an instance deleted once it has been kept long enough, where it has ended.
@@ -132,3 +145,6 @@ impl Inner {
         Some(to_wire(due.unwrap_or(jiff::Timestamp::MAX)))
     }
 }
+
+/// Most reminders that are deleted at the same time.
+const AT_A_TIME: usize = 16;

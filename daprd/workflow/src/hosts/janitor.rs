@@ -7,10 +7,7 @@ use actors::ActorId;
 
 use crate::{
     Error,
-    core::{
-        effects::{Committed, Effect},
-        resolution,
-    },
+    core::{effects::Effect, resolution},
     engine::Inner,
     record::Record,
     reminding,
@@ -43,7 +40,7 @@ impl Inner {
         }
         let open = match slot.open.take() {
             Some(mut open) => {
-                let lost = self.lost(actor, &record, &open).await?;
+                let lost = self.unheard_of(actor, &record, &open).await?;
                 open.extend(lost);
                 open
             }
@@ -59,7 +56,7 @@ impl Inner {
     }
 
     /// Activities whose end nobody has heard of, and that no reminder drives: they may be at work, then asking again changes nothing.
-    async fn lost(
+    async fn unheard_of(
         &self,
         actor: &ActorId,
         record: &Record,
@@ -69,12 +66,7 @@ impl Inner {
             return Ok(Vec::new());
         }
         let asked: HashSet<_> = open.iter().filter_map(Effect::awaited).collect();
-        let committed = Committed {
-            instance: &actor.id,
-            history: &record.history,
-            fold: &record.fold,
-            incoming: record.incoming.as_ref(),
-        };
+        let committed = self.committed(actor, record, &record.history);
         let mut new_id = || self.new_id();
         let effects = committed.effects(0, &mut self.place(&mut new_id));
         let mut lost = Vec::new();

@@ -18,6 +18,7 @@ use crate::{
     engine::Inner,
     instances::{Claim, Instance, Slot},
     reminding,
+    stamp::Stamp,
     time::from_wire,
 };
 
@@ -187,6 +188,7 @@ impl Inner {
         instance: &Instance,
         actor: &ActorId,
         run: u64,
+        stamp: &Stamp,
     ) -> Result<(), Error> {
         let mut slot = instance.lock().await;
         if slot.run != run || !slot.guarded {
@@ -195,7 +197,7 @@ impl Inner {
         let reminders = &self.options.reminders;
         reminders.delete(actor, reminding::JANITOR).await?;
         slot.guarded = false;
-        Ok(())
+        self.look_back(actor, stamp).await
     }
 }
 

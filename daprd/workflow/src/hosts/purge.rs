@@ -127,23 +127,21 @@ impl Inner {
     ) -> Result<(), Error> {
         let id = &actor.id;
         let reminders = &self.options.reminders;
-        let rows =
-            async { Ok::<_, Error>(self.options.state.transact(actor, record.purge()).await?) };
-        let own = async { Ok(reminders.delete_all(&actor.kind, Some(id)).await?) };
+        let own = async { Ok::<_, Error>(reminders.delete_all(&actor.kind, Some(id)).await?) };
         let activities = async {
             let prefix = format!("{id}::");
             Ok(reminders
                 .delete_prefix(&self.names.activity(), &prefix)
                 .await?)
         };
-        let retained = async {
-            if !retention {
-                return Ok(());
-            }
-            Ok(reminders
-                .delete_all(&self.names.retentioner(), Some(id))
-                .await?)
-        };
-        tokio::try_join!(rows, own, activities, retained).map(drop)
+        // Once the rows are gone the id may be used again, and what wakes the new instance must not be deleted.
+        tokio::try_join!(own, activities)?;
+        self.options.state.transact(actor, record.purge()).await?;
+        // Last, because it has this done again where it is broken off.
+        if retention {
+            let retentioner = self.names.retentioner();
+            reminders.delete_all(&retentioner, Some(id)).await?;
+        }
+        Ok(())
     }
 }

@@ -122,10 +122,12 @@ impl Inner {
         slot.open = Some(effects);
         slot.run += 1;
         slot.guarded = false;
-        let claim = self.claim(&mut slot, &instance, actor).await;
+        let mut claim = self.claim(&mut slot, &instance, actor).await;
         let began = slot.record.as_ref().and_then(Record::began);
+        let timers = self.set_timers(&mut claim, actor, generation).await;
         drop(slot);
-        self.do_claimed(claim, actor, generation, began).await
+        self.do_claimed(claim, actor, generation, began).await?;
+        timers
     }
 }
 

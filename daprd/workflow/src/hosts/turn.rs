@@ -14,6 +14,7 @@ use crate::{
         effects::{Committed, Effect},
         event,
         fold::Fold,
+        resolution::{self, Resolution},
         stall::{self, Stall},
         timers,
         turn::{Before, Begun, Commit, Next, Place, Turn},
@@ -68,9 +69,14 @@ impl Inner {
             tracing::warn!("No workflow state found for actor '{id}', terminating execution");
             return Ok(Taken::Done);
         };
-        if generation.is_some_and(|generation| generation < record.generation) {
+        let stray = carried.as_ref().and_then(|event| {
+            let earlier = generation.is_some_and(|generation| generation < record.generation);
+            stray_timer(&record, event, earlier)
+        });
+        if let Some(stray) = stray {
             tracing::info!("Workflow actor '{id}': a timer of an earlier run is dropped");
             slot.record = Some(record);
+            self.ask_again(slot, &instance, actor, stray).await?;
             return Ok(Taken::Done);
         }
         let carried = carried.filter(|_| !record.fold.is_completed());
@@ -309,6 +315,14 @@ impl Inner {
             new_id,
         }
     }
+}
+
+/// The number of a timer that has fired for an earlier run.
+fn stray_timer(record: &Record, fired: &HistoryEvent, earlier: bool) -> Option<Resolution> {
+    let number = resolution::of(fired)?;
+    let asked = resolution::asked(&record.history, number);
+    let is_answer = asked.is_some_and(|asked| resolution::answers(asked, fired));
+    (earlier || !is_answer).then_some(number)
 }
 
 /// What earlier turns have left to do, and is still waited for.

@@ -13,6 +13,7 @@ use proto::durabletask::{HistoryEvent, backend::v1::DurableTimer, history_event:
 use crate::{
     Error,
     calls::{self, read},
+    core::inbox::Meant,
     engine::Inner,
     reminding,
 };
@@ -75,7 +76,8 @@ impl WorkflowHost {
                 let event: HistoryEvent = read("event", &data)?;
                 let run = headers.get(calls::PARENT_RUN);
                 let run = run.and_then(|run| run.to_str().ok());
-                inner.take_in(&actor, event, run).await?;
+                let meant = run.map_or(Meant::Any, Meant::Execution);
+                inner.take_in(&actor, event, meant).await?;
             }
             calls::PURGE => {
                 let of_retention = calls::is_set(&headers, &calls::OF_RETENTION);
@@ -138,7 +140,8 @@ impl WorkflowHost {
             let Some(event) = event else {
                 return malformed();
             };
-            return match inner.take_in(&actor, event, None).await {
+            let meant = reminding::own_run(&name).map_or(Meant::Any, Meant::Generation);
+            return match inner.take_in(&actor, event, meant).await {
                 Err(Error::NotFound) => {
                     tracing::warn!(
                         "Workflow actor '{}': {name} is for a workflow that is gone",
@@ -148,6 +151,9 @@ impl WorkflowHost {
                 }
                 other => other,
             };
+        }
+        if name == reminding::RECHECK {
+            return inner.recheck(&actor).await;
         }
         inner.turn(&actor, None, None).await
     }

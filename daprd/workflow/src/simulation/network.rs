@@ -133,6 +133,7 @@ impl World {
         );
         firing.begin(async move {
             loop {
+                jobs.wait().await;
                 for due in jobs.due() {
                     let (jobs, net) = (Arc::clone(&jobs), Arc::clone(&net));
                     crew.begin(async move {
@@ -141,7 +142,6 @@ impl World {
                         jobs.settle(&due, done.await.is_ok());
                     });
                 }
-                sleep(Duration::from_millis(10)).await;
             }
         });
         Self {

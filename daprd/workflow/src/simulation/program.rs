@@ -1,9 +1,12 @@
 //! What the workers run: workflows as functions of their events, which ask for what they have not asked for yet.
 
+use std::time::Duration;
+
 use proto::durabletask::{
     ActivityRequest, ActivityResponse, CompleteWorkflowAction, CreateChildWorkflowAction,
     CreateTimerAction, HistoryEvent, OrchestrationStatus as Status, ScheduleTaskAction,
-    WorkflowAction, WorkflowRequest, WorkflowResponse, history_event::EventType,
+    TimerOriginExternalEvent, WorkflowAction, WorkflowRequest, WorkflowResponse,
+    create_timer_action::Origin, history_event::EventType,
     workflow_action::WorkflowActionType as Action,
 };
 
@@ -18,19 +21,16 @@ pub fn turn(request: WorkflowRequest, token: String, now: jiff::Timestamp) -> Wo
         .chain(request.new_events)
         .collect();
     let start = event::start(&events).expect("a start");
+    let input = start.input.as_deref().unwrap_or_default();
     let mut plan = Plan::new(&events, now);
     let terminated = events.iter().find_map(event::terminated);
     if let Some(terminated) = terminated {
         plan.end(Status::Terminated, terminated.input.clone());
     } else {
         match start.name.as_str() {
-            "order" => order(&mut plan, start.input.as_deref().unwrap_or_default()),
+            "order" => order(&mut plan, input),
             "endless" => endless(&mut plan),
-            _ => {
-                if plan.task(0) {
-                    plan.end(Status::Completed, Some("shipped".to_owned()));
-                }
-            }
+            _ => ship(&mut plan, input),
         }
     }
     WorkflowResponse {
@@ -41,40 +41,69 @@ pub fn turn(request: WorkflowRequest, token: String, now: jiff::Timestamp) -> Wo
     }
 }
 
-/// Runs an activity.
+/// Runs an activity, whose result says which asking it is of.
 pub fn activity(request: ActivityRequest, token: String) -> ActivityResponse {
     ActivityResponse {
         instance_id: request.workflow_instance.unwrap_or_default().instance_id,
         task_id: request.task_id,
-        result: Some(request.name),
+        result: Some(request.task_execution_id),
         failure_details: None,
         completion_token: token,
     }
 }
 
-/// One task, three at once, a timer, a child, an event, and all of it again.
+/// One task, three at once, a timer, a child, an event that a timer would end the waiting for, and all of it again, by the same numbers.
+/// A task and a timer are left behind each time.
 fn order(plan: &mut Plan<'_>, round: &str) {
+    plan.task(8);
+    plan.timer(7, LONG, None);
     if !plan.task(0) {
         return;
     }
     let done = [1, 2, 3].map(|id| plan.task(id));
-    if done != [true; 3] || !plan.timer(4) || !plan.child(5, "ship") || plan.raised().is_empty() {
+    if done != [true; 3] || !plan.timer(4, SHORT, None) || !plan.child(5, "ship", round) {
         return;
     }
-    if round == "0" {
-        let carried = plan.raised().split_off(1);
-        plan.anew("1", carried);
-    } else {
+    plan.timer(6, LONG, Some("go"));
+    if plan.raised().is_empty() {
+        return;
+    }
+    let shipped = plan.result_of_child(5);
+    if shipped != Some(&format!("shipped {round}")) {
+        let text = format!("round {round} has heard of {shipped:?}");
+        plan.end(Status::Completed, Some(text));
+    } else if round == LAST_ROUND {
         plan.end(Status::Completed, Some(format!("done in {round}")));
+    } else {
+        let carried = plan.raised().split_off(1);
+        let next = round.parse::<u32>().unwrap_or_default() + 1;
+        plan.anew(&next.to_string(), carried);
     }
 }
 
-/// A task and a child that wait for an event that never comes.
-fn endless(plan: &mut Plan<'_>) {
-    if plan.task(0) && plan.child(1, "endless-child") {
-        plan.timer(2);
+/// A task. Another one and a timer are left behind.
+fn ship(plan: &mut Plan<'_>, input: &str) {
+    plan.timer(1, LONG, None);
+    plan.task(2);
+    if plan.task(0) {
+        plan.end(Status::Completed, Some(format!("shipped {input}")));
     }
 }
+
+/// A task and a child, and a timer that takes longer than anybody waits.
+fn endless(plan: &mut Plan<'_>) {
+    if plan.task(0) && plan.child(1, "ship", "0") {
+        plan.timer(2, Duration::from_secs(3600), None);
+    }
+}
+
+/// How often an order begins anew, and how many events it takes.
+pub const LAST_ROUND: &str = "2";
+pub const EVENTS: usize = 3;
+
+/// How long timers take: some fire while others are at work, some when all is over.
+const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(4);
 
 struct Plan<'e> {
     events: &'e [HistoryEvent],
@@ -121,23 +150,43 @@ impl<'e> Plan<'e> {
         })
     }
 
-    fn timer(&mut self, id: i32) -> bool {
-        let fire_at = crate::time::to_wire(self.now + std::time::Duration::from_millis(500));
+    fn timer(&mut self, id: i32, period: Duration, event: Option<&str>) -> bool {
+        let fire_at = crate::time::to_wire(self.now + period);
+        let origin = event.map(|name| {
+            Origin::ExternalEvent(TimerOriginExternalEvent {
+                name: name.to_owned(),
+            })
+        });
         self.ask(Resolution::Timer(id), id, || {
             Action::CreateTimer(CreateTimerAction {
                 fire_at: Some(fire_at),
+                origin,
                 ..CreateTimerAction::default()
             })
         })
     }
 
-    fn child(&mut self, id: i32, name: &str) -> bool {
+    fn child(&mut self, id: i32, name: &str, input: &str) -> bool {
         self.ask(Resolution::Child(id), id, || {
             Action::CreateChildWorkflow(CreateChildWorkflowAction {
                 name: name.to_owned(),
+                input: Some(input.to_owned()),
                 ..CreateChildWorkflowAction::default()
             })
         })
+    }
+
+    fn result_of_child(&self, id: i32) -> Option<&'e String> {
+        self.events
+            .iter()
+            .find_map(|event| match &event.event_type {
+                Some(EventType::ChildWorkflowInstanceCompleted(it))
+                    if it.task_scheduled_id == id =>
+                {
+                    it.result.as_ref()
+                }
+                _ => None,
+            })
     }
 
     fn raised(&self) -> Vec<HistoryEvent> {

@@ -14,6 +14,7 @@ use prost_types::Any;
 use proto::scheduler::v1::{
     self as wire, JobMetadata, TargetActorReminder, job_target_metadata::Type,
 };
+use tokio::{sync::Notify, time::timeout};
 use tonic::Status;
 use values::Clock;
 
@@ -27,6 +28,8 @@ pub struct Scheduler {
     clock: Arc<dyn Clock>,
     jobs: Mutex<BTreeMap<Key, Job>>,
     fired: Mutex<BTreeSet<Key>>,
+    /// Jobs have come or gone, or may fire again.
+    changed: Notify,
 }
 
 #[derive(Clone)]
@@ -52,6 +55,7 @@ impl Scheduler {
             clock,
             jobs: Mutex::default(),
             fired: Mutex::default(),
+            changed: Notify::new(),
         }
     }
 
@@ -59,6 +63,23 @@ impl Scheduler {
         let jobs = self.jobs.lock();
         let names = jobs.keys().map(|(_, id, name)| format!("{id}/{name}"));
         names.collect()
+    }
+
+    /// Waits for jobs to be due.
+    pub async fn wait(&self) {
+        let next = {
+            let (jobs, fired) = (self.jobs.lock(), self.fired.lock());
+            let idle = jobs.iter().filter(|(key, _)| !fired.contains(*key));
+            idle.map(|(_, job)| job.due).min()
+        };
+        let changed = self.changed.notified();
+        let Some(next) = next else {
+            return changed.await;
+        };
+        let left = next.duration_since(self.clock.now());
+        let left = Duration::try_from(left).unwrap_or_default();
+        // Timers count in milliseconds.
+        let _ = timeout(left + Duration::from_millis(1), changed).await;
     }
 
     /// Takes the jobs that are due and not under way.
@@ -80,6 +101,7 @@ impl Scheduler {
     pub fn settle(&self, due: &Due, done: bool) {
         let mut jobs = self.jobs.lock();
         self.fired.lock().remove(&due.key);
+        self.changed.notify_one();
         let Some(job) = jobs
             .get_mut(&due.key)
             .filter(|job| job.version == due.version)
@@ -126,6 +148,7 @@ impl Scheduling for Scheduler {
         };
         let key = (actor.r#type, actor.id, request.name);
         self.jobs.lock().insert(key, job);
+        self.changed.notify_one();
         self.goes_wrong().await
     }
 

@@ -54,35 +54,42 @@ impl Store {
         }
     }
 
-    /// Within a run a history only grows.
+    /// Within a run a history only grows, and its rows are as many as are said.
     fn watch(&self, rows: &Rows, operations: &[Operation]) {
-        let generation = |value: &Bytes| {
+        let lengths = |value: &Bytes| {
             let lengths = BackendWorkflowStateMetadata::decode(value.clone());
-            lengths.expect("lengths").generation
+            lengths.expect("lengths")
         };
-        let anew = operations.iter().any(|operation| match operation {
-            Operation::Upsert(set) if set.key.ends_with("||metadata") => {
-                let before = rows.get(&set.key).map(|(value, _)| generation(value));
-                before.is_some_and(|before| generation(&set.value) > before)
-            }
-            Operation::Delete(delete) => delete.key.ends_with("||metadata"),
-            Operation::Upsert(_) => false,
+        let written = operations.iter().find_map(|operation| match operation {
+            Operation::Upsert(set) if set.key.ends_with("||metadata") => Some(set),
+            _ => None,
         });
-        for operation in operations {
-            let key = operation.key();
-            if anew || !key.contains("||history-") {
-                continue;
-            }
-            let before = rows.get(key).map(|(value, _)| value);
-            let after = match operation {
-                Operation::Upsert(set) => Some(&set.value),
-                Operation::Delete(_) => None,
-            };
-            if before.is_some() && before != after {
-                let text = format!("{key} is written again");
-                self.violations.lock().push(text);
+        let Some(written) = written else {
+            return;
+        };
+        let after = lengths(&written.value);
+        let before = rows.get(&written.key).map(|(value, _)| lengths(value));
+        let same_run = before.filter(|before| before.generation == after.generation);
+        let known = same_run.map_or(0, |before| before.history_length);
+        let mut broken = Vec::new();
+        if after.history_length < known {
+            broken.push(format!("{} has a shorter history", written.key));
+        }
+        let part = written.key.trim_end_matches("metadata");
+        for at in 0..after.history_length {
+            let key = format!("{part}history-{at:06}");
+            let set = operations.iter().find(|operation| operation.key() == key);
+            let stored = rows.get(&key).map(|(value, _)| value);
+            match set {
+                Some(Operation::Upsert(set)) if at < known && stored != Some(&set.value) => {
+                    broken.push(format!("{key} is written again"));
+                }
+                Some(Operation::Delete(_)) => broken.push(format!("{key} is deleted")),
+                None if stored.is_none() => broken.push(format!("{key} is missing")),
+                _ => {}
             }
         }
+        self.violations.lock().extend(broken);
     }
 }
 

@@ -102,7 +102,7 @@ fn failures_that_nobody_ran_need_no_attestation() {
             error_type: kind.to_owned(),
             ..TaskFailureDetails::default()
         };
-        event::task_failed(to_wire(at(12)), 0, app_id, details)
+        event::task_failed(to_wire(at(12)), &scheduled(11, 0), app_id, details)
     };
     let signing = signing(&fake);
     assert!(signing.is_own_failure(&failed("shop", "WorkflowAccessPolicyDenied")));

@@ -12,7 +12,7 @@
 //! | the module | 32 MiB | - |
 //! | fetching the module | 30 s | - |
 //! | a body that the guest reads or writes | 4 MiB | `maxBodySize`, at most 256 MiB |
-//! | waiting for more of a body | 60 s | - |
+//! | waiting for what the guest reads of a body | 60 s | - |
 //! | sleeping, in all, of one call | 10 s | - |
 //! | headers and trailers that one call writes | 256 KiB | - |
 //! | what one call logs, or prints | 64 KiB each | - |
@@ -52,7 +52,7 @@ const MOST_BODY: u64 = 256 << 20;
 /// Largest `maxInstances`.
 const MOST_INSTANCES: u32 = 1024;
 
-/// Instructions at a time: one or two milliseconds.
+/// Instructions at a time: half a millisecond, where nobody else wants the processor.
 pub(crate) const SLICE: u64 = 1_000_000;
 /// Instructions of a start section.
 pub(crate) const START_SECTION: u64 = 20_000_000;
@@ -66,7 +66,7 @@ pub(crate) const IDLE: Duration = Duration::from_secs(60);
 pub(crate) const MOST_MODULE: usize = 32 << 20;
 /// Longest wait for the module.
 pub(crate) const FETCH: Duration = Duration::from_secs(30);
-/// Longest wait for more of a body.
+/// Longest wait for what the guest reads of a body.
 pub(crate) const BODY_WAIT: Duration = Duration::from_secs(60);
 /// Longest sleep of one call.
 pub(crate) const MOST_SLEEP: Duration = Duration::from_secs(10);

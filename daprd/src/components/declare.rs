@@ -25,6 +25,8 @@ pub struct Resolver {
     pub kubernetes: bool,
     /// Environment variables that components may read; empty for all.
     pub env_keys: Vec<String>,
+    /// WebAssembly components run in a strict sandbox, whatever they say themselves (contract 3).
+    pub strict_wasm: bool,
 }
 
 impl Resolver {
@@ -61,6 +63,9 @@ impl Resolver {
                 .await
                 .with_context(|| format!("metadata field {}", pair.name))?;
             fields.push((pair.name.clone(), value));
+        }
+        if self.strict_wasm {
+            enforce_strict(&component.spec.component_type, &mut fields);
         }
         let mut metadata: Metadata = fields.into_iter().collect();
         if component.spec.category() == "pubsub" {
@@ -176,4 +181,35 @@ fn decode_secret(text: &str) -> Result<String> {
         .decode(text)
         .context("the operator's value of the secret is not base64")?;
     String::from_utf8(bytes).context("the secret is not UTF-8")
+}
+
+/// The field of a WebAssembly component that makes its sandbox strict.
+const STRICT_SANDBOX: &str = "strictSandbox";
+
+/// Sets the field, where it is the field of such a component.
+fn enforce_strict(component_type: &str, fields: &mut Vec<(String, String)>) {
+    let is_wasm = ["middleware.http.wasm", "bindings.wasm"]
+        .iter()
+        .any(|wasm| wasm.eq_ignore_ascii_case(component_type));
+    if is_wasm {
+        fields.retain(|(name, _)| !name.eq_ignore_ascii_case(STRICT_SANDBOX));
+        fields.push((STRICT_SANDBOX.to_owned(), "true".to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strict_sandbox_is_not_the_components_to_lift() {
+        let enforced = |component_type| {
+            let mut fields = vec![("StrictSandbox".to_owned(), "false".to_owned())];
+            enforce_strict(component_type, &mut fields);
+            fields
+        };
+        let strict = vec![(STRICT_SANDBOX.to_owned(), "true".to_owned())];
+        assert_eq!(enforced("middleware.HTTP.wasm"), strict);
+        assert_eq!(enforced("middleware.http.opa")[0].1, "false");
+    }
 }

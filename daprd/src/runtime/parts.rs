@@ -102,6 +102,12 @@ impl Runtime<'_> {
             lent: ground.lent.clone(),
             kubernetes: settings.mode == Mode::Kubernetes,
             env_keys: settings.env_keys.clone(),
+            strict_wasm: ground
+                .configuration
+                .spec
+                .wasm
+                .as_ref()
+                .is_some_and(|wasm| wasm.strict_sandbox),
         }
     }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use component::{Error, ErrorKind, Result};
 use values::Clock;
-use wasmi::{Config, Engine, Extern, ExternType, Func, Instance, Linker, Module, Store, ValType};
+use wasmi::{
+    CompilationMode, Config, Engine, Extern, ExternType, Func, Instance, Linker, Module, Store,
+    ValType,
+};
 
 use crate::{
     abi,
@@ -136,6 +139,8 @@ fn start(instance: &Instance, store: &Store<State>) -> Option<Func> {
 fn config() -> Config {
     let mut config = Config::default();
     config
+        // Translated when it is first called, a function takes fuel for that, and a call that begins with it cannot be resumed.
+        .compilation_mode(CompilationMode::Eager)
         .consume_fuel(true)
         .ignore_custom_sections(true)
         .set_max_recursion_depth(MOST_DEPTH)

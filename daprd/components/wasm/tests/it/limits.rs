@@ -20,16 +20,20 @@ async fn a_guest_without_an_end_is_stopped() {
     assert_eq!(ask(&middleware, post("")).await.status(), 500);
 }
 
+/// A thousand calls of the host are few instructions of the guest.
 #[tokio::test]
 async fn calls_of_the_host_are_not_free() {
     let asking = on_request(
-        "(loop $for_ever (drop (call $names (i32.const 0) (i32.const 100) (i32.const 900))) (br $for_ever))
+        "(local $left i32) (local.set $left (i32.const 1000))
+         (loop $more
+           (drop (call $names (i32.const 0) (i32.const 100) (i32.const 900)))
+           (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
          (i64.const 1)",
     );
-    let middleware = opened_with(&asking, &[("maxFuel", "3000000")])
-        .await
-        .unwrap();
-    assert_eq!(ask(&middleware, post("")).await.status(), 500);
+    for (fuel, status) in [("100000", 500), ("1000000", 201)] {
+        let middleware = opened_with(&asking, &[("maxFuel", fuel)]).await.unwrap();
+        assert_eq!(ask(&middleware, post("")).await.status(), status);
+    }
 }
 
 /// On one thread: others have their turn while a guest runs.
@@ -127,4 +131,14 @@ async fn what_is_written_has_an_end() {
         let middleware = opened_with(&writing, &fields).await.unwrap();
         assert_eq!(ask(&middleware, post("")).await.status(), 500, "{does}");
     }
+}
+
+#[tokio::test]
+async fn a_guest_may_be_large() {
+    let never = "(drop (i32.const 0))".repeat(100_000);
+    let large = on_request(&format!(
+        "(if (i32.load (i32.const 5000)) (then {never})) (i64.const 1)"
+    ));
+    let middleware = opened_with(&large, &[("maxFuel", "1000")]).await.unwrap();
+    assert_eq!(ask(&middleware, post("")).await.status(), 201);
 }

@@ -240,6 +240,12 @@ async fn workflows_come_to_what_their_functions_say() {
         (status.as_str(), outcome),
         ("FAILED", Err("it broke".to_owned()))
     );
+    let metrics = daprd.metrics().get("/metrics").await.text();
+    for by in ["method", "reminder"] {
+        let label = format!("operation=\"{by}\"");
+        let mut waits = metrics.lines().filter(|it| it.contains(WAITS));
+        assert!(waits.any(|line| line.contains(&label)), "{by}: {metrics}");
+    }
     daprd.stop().await;
 }
 
@@ -349,3 +355,6 @@ async fn state(daprd: &Daprd, id: &str, status: &str) {
     })
     .await;
 }
+
+/// How long whoever works on an instance has waited for others.
+const WAITS: &str = "dapr_runtime_workflow_lock_wait_count";

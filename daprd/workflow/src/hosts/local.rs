@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actors::ActorId;
+use actors::{ActorId, Error as ActorError};
 use prost_types::Timestamp;
 use proto::durabletask::HistoryEvent;
 use tokio::{
@@ -116,6 +116,8 @@ impl Inner {
                 Ok(()) => return,
                 // It was tried until something changed that may have helped.
                 Err(Error::Stalled) => {}
+                // Instances leave this sidecar, or it ends: a reminder wakes them where they are next, sooner than the janitor.
+                Err(Error::Actors(ActorError::NotRegistered(_) | ActorError::Closed)) => break,
                 Err(_) => failed += 1,
             }
             sleep(pause).await;

@@ -6,11 +6,13 @@
 mod chance;
 mod network;
 mod program;
+mod scenarios;
 mod scheduler;
 mod store;
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -237,9 +239,23 @@ async fn run(seed: u64, fast_path: bool) {
         ended(&world, child, seed).await;
         check(&world.store.history(child), seed);
     }
+    quiet(&world, seed).await;
     let broken = world.store.violations();
     assert!(broken.is_empty(), "seed {seed}: {broken:?}");
     world.end().await;
+}
+
+/// Nothing is left that would wake anybody.
+async fn quiet(world: &World, seed: u64) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let jobs = world.scheduler.names();
+        if jobs.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "seed {seed}: {jobs:?} are left");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// How long it goes wrong, and how long workflows may take to end after that; in simulated time.
@@ -257,10 +273,7 @@ fn on_the_fast_path_too() {
 }
 
 fn all_seeds(fast_path: bool) {
-    let seeds = std::env::var(SEED).map_or(0..SEEDS, |seed| {
-        let seed = seed.parse().expect("a seed is a number");
-        seed..seed + 1
-    });
+    let seeds = seeds();
     let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
     let work = || {
         loop {
@@ -282,11 +295,22 @@ fn all_seeds(fast_path: bool) {
     });
 }
 
-/// Which seed is to be run, alone; all where nothing is said.
-const SEED: &str = "WORKFLOW_SEED";
+/// Which seeds are to be run: `7`, or `400..500`; those below [`SEEDS`] where nothing is said.
+const CHOSEN: &str = "WORKFLOW_SEEDS";
 
-/// How many runs.
-const SEEDS: u64 = 500;
+/// How many runs, of about 10 ms each, or 90 ms where nothing is optimised.
+const SEEDS: u64 = if cfg!(debug_assertions) { 400 } else { 4000 };
+
+fn seeds() -> Range<u64> {
+    let Ok(chosen) = std::env::var(CHOSEN) else {
+        return 0..SEEDS;
+    };
+    let number = |text: &str| -> u64 { text.parse().expect("a seed is a number") };
+    match chosen.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(&chosen)..number(&chosen) + 1,
+    }
+}
 
 /// Decodes what a store keeps.
 fn decode(value: &[u8]) -> HistoryEvent {

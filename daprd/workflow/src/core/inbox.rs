@@ -118,3 +118,6 @@ pub fn is_same_start(known: &ExecutionStartedEvent, asked: &ExecutionStartedEven
         && known.scheduled_start_timestamp == asked.scheduled_start_timestamp
         && parents
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,12 @@ impl Inner {
             self.vouch(&mut effects, record.fold.start.as_ref())?;
             return Ok(effects);
         }
-        let waiting: HashSet<_> = record.inbox.iter().filter_map(resolution::of).collect();
+        let waiting = record.inbox.iter().filter_map(|event| {
+            let number = resolution::of(event)?;
+            let asked = resolution::asked(history, number)?;
+            resolution::answers(asked, event).then_some(number)
+        });
+        let waiting: HashSet<_> = waiting.collect();
         let cancelled = timers::cancelled(history, 0);
         let mut effects = committed.effects(0, &mut self.place(&mut new_id));
         effects.retain(|effect| effect.awaited().is_none_or(|it| !waiting.contains(&it)));

@@ -30,6 +30,7 @@ pub fn turn(request: WorkflowRequest, token: String, now: jiff::Timestamp) -> Wo
         match start.name.as_str() {
             "order" => order(&mut plan, input),
             "endless" => endless(&mut plan),
+            "tally" => tally(&mut plan, input),
             _ => ship(&mut plan, input),
         }
     }
@@ -94,6 +95,20 @@ fn ship(plan: &mut Plan<'_>, input: &str) {
 fn endless(plan: &mut Plan<'_>) {
     if plan.task(0) && plan.child(1, "ship", "0") {
         plan.timer(2, Duration::from_secs(3600), None);
+    }
+}
+
+/// Takes one event, and begins anew with what there is then; ends with the fiftieth.
+fn tally(plan: &mut Plan<'_>, so_far: &str) {
+    let raised = plan.raised();
+    let Some(EventType::EventRaised(first)) = raised.first().and_then(|it| it.event_type.clone())
+    else {
+        return;
+    };
+    let tally = format!("{so_far}{},", first.input.unwrap_or_default());
+    match tally.matches(',').count() {
+        50.. => plan.end(Status::Completed, Some(tally)),
+        _ => plan.anew(&tally, raised[1..].to_vec()),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Instance {
     known: watch::Sender<Option<Arc<WorkflowMetadata>>>,
     /// A worker has a turn of it.
     busy: AtomicBool,
+    /// The run that it was last asked for.
+    run: parking_lot::Mutex<Option<String>>,
     /// Somebody was broken off who did what was open.
     broken_off: AtomicBool,
     claims: watch::Sender<Claims>,
@@ -95,6 +97,7 @@ impl Instances {
                 slot: Mutex::default(),
                 known: watch::Sender::default(),
                 busy: AtomicBool::new(false),
+                run: parking_lot::Mutex::default(),
                 broken_off: AtomicBool::new(false),
                 claims: watch::Sender::default(),
             })
@@ -157,6 +160,16 @@ impl Instance {
     /// Whether a worker has a turn of it, so that it goes on, and will for as long as the worker takes.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// It is asked for, as this run.
+    pub fn asked_for(&self, run: Option<&str>) {
+        *self.run.lock() = run.map(str::to_owned);
+    }
+
+    /// Whether it was asked for as this run, and no other since.
+    pub fn was_asked_for(&self, run: Option<&str>) -> bool {
+        run.is_some_and(|run| !run.is_empty() && self.run.lock().as_deref() == Some(run))
     }
 
     /// Tells everybody who waits.

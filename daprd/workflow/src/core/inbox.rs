@@ -104,6 +104,12 @@ pub fn is_same_child(known: &ExecutionStartedEvent, asked: &ExecutionStartedEven
     id(known) == id(asked) && known.task_scheduled_id == asked.task_scheduled_id && same_run
 }
 
+/// Whether it is one and the same asking that comes twice, because its first answer was lost: each asking names its run.
+pub fn is_same_asking(known: &ExecutionStartedEvent, asked: &ExecutionStartedEvent) -> bool {
+    let asked = event::execution_id(asked).filter(|id| !id.is_empty());
+    asked.is_some() && event::execution_id(known) == asked
+}
+
 /// Whether somebody asks again for what he asked for before: all but what each asking makes anew is the same.
 pub fn is_same_start(known: &ExecutionStartedEvent, asked: &ExecutionStartedEvent) -> bool {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();

@@ -44,7 +44,11 @@ impl Inner {
             event::execution_started(&start).is_some_and(|it| it.parent_instance.is_some());
         if !of_parent && instance.is_busy() {
             // Whoever asks may be busy with a turn that this one waits for.
-            return Err(exists(actor));
+            let run = event::execution_started(&start).and_then(event::execution_id);
+            return match instance.was_asked_for(run) {
+                true => Ok(()),
+                false => Err(exists(actor)),
+            };
         }
         let mut slot = self.lock(&instance, METHOD).await;
         let mut finished = None;
@@ -58,7 +62,7 @@ impl Inner {
                 return known;
             }
             let began = record.began();
-            let is_known = is_known_child(&record, &start);
+            let is_known = is_known_asking(&record, &start);
             let reports = self.undone(actor, &record, record.history.len()).await?;
             if (is_known || finished != Some(began)) && !reports.is_empty() {
                 // Somebody may be at it, but who can say that he gets done? The parent takes one end once.
@@ -98,6 +102,7 @@ impl Inner {
         slot.guarded = false;
         slot.held.clear();
         self.save(&mut slot, &instance, actor, record).await?;
+        instance.asked_for(event::execution_started(&start).and_then(event::execution_id));
         self.wake_first(&mut slot, actor, &start).await
     }
 
@@ -114,7 +119,7 @@ impl Inner {
             return Err(exists(actor));
         };
         let pending = record.pending_start();
-        if inbox::is_same_child(known, start) {
+        if inbox::is_same_child(known, start) || inbox::is_same_asking(known, start) {
             return match pending {
                 Some(pending) if self.is_unwoken(actor, pending).await? => {
                     self.wake_first(slot, actor, pending).await
@@ -242,12 +247,12 @@ impl Inner {
     }
 }
 
-/// Whether an instance is the child that is asked for, also where it has ended by now.
-fn is_known_child(record: &Record, asked: &HistoryEvent) -> bool {
+/// Whether an instance is the one that is asked for, by the same asking or the same parent, also where it has ended by now.
+fn is_known_asking(record: &Record, asked: &HistoryEvent) -> bool {
     let (Some(known), Some(asked)) = (record.start(), event::execution_started(asked)) else {
         return false;
     };
-    inbox::is_same_child(known, asked)
+    inbox::is_same_child(known, asked) || inbox::is_same_asking(known, asked)
 }
 
 fn exists(actor: &ActorId) -> Error {

@@ -1,5 +1,6 @@
 use proto::durabletask::{
-    TaskCompletedEvent, TaskScheduledEvent, TimerCreatedEvent, history_event::EventType,
+    TaskCompletedEvent, TaskScheduledEvent, TimerCreatedEvent, WorkflowInstance,
+    history_event::EventType,
 };
 
 use super::*;
@@ -96,4 +97,30 @@ fn an_event_is_for_the_run_that_it_is_meant_for() {
     assert!(!Meant::Execution("").is_for_other(Some("a"), 2));
     assert!(Meant::Generation(1).is_for_other(Some("a"), 2));
     assert!(!Meant::Generation(2).is_for_other(Some("a"), 2));
+}
+
+fn asking(run: Option<&str>) -> ExecutionStartedEvent {
+    ExecutionStartedEvent {
+        workflow_instance: Some(WorkflowInstance {
+            instance_id: "i".to_owned(),
+            execution_id: run.map(str::to_owned),
+        }),
+        ..ExecutionStartedEvent::default()
+    }
+}
+
+#[test]
+fn an_asking_is_known_by_its_run() {
+    assert!(is_same_asking(&asking(Some("r")), &asking(Some("r"))));
+    for (known, asked) in [
+        (Some("r"), Some("s")),
+        (Some("r"), None),
+        (None, None),
+        (Some(""), Some("")),
+    ] {
+        assert!(
+            !is_same_asking(&asking(known), &asking(asked)),
+            "{known:?} {asked:?}"
+        );
+    }
 }

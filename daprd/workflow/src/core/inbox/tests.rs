@@ -43,8 +43,9 @@ fn a_completion_counts_once_and_only_for_what_was_asked() {
     let history = [started(), scheduled(0, "this run")];
     let (mine, other) = (completed(0, "this run"), completed(0, "the run before"));
     assert_eq!(look(&mine, &history, &[]), Arrival::New);
-    assert_eq!(look(&mine, &history, &[mine.clone()]), Arrival::Again);
-    let resolved = [history.as_slice(), &[mine.clone()]].concat();
+    let waiting = std::slice::from_ref(&mine);
+    assert_eq!(look(&mine, &history, waiting), Arrival::Again);
+    let resolved = [history.as_slice(), waiting].concat();
     assert_eq!(look(&mine, &resolved, &[]), Arrival::Again);
     for history in [history.as_slice(), &resolved, &history[..1]] {
         assert_eq!(look(&other, history, &[]), Arrival::Stray);

@@ -1,3 +1,5 @@
+//! Histories that are signed, renewed, cut, changed and put elsewhere.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Names, parents and times of spans.
+
 use std::time::Duration;
 
 use proto::durabletask::{

@@ -1,3 +1,5 @@
+//! What a guest may do to a request and its answer, and what a field is.
+
 use component::body;
 
 use super::*;

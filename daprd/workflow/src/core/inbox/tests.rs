@@ -1,3 +1,5 @@
+//! Which events count, once, and for which run.
+
 use proto::durabletask::{
     TaskCompletedEvent, TaskScheduledEvent, TimerCreatedEvent, WorkflowInstance,
     history_event::EventType,

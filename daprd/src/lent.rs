@@ -79,7 +79,8 @@ impl HttpClient for Client {
             outgoing = outgoing.body(reqwest::Body::wrap_stream(stream));
         }
         let answer = outgoing.send().await.map_err(|error| {
-            let text = format!("no answer: {}", transport::describe(&error));
+            // Credentials may stand in a URL, and what is said here goes into logs, answers and histories.
+            let text = format!("no answer: {}", transport::describe(&error.without_url()));
             Error::new(ErrorKind::Unavailable, text)
         })?;
         Ok(http::Response::from(answer).map(body::streamed))

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
     Error, Values,
@@ -65,12 +66,23 @@ impl Server {
         self.resource.name()
     }
 
-    /// With its address, for logs.
+    /// With its address, for logs: without what may be secret in a URL.
     pub fn log_name(&self) -> String {
         let endpoint = &self.resource.spec.endpoint;
         let http = endpoint.streamable_http.as_ref().or(endpoint.sse.as_ref());
         match http {
-            Some(http) => format!("{} ({})", self.name(), http.url),
+            Some(http) => {
+                let url = Url::parse(&http.url).ok();
+                let place = url.map(|url| match url.port_or_known_default() {
+                    Some(port) => format!(
+                        "{}:{port}{}",
+                        url.host_str().unwrap_or_default(),
+                        url.path()
+                    ),
+                    None => url.path().to_owned(),
+                });
+                format!("{} ({})", self.name(), place.unwrap_or_default())
+            }
             None => self.name().to_owned(),
         }
     }
@@ -135,9 +147,8 @@ impl Server {
         {
             return Ok(listed(&tools));
         }
-        let tools = self
-            .ask(|session| async move { session.tools().await })
-            .await?;
+        let asking = self.ask(|session| async move { session.tools().await });
+        let tools = within(self.timeout, asking).await?;
         Ok(listed(&tools))
     }
 

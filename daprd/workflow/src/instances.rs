@@ -53,6 +53,7 @@ struct Claims {
 pub struct Claim<'i> {
     instance: &'i Instance,
     number: u64,
+    run: u64,
     pub effects: Vec<Effect>,
     /// A janitor looks after the instance.
     pub guarded: bool,
@@ -132,6 +133,7 @@ impl Instance {
         Claim {
             instance: self,
             number,
+            run: slot.run,
             effects: slot.open.replace(Vec::new()).unwrap_or_default(),
             guarded: slot.guarded,
             left: Vec::new(),
@@ -184,10 +186,19 @@ impl Instance {
 }
 
 impl Slot {
+    /// Another run begins, here or elsewhere: what waits is not for it, and what is left of others is not its.
+    pub fn next_run(&mut self) {
+        self.run += 1;
+        self.held.clear();
+    }
+
     /// Holds a completion for the next turn; one that is held already is waited for by one more.
     pub fn hold(&mut self, event: HistoryEvent) -> oneshot::Receiver<()> {
         let (stored, waits) = oneshot::channel();
-        let same = |held: &&mut Held| resolution::of(&held.event) == resolution::of(&event);
+        let same = |held: &&mut Held| {
+            resolution::of(&held.event) == resolution::of(&event)
+                && resolution::execution(&held.event) == resolution::execution(&event)
+        };
         match self.held.iter_mut().find(same) {
             Some(held) => held.waiting.push(stored),
             None => self.held.push(Held {
@@ -220,11 +231,15 @@ impl Held {
 }
 
 impl Claim<'_> {
-    /// Gives back what could not be done: the number of the claim, for [`Instance::is_all_done`].
-    pub async fn settle(mut self, left: Vec<Effect>) -> u64 {
+    /// Gives back what could not be done: the number of the claim, for [`Instance::is_all_done`]. Where another run has begun, its
+    /// numbers of tasks and timers are others: only what goes to other instances is still to be done.
+    pub async fn settle(mut self, mut left: Vec<Effect>) -> u64 {
         let instance = self.instance;
         if !left.is_empty() {
             let mut slot = instance.lock().await;
+            if slot.run != self.run {
+                left.retain(|it| matches!(it, Effect::Report { .. } | Effect::Event { .. }));
+            }
             if let Some(open) = &mut slot.open {
                 open.extend(left);
             }

@@ -6,13 +6,16 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Request, StatusCode, header};
 use serde_json::Value;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, error::Elapsed, timeout},
+};
 use url::form_urlencoded;
 
 use super::HttpClient;
@@ -23,6 +26,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
+
+/// Most characters that are told of a refusal.
+const SHOWN: usize = 200;
 
 /// A token is not used in the last moments of its life, in which it could expire on the way.
 const EARLY: Duration = Duration::from_secs(10);
@@ -68,7 +74,7 @@ pub struct ClientCredentials {
     endpoint: TokenEndpoint,
     /// The form that asks for a token.
     grant: Vec<(String, String)>,
-    /// Who comes first asks, and the others wait for what it gets.
+    /// Who comes first asks, and the others wait for it; where it gets none, the next one asks.
     token: Mutex<Option<AccessToken>>,
 }
 
@@ -94,9 +100,9 @@ impl ClientCredentials {
     /// What goes into the header of a request that is sent now.
     ///
     /// # Errors
-    /// As [`TokenEndpoint::ask`]; the next call asks again.
+    /// As [`TokenEndpoint::ask`], also where those before it are waited for longer than that takes; the next call asks again.
     pub async fn token(&self) -> Result<HeaderValue> {
-        let mut kept = self.token.lock().await;
+        let mut kept = timeout(LIMIT, self.token.lock()).await.map_err(late)?;
         if let Some(token) = kept.as_ref().filter(|it| it.is_fresh(Instant::now())) {
             return Ok(token.header.clone());
         }
@@ -136,13 +142,7 @@ impl TokenEndpoint {
     /// # Errors
     /// What the server says, in short: its answer may hold secrets.
     pub async fn ask(&self, grant: &[(&str, &str)]) -> Result<AccessToken> {
-        let asked = timeout(LIMIT, self.by_style(grant)).await;
-        asked.map_err(|_| {
-            Error::new(
-                ErrorKind::Unavailable,
-                "the token endpoint does not answer in time",
-            )
-        })?
+        timeout(LIMIT, self.by_style(grant)).await.map_err(late)?
     }
 
     async fn by_style(&self, grant: &[(&str, &str)]) -> Result<AccessToken> {
@@ -221,9 +221,20 @@ fn fields(content_type: Option<&HeaderValue>, data: &[u8]) -> Value {
     }
 }
 
+fn late(_: Elapsed) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the token endpoint does not answer in time",
+    )
+}
+
 fn refused(status: StatusCode, fields: &Value) -> Error {
     let code = fields.get("error").and_then(Value::as_str);
-    let code = code.unwrap_or("no reason given");
+    let code: String = code
+        .unwrap_or("no reason given")
+        .chars()
+        .take(SHOWN)
+        .collect();
     // Which style a server wants, some say with 400: RFC 6749 section 5.2.
     let kind = match status.is_client_error() {
         true => ErrorKind::Unauthorized,
@@ -251,9 +262,10 @@ fn token(fields: &Value) -> Result<AccessToken> {
         Value::String(text) => text.parse().ok(),
         other => other.as_u64(),
     });
-    let life = seconds
-        .filter(|seconds| *seconds > 0)
-        .map(|seconds: u64| Duration::from_secs(seconds).saturating_sub(EARLY));
+    let life = seconds.filter(|seconds| *seconds > 0).map(|seconds: u64| {
+        let life = Duration::from_secs(seconds);
+        life.saturating_sub(EARLY.min(life / 2))
+    });
     Ok(AccessToken {
         header: secret(&format!("{scheme} {token}"))?,
         // A life that no clock can hold is none.
@@ -295,6 +307,8 @@ mod tests {
         ] {
             assert!(token(&bad).is_err(), "{bad}");
         }
+        let short = json!({"access_token": "a", "expires_in": 4});
+        assert!(token(&short).unwrap().is_fresh(Instant::now()));
         let endless = json!({"access_token": "a", "expires_in": u64::MAX});
         assert!(token(&endless).unwrap().is_fresh(Instant::now()));
     }

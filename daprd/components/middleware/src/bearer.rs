@@ -98,7 +98,9 @@ impl Bearer {
     }
 
     async fn admits(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
-        let token = headers.get(header::AUTHORIZATION);
+        // The app is handed all of them, and might look at another one.
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let token = given.next().filter(|_| given.next().is_none());
         let token = token.and_then(|value| bearer(value.to_str().ok()?));
         let token = token.ok_or(StatusCode::UNAUTHORIZED)?;
         match self.keys.verify(token, &self.check, self.clock.now()).await {

@@ -3,7 +3,7 @@
 
 mod sessions;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use component::{
@@ -15,6 +15,7 @@ use component::{
     },
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
 use crate::{answer, paths::Filter};
@@ -116,7 +117,11 @@ impl OAuth2 {
         self.sessions.begin(session.clone(), login);
         let mut url = self.auth_url.clone();
         url.query_pairs_mut().append_pair("state", &state);
-        let mut response = answer::redirect(url.as_str());
+        self.known_by(&session, answer::redirect(url.as_str()))
+    }
+
+    /// An answer by which the browser gets a session.
+    fn known_by(&self, session: &str, mut response: Response<Body>) -> Response<Body> {
         let secure = if self.force_https { "; Secure" } else { "" };
         let cookie = format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax{secure}");
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
@@ -163,8 +168,10 @@ impl OAuth2 {
         }
         match self.endpoint.ask(&grant).await {
             Ok(token) => {
-                self.sessions.finish(session, token);
-                answer::redirect(&login.wanted)
+                // Another one: whoever has planted the cookie of the login would have the user's session otherwise.
+                let user = uuid::Uuid::new_v4().simple().to_string();
+                self.sessions.finish(session, user.clone(), token);
+                self.known_by(&user, answer::redirect(&login.wanted))
             }
             Err(error) => {
                 let error = component::error::chain(&error);

@@ -194,8 +194,10 @@ impl Inner {
         let committed = self.committed(actor, record, &record.history);
         let mut effects = committed.effects(0, &mut self.place(&mut new_id));
         effects.retain(|effect| effect.awaited() == Some(number));
-        self.not_begun(actor, effects, &timers::cancelled(&record.history, 0))
-            .await
+        let cancelled = timers::cancelled(&record.history, 0);
+        let mut lost = self.not_begun(actor, effects, &cancelled).await?;
+        self.vouch(&mut lost, record.fold.start.as_ref())?;
+        Ok(lost)
     }
 
     pub fn committed<'c>(

@@ -35,14 +35,14 @@ impl Inner {
                 return Ok(Some(record));
             }
             slot.open = None;
-            slot.guarded = false;
         }
         let record = self.load(actor).await?;
         let stamp = record.as_ref().map(Record::stamp);
         if slot.stamp != stamp {
             // Somebody else has had a turn of it, and who knows how far he came.
-            slot.open = None;
+            (slot.open, slot.guarded) = (None, false);
             slot.stamp = stamp;
+            slot.next_run();
         }
         self.tell(instance, actor, record.as_ref());
         Ok(record)

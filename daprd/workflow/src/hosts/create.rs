@@ -98,9 +98,8 @@ impl Inner {
         record.set_incoming(propagated_history);
         record.inbox.push(start.clone());
         slot.open = Some(Vec::new());
-        slot.run += 1;
+        slot.next_run();
         slot.guarded = false;
-        slot.held.clear();
         self.save(&mut slot, &instance, actor, record).await?;
         instance.asked_for(event::execution_started(&start).and_then(event::execution_id));
         self.wake_first(&mut slot, actor, &start).await

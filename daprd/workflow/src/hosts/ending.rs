@@ -3,6 +3,7 @@
 
 use actors::ActorId;
 use http::HeaderMap;
+use jiff::SignedDuration;
 use prost_types::Timestamp;
 use proto::durabletask::{
     ExecutionTerminatedEvent, OrchestrationStatus as Status, history_event::EventType,
@@ -106,6 +107,13 @@ impl Inner {
         self.remind(&retentioner, name, until, None, None).await
     }
 
+    /// Whether an instance has been kept for long enough; a reminder of that may be one of an earlier run, which ended otherwise.
+    pub fn is_over(&self, record: &Record) -> bool {
+        let now = self.options.clock.now();
+        let until = self.retained_until(record).map(from_wire);
+        until.is_some_and(|until| until.duration_since(now) <= SKEW)
+    }
+
     async fn terminate_children(
         &self,
         children: Vec<Child>,
@@ -145,6 +153,9 @@ impl Inner {
         Some(to_wire(due.unwrap_or(jiff::Timestamp::MAX)))
     }
 }
+
+/// By how much clocks of schedulers may be ahead.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// Most reminders that are deleted at the same time.
 const AT_A_TIME: usize = 16;

@@ -11,6 +11,7 @@ use crate::{
     engine::Inner,
     record::Record,
     reminding,
+    stamp::Stamp,
 };
 
 impl Inner {
@@ -25,7 +26,7 @@ impl Inner {
             let reminders = &self.options.reminders;
             reminders.delete(actor, reminding::JANITOR).await?;
             slot.guarded = false;
-            return Ok(());
+            return self.look_back(actor, &Stamp(None)).await;
         };
         slot.guarded = true;
         if !record.inbox.is_empty() || !slot.held.is_empty() {
@@ -79,6 +80,7 @@ impl Inner {
                 lost.push(effect);
             }
         }
+        self.vouch(&mut lost, record.fold.start.as_ref())?;
         Ok(lost)
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     core::effects,
     engine::Inner,
     record::Record,
+    reminding,
 };
 
 impl Inner {
@@ -46,11 +47,20 @@ impl Inner {
                 return Err(refused);
             }
         }
-        slot.record = None;
-        self.delete(actor, &record, !of_retention).await?;
+        if of_retention && !self.is_over(&record) {
+            slot.record = Some(record);
+            return Err(Error::NotCompleted(String::new()));
+        }
+        // Its reminders go first.
+        (slot.record, slot.open, slot.guarded) = (None, None, false);
+        if let Err(error) = self.delete(actor, &record, !of_retention).await {
+            let recheck = reminding::RECHECK.to_owned();
+            self.remind(actor, recheck, self.now(), None, None).await?;
+            return Err(error);
+        }
         instance.tell(None);
         slot.open = Some(Vec::new());
-        slot.guarded = false;
+        slot.next_run();
         Ok(())
     }
 

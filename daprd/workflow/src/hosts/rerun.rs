@@ -15,6 +15,7 @@ use crate::{
     core::{effects::Committed, fold::Fold, rerun},
     engine::Inner,
     record::Record,
+    reminding,
     tracing::identify,
 };
 
@@ -41,6 +42,11 @@ impl Inner {
         };
         if !record.fold.is_completed() {
             return Err(Error::Invalid(format!("'{id}' is not in a terminal state")));
+        }
+        if Self::is_condemned(&record) {
+            return Err(Error::Invalid(format!(
+                "'{id}' has ended because its history does not verify, and nothing is begun with that"
+            )));
         }
         let start = record.fold.start.as_ref();
         if start.is_some_and(|start| start.parent_instance.is_some()) {
@@ -120,14 +126,20 @@ impl Inner {
         let generation = record.generation;
         self.save(&mut slot, &instance, actor, record).await?;
         slot.open = Some(effects);
-        slot.run += 1;
+        slot.next_run();
         slot.guarded = false;
         let mut claim = self.claim(&mut slot, &instance, actor).await;
         let began = slot.record.as_ref().and_then(Record::began);
         let timers = self.set_timers(&mut claim, actor, generation).await;
         drop(slot);
-        self.do_claimed(claim, actor, generation, began).await?;
-        timers
+        let done = self.do_claimed(claim, actor, generation, began).await;
+        let done = done.map(drop).and(timers);
+        if done.is_err() {
+            // It is stored, and asking once more would only hear that.
+            let recheck = reminding::RECHECK.to_owned();
+            self.remind(actor, recheck, self.now(), None, None).await?;
+        }
+        done
     }
 }
 

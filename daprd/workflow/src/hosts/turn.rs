@@ -67,6 +67,7 @@ impl Inner {
         let mut slot = self.lock(&instance, REMINDER).await;
         let Some(record) = self.current(&mut slot, &instance, actor).await? else {
             tracing::warn!("No workflow state found for actor '{id}', terminating execution");
+            slot.next_run();
             return Ok(Taken::Done);
         };
         let stray = carried.as_ref().and_then(|event| {
@@ -226,6 +227,9 @@ impl Inner {
         }
         let from = commit.kept;
         self.store(slot, actor, record).await?;
+        if commit.continued {
+            slot.next_run();
+        }
         for span in commit.spans {
             self.options.tracer.record(span);
         }

@@ -124,7 +124,7 @@ async fn the_sidecar_gets_a_token_once_and_keeps_it() {
     assert!(other.headers().get("x-seen").is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_way_to_prove_oneself_is_found_out() {
     let endpoint = TokenEndpoint::answering(json!({"access_token": "t", "expires_in": 1}));
     endpoint.0.lock().form_only = true;
@@ -133,9 +133,15 @@ async fn the_way_to_prove_oneself_is_found_out() {
         .open("oauth2clientcredentials", &fields)
         .await
         .unwrap();
-    // A token that ends at once is asked for with each request.
     send(&middleware, "/", &[]).await;
     assert_eq!(endpoint.asked(), 2, "both ways");
+    send(&middleware, "/", &[]).await;
+    assert_eq!(
+        endpoint.asked(),
+        2,
+        "the token is good for a while, however short its life"
+    );
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
     send(&middleware, "/", &[]).await;
     assert_eq!(endpoint.asked(), 3, "the one that worked");
     let (_, form) = endpoint.0.lock().asked.pop().unwrap();
@@ -216,6 +222,16 @@ async fn a_browser_logs_in_and_goes_where_it_wanted() {
     assert_eq!(field(&form, "grant_type"), Some("authorization_code"));
     assert_eq!(field(&form, "code"), Some("c"));
     assert_eq!(field(&form, "redirect_uri"), Some("http://me/back"));
+    let before = send(&middleware, "/x", &[("cookie", &cookie)]).await;
+    assert_eq!(
+        before.status(),
+        302,
+        "the cookie of the login logs nobody in"
+    );
+    let twice = send(&middleware, &back, &[("cookie", &cookie)]).await;
+    assert_eq!(twice.status(), 400, "a login ends once");
+    let cookie = response.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
     let through = send(
         &middleware,
         "/x",

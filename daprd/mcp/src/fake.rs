@@ -217,13 +217,14 @@ impl Fake {
 }
 
 /// Takes the credentials in the form only, as some servers do.
-fn token(headers: &HeaderMap, body: &str) -> (StatusCode, &'static str) {
+fn token(headers: &HeaderMap, body: &str) -> impl axum::response::IntoResponse + use<> {
     let right =
         "grant_type=client_credentials&scope=a+b&audience=mcp&client_id=me&client_secret=s%3Dt";
-    match body == right && !headers.contains_key("authorization") {
+    let (status, answer) = match body == right && !headers.contains_key("authorization") {
         true => (StatusCode::OK, r#"{"access_token":"t1","expires_in":"60"}"#),
         false => (StatusCode::UNAUTHORIZED, r#"{"error":"invalid_client"}"#),
-    }
+    };
+    (status, [("content-type", "application/json")], answer)
 }
 
 #[async_trait]

@@ -21,6 +21,9 @@ component::metadata! {
     }
 }
 
+/// Longest pause between two requests.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Most pairs of a caller and a path that are told apart; beyond, callers share one limit.
 const MAX_PAIRS: usize = 16_384;
 
@@ -46,9 +49,11 @@ impl RateLimit {
     pub fn open(metadata: &Metadata) -> Result<Self> {
         let Settings { rate } = Settings::read(metadata)?;
         let pause = Duration::try_from_secs_f64(1.0 / rate);
-        let pause = pause.ok().filter(|pause| rate > 0.0 && !pause.is_zero());
+        let fits = |pause: &Duration| rate > 0.0 && !pause.is_zero() && *pause <= DAY;
+        let pause = pause.ok().filter(fits);
         let Some(pause) = pause else {
-            let problem = format!("{rate} is no rate: it has to be positive");
+            let problem =
+                format!("{rate} is no rate: it has to be positive, and one in a day at least");
             return Err(Error::invalid_metadata("maxRequestsPerSecond", problem));
         };
         let at_once = rate.max(1.0).floor();
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_no_rate_is_refused() {
-        for rate in ["0", "-1", "NaN", "inf", "1e300", "many"] {
+        for rate in ["0", "0.000001", "-1", "NaN", "inf", "1e300", "many"] {
             assert!(limit(rate).is_err(), "{rate}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use component::body::ReadError;
 use http::StatusCode;
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use wasmi::{Func, Memory, ResumableCall, Store, Val};
 
 use crate::{
@@ -179,7 +179,7 @@ impl Guest {
         results: &mut [Val],
     ) -> Result<End, Failure> {
         let mut meter = Meter::new(self.fuel);
-        let mut sleep_left = MOST_SLEEP;
+        let (mut sleep_left, mut wait_left) = (MOST_SLEEP, BODY_WAIT);
         self.refuel(0, meter.slice(0).unwrap_or_default())?;
         let mut call = func.call_resumable(&mut self.store, arguments, results);
         loop {
@@ -202,7 +202,7 @@ impl Guest {
                     let Some(pause) = pause else {
                         return Err(Failure::Trap(error.to_string()));
                     };
-                    let answer = self.serve(pause, &mut sleep_left).await?;
+                    let answer = self.serve(pause, &mut sleep_left, &mut wait_left).await?;
                     stopped.resume(&mut self.store, &[answer], results)
                 }
             };
@@ -216,7 +216,12 @@ impl Guest {
     }
 
     /// Gets what the guest waits for: what its function is to give.
-    async fn serve(&mut self, pause: Pause, sleep_left: &mut Duration) -> Result<Val, Failure> {
+    async fn serve(
+        &mut self,
+        pause: Pause,
+        sleep_left: &mut Duration,
+        wait_left: &mut Duration,
+    ) -> Result<Val, Failure> {
         match pause {
             Pause::Sleep { nanoseconds } => {
                 let time = Duration::from_nanos(nanoseconds);
@@ -226,8 +231,10 @@ impl Guest {
             }
             Pause::Body { at, room } => {
                 let incoming = &mut self.exchange()?.incoming;
-                let filled = timeout(BODY_WAIT, incoming.fill(room as usize)).await;
+                let began = Instant::now();
+                let filled = timeout(*wait_left, incoming.fill(room as usize)).await;
                 filled.map_err(|_| Failure::Late)??;
+                *wait_left = wait_left.saturating_sub(began.elapsed());
                 let (memory, state) = self.memory.data_and_store_mut(&mut self.store);
                 let exchange = state.exchange().map_err(|misuse| Failure::Trap(misuse.0))?;
                 let end = (at as usize).saturating_add(room as usize);

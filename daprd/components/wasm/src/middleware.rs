@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use component::{
-    Body, Component, Error, ErrorKind, HttpMiddleware, Open, Result, body::ReadError,
+    Body, Component, Error, ErrorKind, HttpMiddleware, Open, Result, Scope, body::ReadError,
     middleware::Next,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -26,6 +26,7 @@ pub struct Wasm {
     name: Arc<str>,
     limits: Limits,
     pool: Pool,
+    _scope: Scope,
 }
 
 impl Wasm {
@@ -51,7 +52,7 @@ impl Wasm {
         let program = spawn_blocking(move || Program::new(&module, options)).await;
         let program =
             program.map_err(|error| Error::internal("the module was not translated", error))??;
-        let pool = Pool::new(program, limits.instances)
+        let pool = Pool::new(program, limits.instances, &open.scope)
             .await
             .map_err(|failure| {
                 Error::new(
@@ -60,7 +61,12 @@ impl Wasm {
                 )
                 .with_source(failure)
             })?;
-        Ok(Self { name, limits, pool })
+        Ok(Self {
+            name,
+            limits,
+            pool,
+            _scope: open.scope,
+        })
     }
 
     async fn pass(

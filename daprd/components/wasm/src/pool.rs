@@ -6,11 +6,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use component::Scope;
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -24,7 +25,7 @@ pub struct Pool {
     program: Arc<Program>,
     free: Arc<Semaphore>,
     waiting: AtomicUsize,
-    idle: Mutex<Vec<Idle>>,
+    idle: Arc<Mutex<Vec<Idle>>>,
 }
 
 struct Idle {
@@ -44,13 +45,14 @@ impl Pool {
     ///
     /// # Errors
     /// Where that cannot be made.
-    pub async fn new(program: Program, most: usize) -> Result<Self, Failure> {
+    pub async fn new(program: Program, most: usize, scope: &Scope) -> Result<Self, Failure> {
         let pool = Self {
             program: Arc::new(program),
             free: Arc::new(Semaphore::new(most)),
             waiting: AtomicUsize::new(0),
-            idle: Mutex::default(),
+            idle: Arc::default(),
         };
+        scope.spawn(drop_old(Arc::clone(&pool.idle)));
         pool.take().await?.give_back();
         Ok(pool)
     }
@@ -62,9 +64,9 @@ impl Pool {
     pub async fn take(&self) -> Result<Taken<'_>, Failure> {
         let permit = self.permit().await?;
         let idle = self.idle.lock().pop();
-        let guest = match idle {
-            Some(idle) => idle.guest,
-            None => self.make().await?,
+        let (guest, permit) = match idle {
+            Some(idle) => (idle.guest, permit),
+            None => self.make(permit).await?,
         };
         Ok(Taken {
             guest,
@@ -84,23 +86,35 @@ impl Pool {
             .map_err(|_| Failure::Busy)
     }
 
-    async fn make(&self) -> Result<Guest, Failure> {
+    /// The permit goes along: an instance that is being made is there, also where nobody waits for it any more.
+    async fn make(
+        &self,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(Guest, OwnedSemaphorePermit), Failure> {
         let program = Arc::clone(&self.program);
-        let made = spawn_blocking(move || program.instance()).await;
-        let made = made.map_err(|error| Failure::Trap(error.to_string()))?;
-        made?.started().await
+        let made = spawn_blocking(move || (program.instance(), permit)).await;
+        let (made, permit) = made.map_err(|error| Failure::Trap(error.to_string()))?;
+        Ok((made?.started().await?, permit))
     }
 
     fn put(&self, guest: Guest) {
+        let since = Instant::now();
+        self.idle.lock().push(Idle { guest, since });
+    }
+}
+
+/// Drops, again and again, those that nobody has needed for long.
+async fn drop_old(idle: Arc<Mutex<Vec<Idle>>>) {
+    loop {
+        sleep(IDLE / 2).await;
         let now = Instant::now();
-        let mut idle = self.idle.lock();
+        let mut idle = idle.lock();
         // The last one is taken first, so the first are those that nobody has needed for longest.
         let old = idle
             .iter()
             .take_while(|idle| now - idle.since > IDLE)
             .count();
         let dropped: Vec<Idle> = idle.drain(..old).collect();
-        idle.push(Idle { guest, since: now });
         drop(idle);
         drop(dropped);
     }

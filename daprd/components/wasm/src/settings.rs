@@ -12,7 +12,7 @@
 //! | the module | 32 MiB | - |
 //! | fetching the module | 30 s | - |
 //! | a body that the guest reads or writes | 4 MiB | `maxBodySize`, at most 256 MiB |
-//! | waiting for what the guest reads of a body | 60 s | - |
+//! | waiting for what the guest reads of a body, in all, of one call | 60 s | - |
 //! | sleeping, in all, of one call | 10 s | - |
 //! | headers and trailers that one call writes | 256 KiB | - |
 //! | what one call logs, or prints | 64 KiB each | - |

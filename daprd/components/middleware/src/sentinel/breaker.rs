@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::window::{Count, Window};
+use super::{
+    rules::DAY,
+    window::{Count, Window},
+};
 
 /// How far a rule looks back that does not say so.
 const DEFAULT_INTERVAL: u64 = 1000;
@@ -92,12 +95,16 @@ impl Breaker {
             0 => DEFAULT_INTERVAL,
             interval => interval,
         };
+        let pause = Duration::from_millis(rule.retry_timeout_ms);
+        if pause > DAY || Duration::from_millis(interval) > DAY {
+            return Err(format!("{}: times may be up to a day", rule.resource));
+        }
         let breaker = Self {
             strategy,
             threshold: rule.threshold,
             at_least: rule.min_request_amount.max(1),
             slow: Duration::from_millis(rule.max_allowed_rt_ms),
-            pause: Duration::from_millis(rule.retry_timeout_ms),
+            pause,
             inner: Mutex::new(Inner {
                 state: State::Closed,
                 seen: Window::new(Duration::from_millis(interval)),

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use super::window::Window;
 
+/// Longest time in a rule.
+pub const DAY: Duration = Duration::from_secs(86_400);
+
 /// How far system rules look back.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,6 +79,10 @@ impl Flow {
                 rule.token_calculate_strategy
             ));
         }
+        let longest = Duration::from_millis(rule.max_queueing_time_ms);
+        if length > DAY || longest > DAY {
+            return Err(format!("{resource}: times may be up to a day"));
+        }
         if threshold < 0.0 || !threshold.is_finite() {
             return Err(format!("{resource}: threshold {threshold} is none"));
         }
@@ -86,7 +93,7 @@ impl Flow {
             },
             1 if threshold > 0.0 => Self::Pace {
                 pause: length.div_f64(threshold.max(1e-6)),
-                longest: Duration::from_millis(rule.max_queueing_time_ms),
+                longest,
                 next: Mutex::new(Instant::now()),
             },
             other => return Err(format!("{resource}: controlBehavior {other} is not known")),

@@ -53,6 +53,27 @@ async fn so_many_requests_in_a_time() {
     assert_eq!(get(&sentinel, &app, "/a").await, 200);
 }
 
+#[test]
+fn times_are_up_to_a_day() {
+    for (field, rule) in [
+        (
+            "flowRules",
+            r#"{"resource": "a", "threshold": 1, "statIntervalInMs": 86400001}"#,
+        ),
+        (
+            "flowRules",
+            r#"{"resource": "a", "threshold": 1, "controlBehavior": 1, "maxQueueingTimeMs": 86400001}"#,
+        ),
+        (
+            "circuitBreakerRules",
+            r#"{"resource": "a", "threshold": 1, "strategy": 2, "retryTimeoutMs": 86400001}"#,
+        ),
+    ] {
+        let refused = sentinel(field, &format!("[{rule}]")).err().unwrap();
+        assert!(refused.to_string().contains("up to a day"), "{refused}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn requests_are_paced() {
     let rules = r#"[{"resource": "GET:/a", "threshold": 10, "controlBehavior": 1, "maxQueueingTimeMs": 150}]"#;

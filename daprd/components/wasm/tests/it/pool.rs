@@ -27,6 +27,15 @@ async fn what_a_guest_keeps_outlives_requests_but_not_a_trap() {
     assert_eq!(statuses, [200, 201, 202, 203, 500, 200]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_nobody_needs_goes() {
+    let middleware = opened(&counting()).await;
+    for (pause, status) in [(0, 200), (20, 201), (120, 200)] {
+        tokio::time::sleep(std::time::Duration::from_secs(pause)).await;
+        assert_eq!(ask(&middleware, post("")).await.status(), status);
+    }
+}
+
 /// Answers when it is let.
 struct Slow(Semaphore);
 

@@ -15,9 +15,9 @@ use crate::{
     Error,
     core::{event, fold::Fold, inbox},
     signing::{Exhibit, Seals, Signing, Verdict, seals},
-    stamp::Stamp,
 };
 
+mod current;
 pub mod rows;
 
 use rows::{
@@ -186,26 +186,6 @@ impl Record {
             ended: self.fold.is_completed(),
         };
         signing.judge(&exhibit, &mut self.seals)
-    }
-
-    /// Looks whether the store still has what is here. Whoever writes changes a length or the generation.
-    ///
-    /// # Errors
-    /// [`Error::State`].
-    pub async fn is_current(&mut self, state: &State, actor: &ActorId) -> Result<bool, Error> {
-        let row = state.get(actor, METADATA).await?;
-        let Some(row) = row.filter(|row| !row.value.is_empty()) else {
-            return Ok(false);
-        };
-        // Lengths may come to be what they were: an event is dropped, and another one comes.
-        let is_same = self.stored.etag.is_none() || self.stored.etag == row.etag;
-        self.stored.etag = row.etag;
-        Ok(is_same && self.stored.lengths.as_ref() == Some(&row.value))
-    }
-
-    /// By which it is told later whether anybody has written since.
-    pub fn stamp(&self) -> Stamp {
-        Stamp(self.stored.lengths.clone())
     }
 
     /// Signs what is new of the history, and writes what has changed, all of it or nothing.

@@ -142,7 +142,15 @@ async fn ended(world: &World, instance: &str, seed: u64) -> proto::durabletask::
         }
         assert!(
             Instant::now() < end,
-            "seed {seed}: {instance} has not ended: {:?}, its child {:?}, jobs {:?}",
+            "seed {seed}: {instance} has not ended: {:?}, {:?}, its child {:?}, jobs {:?}",
+            world
+                .any()
+                .state(GetInstanceRequest {
+                    instance_id: instance.to_owned(),
+                    ..GetInstanceRequest::default()
+                })
+                .await
+                .err(),
             kinds(&world.store.history(instance)),
             kinds(&world.store.history(&format!("{instance}:0005"))),
             world.scheduler.names(),
@@ -299,7 +307,7 @@ fn all_seeds(fast_path: bool) {
 const CHOSEN: &str = "WORKFLOW_SEEDS";
 
 /// How many runs, of about 10 ms each, or 90 ms where nothing is optimised.
-const SEEDS: u64 = if cfg!(debug_assertions) { 400 } else { 4000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 400 } else { 1000 };
 
 fn seeds() -> Range<u64> {
     let Ok(chosen) = std::env::var(CHOSEN) else {

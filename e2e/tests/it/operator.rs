@@ -37,18 +37,23 @@ fn name(component: &[u8]) -> String {
 }
 
 async fn listed(client: &OperatorClient<Channel>) -> Vec<String> {
+    try_listed(client).await.expect("a list")
+}
+
+async fn try_listed(client: &OperatorClient<Channel>) -> Result<Vec<String>, tonic::Status> {
     let request = ListComponentsRequest {
         namespace: "shop".to_owned(),
     };
-    let list = client.clone().list_components(request).await;
-    let list = list.expect("a list").into_inner();
-    list.components.iter().map(|one| name(one)).collect()
+    let list = client.clone().list_components(request).await?.into_inner();
+    Ok(list.components.iter().map(|one| name(one)).collect())
 }
 
 async fn until_listed(client: &OperatorClient<Channel>, expected: &[&str], deadline: Duration) {
     let what = format!("the components {expected:?}");
     wait::eventually(&what, deadline, || async {
-        listed(client).await == expected
+        try_listed(client)
+            .await
+            .is_ok_and(|names| names == expected)
     })
     .await;
 }
@@ -60,7 +65,7 @@ async fn it_lists_and_streams_what_sidecars_ask_for() {
     put(&cluster, "a");
     let operator = Operator::builder(&sentry).start(&cluster).await;
     let mut client = OperatorClient::new(operator.channel(&sentry, "shop", "cart"));
-    assert_eq!(listed(&client).await, ["a"]);
+    until_listed(&client, &["a"], SLOW).await;
     let request = ComponentUpdateRequest {
         namespace: "shop".to_owned(),
     };
@@ -115,7 +120,8 @@ async fn an_api_server_that_is_down_leaves_what_is_known() {
     put(&cluster, "a");
     let operator = Operator::builder(&sentry).start(&cluster).await;
     let client = OperatorClient::new(operator.channel(&sentry, "shop", "cart"));
-    assert_eq!(listed(&client).await, ["a"]);
+    // It is healthy a moment before it listens.
+    until_listed(&client, &["a"], SLOW).await;
     cluster.go_down().await;
     assert_eq!(listed(&client).await, ["a"]);
     operator.health().get("/healthz").await.expect_status(200);

@@ -111,6 +111,14 @@ impl Inner {
         if stamp.is_current(&self.options.state, actor).await? {
             return Ok(());
         }
+        self.have_rechecked(actor).await
+    }
+
+    /// Has an instance's owner find out what is left to do.
+    ///
+    /// # Errors
+    /// [`Error::Reminders`].
+    pub async fn have_rechecked(&self, actor: &ActorId) -> Result<(), Error> {
         let name = reminding::RECHECK.to_owned();
         self.remind(actor, name, self.now(), None, None).await
     }

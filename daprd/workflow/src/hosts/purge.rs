@@ -12,7 +12,6 @@ use crate::{
     core::effects,
     engine::Inner,
     record::Record,
-    reminding,
 };
 
 impl Inner {
@@ -54,8 +53,7 @@ impl Inner {
         // Its reminders go first.
         (slot.record, slot.open, slot.guarded) = (None, None, false);
         if let Err(error) = self.delete(actor, &record, !of_retention).await {
-            let recheck = reminding::RECHECK.to_owned();
-            self.remind(actor, recheck, self.now(), None, None).await?;
+            self.have_rechecked(actor).await?;
             return Err(error);
         }
         instance.tell(None);

@@ -15,7 +15,6 @@ use crate::{
     core::{effects::Committed, fold::Fold, rerun},
     engine::Inner,
     record::Record,
-    reminding,
     tracing::identify,
 };
 
@@ -136,8 +135,7 @@ impl Inner {
         let done = done.map(drop).and(timers);
         if done.is_err() {
             // It is stored, and asking once more would only hear that.
-            let recheck = reminding::RECHECK.to_owned();
-            self.remind(actor, recheck, self.now(), None, None).await?;
+            self.have_rechecked(actor).await?;
         }
         done
     }

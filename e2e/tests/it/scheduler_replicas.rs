@@ -81,6 +81,15 @@ async fn schedule(client: &mut SchedulerClient<Channel>, prefix: &str, count: us
     }
 }
 
+/// Asks for a job until it is accepted.
+async fn until_taken(client: &SchedulerClient<Channel>, name: &str) {
+    wait::eventually("a job to be taken", wait::DEADLINE, || {
+        let mut client = client.clone();
+        async move { client.schedule_job(once("app", name, "0s")).await.is_ok() }
+    })
+    .await;
+}
+
 async fn until_done(etcd: &Etcd) {
     wait::eventually("all jobs to be done", wait::DEADLINE, || async {
         etcd.all("dapr/jobs/").await.is_empty() && etcd.all("dapr/counters/").await.is_empty()
@@ -183,16 +192,7 @@ async fn nothing_is_missed_when_the_etcd_restarts_and_compacts() {
         tonic::Code::Unavailable
     );
     etcd.come_back().await;
-    wait::eventually("a job to be taken", wait::DEADLINE, || {
-        let mut client = client.clone();
-        async move {
-            client
-                .schedule_job(once("app", "after", "0s"))
-                .await
-                .is_ok()
-        }
-    })
-    .await;
+    until_taken(&client, "after").await;
     assert_eq!(
         fired.names.recv().await.expect("there is a stream").1,
         "after"
@@ -210,16 +210,7 @@ async fn an_etcd_that_begins_anew_is_driven_again() {
     schedule(&mut client, "gone", 20, "1h").await;
     etcd.leave();
     etcd.come_back_empty().await;
-    wait::eventually("a job to be taken", wait::DEADLINE, || {
-        let mut client = client.clone();
-        async move {
-            client
-                .schedule_job(once("app", "after", "0s"))
-                .await
-                .is_ok()
-        }
-    })
-    .await;
+    until_taken(&client, "after").await;
     let next = wait::within("the job", TAKEOVER, fired.names.recv()).await;
     assert_eq!(next.expect("there is a stream").1, "after");
     until_done(&etcd).await;

@@ -2,6 +2,7 @@
 //! and does what is due; everything that is decided is decided here, with the time and new ids as arguments.
 
 pub mod actions;
+pub mod early;
 pub mod effects;
 pub mod event;
 pub mod fold;

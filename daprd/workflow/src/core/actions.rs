@@ -66,7 +66,11 @@ pub fn apply(
             return Ok(Applied::GoesOn);
         }
     };
-    turn.push(event::of_action(id, place.now, event, Some(router)));
+    let event = event::of_action(id, place.now, event, Some(router));
+    let awaited = resolution::awaited(&event);
+    if awaited.is_none_or(|it| !turn.early.contains(&it)) {
+        turn.push(event);
+    }
     Ok(Applied::GoesOn)
 }
 
@@ -125,6 +129,7 @@ fn begin_anew(
     let before = turn.fold.start.clone().unwrap_or_default();
     turn.fold = Fold::default();
     turn.fresh.clear();
+    turn.early.clear();
     // What was asked for before is nobody's any more.
     turn.letters.clear();
     turn.stalled = None;

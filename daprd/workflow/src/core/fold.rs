@@ -85,6 +85,11 @@ impl Fold {
         self.resolved.contains(&resolution)
     }
 
+    /// Takes back that something is resolved.
+    pub fn forget(&mut self, resolution: Resolution) {
+        self.resolved.remove(&resolution);
+    }
+
     pub fn is_completed(&self) -> bool {
         self.completed.is_some()
     }

@@ -1,7 +1,7 @@
 //! One turn of a workflow: new events come in, a worker says what follows from them, and the history grows by both. Nothing of it
 //! counts before it is committed; what is to be done follows from the committed history alone (see [`super::effects`]).
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
 use prost_types::Timestamp;
 use proto::durabletask::{
@@ -14,7 +14,7 @@ use telemetry::trace::Record;
 
 use super::{
     actions::{self, Applied},
-    event,
+    early, event,
     fold::Fold,
     resolution::{self, Resolution},
     stall::{self, Stall},
@@ -38,6 +38,8 @@ pub struct Turn {
     /// What was committed before, also of runs that end with this turn.
     past: Vec<HistoryEvent>,
     pub(super) fresh: Vec<HistoryEvent>,
+    /// What of it nothing in the history asks for.
+    pub(super) early: BTreeSet<Resolution>,
     pub(super) fold: Fold,
     pub(super) custom_status: Option<String>,
     pub(super) incoming: Option<PropagatedHistory>,
@@ -141,10 +143,8 @@ impl Turn {
         let terminated = inbox.iter().find_map(event::terminated).cloned();
         let begun = EventType::WorkflowStarted(WorkflowStartedEvent::default());
         let mut fresh = vec![event::plain(now, begun)];
-        // A completion that nothing in the history asks for is one of an earlier run. A worker would pass over it, and later it would
-        // stand in the way of the one that has the same number.
         fresh.extend(inbox);
-        drop_strays(&history, &mut fresh);
+        let early = early::sift(&history, &mut fresh);
         fresh.retain(|event| fold.add(event));
         if fresh.len() == 1 {
             // All of it has come before.
@@ -155,6 +155,7 @@ impl Turn {
             instance,
             past: history,
             fresh,
+            early,
             fold,
             custom_status,
             incoming,
@@ -243,6 +244,7 @@ impl Turn {
             _ => &[],
         };
         stall::compact_patches(past, &mut self.fresh);
+        early::leave(&self.early, &mut self.fresh, &mut self.fold);
         let ended = self.fold.is_completed().then(|| self.fold.status());
         self.say_spans(ended, place);
         Ok(Next::Commit(Box::new(self.commit(Vec::new()))))
@@ -307,31 +309,13 @@ impl Turn {
 
     /// What the answer asks for that was asked for in an earlier turn.
     fn asked_again(&self) -> Option<Resolution> {
-        let asked: std::collections::BTreeSet<_> =
-            self.fresh.iter().filter_map(resolution::awaited).collect();
+        let asked: BTreeSet<_> = self.fresh.iter().filter_map(resolution::awaited).collect();
         if asked.is_empty() {
             return None;
         }
         let past = self.past().iter().filter_map(resolution::awaited);
         past.into_iter().find(|earlier| asked.contains(earlier))
     }
-}
-
-/// Drops what resolves nothing that a history asks for.
-fn drop_strays(history: &[HistoryEvent], fresh: &mut Vec<HistoryEvent>) {
-    if fresh.iter().all(|event| resolution::of(event).is_none()) {
-        return;
-    }
-    let asked = history
-        .iter()
-        .filter_map(|event| Some((resolution::awaited(event)?, event)));
-    let asked: HashMap<_, _> = asked.collect();
-    fresh.retain(|event| {
-        resolution::of(event).is_none_or(|resolution| {
-            let asked = asked.get(&resolution);
-            asked.is_some_and(|asked| resolution::answers(asked, event))
-        })
-    });
 }
 
 fn begins_anew(action: Option<&WorkflowActionType>) -> bool {

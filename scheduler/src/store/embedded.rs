@@ -44,6 +44,8 @@ struct Shared {
     failures: RwLock<Arc<Failures>>,
     /// Nothing may become more: the disk was full, and nobody has seen room on it since.
     closed: AtomicBool,
+    /// Nothing may become more: something was refused because of the quota, and nothing has been deleted since.
+    exhausted: AtomicBool,
     quota: u64,
     watchers: Mutex<Vec<(String, mpsc::Sender<Vec<Change>>)>>,
     leases: Leases,
@@ -82,6 +84,7 @@ impl Shared {
         let shared = Self {
             database: RwLock::new(None),
             closed: AtomicBool::new(medium.reserve().is_err()),
+            exhausted: AtomicBool::new(false),
             medium,
             failures: RwLock::default(),
             quota,

@@ -74,6 +74,7 @@ impl Store for Embedded {
                 allocated: shared.medium.size().map_err(broken)?,
                 used,
                 full: shared.closed.load(Ordering::Acquire)
+                    || shared.exhausted.load(Ordering::Acquire)
                     || used.saturating_add(MARGIN) > shared.quota,
                 revision,
             })

@@ -14,6 +14,8 @@ pub(super) struct Limits {
     pub quota: u64,
     /// Nothing may become more: there is no room on the disk.
     pub closed: bool,
+    /// Nothing may become more: something was refused because of the quota, and nothing has been deleted since.
+    pub exhausted: bool,
 }
 
 /// Keys that are deleted together with others' writes, as many as one batch takes.
@@ -39,8 +41,15 @@ pub(super) struct Cleared {
     pub next: Option<Bytes>,
 }
 
-/// What became of each transaction, and of the slice.
-pub(super) type Applied = (Vec<Result<Committed, Error>>, Option<Cleared>);
+/// What became of a batch.
+pub(super) struct Applied {
+    /// Of each transaction,
+    pub outcomes: Vec<Result<Committed, Error>>,
+    /// and of the slice.
+    pub cleared: Option<Cleared>,
+    /// [`Limits::exhausted`] for the next.
+    pub exhausted: bool,
+}
 
 /// All transactions of a batch, and behind them a slice of what is to be deleted, in one write of the file.
 pub(super) fn apply(
@@ -52,7 +61,7 @@ pub(super) fn apply(
 ) -> Result<Applied, redb::Error> {
     let writing = database.begin_write()?;
     let mut outcomes = Vec::with_capacity(txns.len());
-    let cleared;
+    let (cleared, exhausted);
     {
         let mut numbers = writing.open_table(NUMBERS)?;
         let number = |name| Ok::<_, redb::Error>(numbers.get(name)?.map_or(0, |n| n.value()));
@@ -67,6 +76,7 @@ pub(super) fn apply(
             outcomes.push(batch.txn(txn)?);
         }
         cleared = slice.map(|slice| batch.clear(slice)).transpose()?;
+        exhausted = batch.limits.exhausted;
         let (revision, used) = (batch.revision, batch.used);
         numbers.insert(REVISION, revision)?;
         numbers.insert(USED, used)?;
@@ -76,7 +86,11 @@ pub(super) fn apply(
     } else {
         writing.commit()?;
     }
-    Ok((outcomes, cleared))
+    Ok(Applied {
+        outcomes,
+        cleared,
+        exhausted,
+    })
 }
 
 /// Keys and their records, in order.
@@ -135,8 +149,8 @@ impl Batch<'_> {
     }
 
     /// What only deletes always finds room, and so does what replaces something that is as large: without that, a job that
-    /// comes again and again would stand still.
-    fn has_room(&self, txn: &Txn) -> Result<Result<(), Error>, redb::Error> {
+    /// comes again and again would stand still. Q-scheduler-quota
+    fn has_room(&mut self, txn: &Txn) -> Result<Result<(), Error>, redb::Error> {
         let puts = || {
             txn.then.iter().filter_map(|op| match op {
                 Op::Put { key, value, .. } => Some((key, record::weight_of(key, value) + MARGIN)),
@@ -144,7 +158,12 @@ impl Batch<'_> {
             })
         };
         let most: u64 = puts().map(|(_, weight)| weight).sum();
-        if !self.limits.closed && self.used.saturating_add(most) <= self.limits.quota {
+        let Limits {
+            quota,
+            closed,
+            exhausted,
+        } = self.limits;
+        if !closed && !exhausted && self.used.saturating_add(most) <= quota {
             return Ok(Ok(()));
         }
         let mut more = 0_u64;
@@ -155,9 +174,10 @@ impl Batch<'_> {
         }
         Ok(if more == 0 {
             Ok(())
-        } else if self.limits.closed {
+        } else if closed {
             Err(Error::Disk)
-        } else if self.used.saturating_add(more) > self.limits.quota {
+        } else if exhausted || self.used.saturating_add(more) > quota {
+            self.limits.exhausted = true;
             Err(Error::Full)
         } else {
             Ok(())
@@ -255,6 +275,7 @@ impl Batch<'_> {
                 .map(|record| record::weight(&key, record.value()));
             if let Some(weight) = weight {
                 deleted += 1;
+                self.limits.exhausted = false;
                 self.used = self.used.saturating_sub(weight);
                 self.changes.push(Change {
                     key,

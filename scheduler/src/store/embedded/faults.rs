@@ -181,7 +181,7 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
         let mut stored = 0;
         let refused = loop {
             match room.write(&store, &put(stored), None, &mut changes) {
-                Ok((outcomes, _)) => match &outcomes[0] {
+                Ok(applied) => match &applied.outcomes[0] {
                     Ok(done) => assert!(done.held),
                     Err(error) => break error.clone(),
                 },
@@ -191,9 +191,10 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
         };
         assert!(matches!(refused, Error::Disk), "seed {seed}: {refused:?}");
         assert_eq!(keys(&store).len(), stored, "seed {seed}");
-        let (again, _) = room
+        let again = room
             .write(&store, &put(stored), None, &mut changes)
-            .unwrap();
+            .unwrap()
+            .outcomes;
         assert!(
             matches!(again[0], Err(Error::Disk)),
             "seed {seed}: {again:?}"
@@ -203,7 +204,9 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
             compare: Vec::new(),
             then: vec![Op::put("k0", vec![1; 3000])],
         };
-        room.write(&store, &[same], None, &mut changes).unwrap().0[0]
+        room.write(&store, &[same], None, &mut changes)
+            .unwrap()
+            .outcomes[0]
             .clone()
             .unwrap();
         for number in 1..stored {
@@ -211,15 +214,15 @@ fn a_write_without_room_is_refused_and_deletions_make_room_again() {
                 compare: Vec::new(),
                 then: vec![Op::delete(format!("k{number}"))],
             };
-            let (done, _) = room.write(&store, &[delete], None, &mut changes).unwrap();
-            assert_eq!(done[0].clone().unwrap().deleted, 1, "seed {seed}");
+            let done = room.write(&store, &[delete], None, &mut changes).unwrap();
+            assert_eq!(done.outcomes[0].clone().unwrap().deleted, 1, "seed {seed}");
         }
         // Others make room.
         disk.0.lock().room = None;
         room.looked = None;
         room.write(&store, &put(stored), None, &mut changes)
             .unwrap()
-            .0[0]
+            .outcomes[0]
             .clone()
             .unwrap();
         assert!(disk.0.lock().reserved);

@@ -132,12 +132,20 @@ async fn a_store_that_is_full_takes_deletions_and_then_more() {
         store.commit(put("b", &large)).await,
         Err(Error::Full)
     ));
+    // What is small would fit, but who looks is told that the store is full: it is, until something is deleted.
+    assert!(matches!(
+        store.commit(put("c", "small")).await,
+        Err(Error::Full)
+    ));
+    assert!(store.size().await.unwrap().full);
+    store.commit(put("a", &large)).await.unwrap();
     let free = Txn {
         compare: Vec::new(),
         then: vec![Op::delete("a")],
     };
     assert_eq!(store.commit(free).await.unwrap().deleted, 1);
-    assert_eq!(store.size().await.unwrap().used, 0);
+    let size = store.size().await.unwrap();
+    assert_eq!((size.used, size.full), (0, false));
     store.commit(put("b", &large)).await.unwrap();
 }
 

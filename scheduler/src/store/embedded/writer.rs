@@ -90,14 +90,14 @@ pub(super) fn write(shared: &Shared, mut waiting: mpsc::Receiver<Request>) -> Re
         let mut changes = Vec::new();
         let slice = clears.front().and_then(|clear| clear.slice.as_ref());
         match room.write(shared, &txns, slice, &mut changes) {
-            Ok((outcomes, cleared)) => {
+            Ok(applied) => {
                 tell(shared, &changes);
-                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                for (reply, outcome) in replies.into_iter().zip(applied.outcomes) {
                     // Who does not wait any more does not need to know.
                     let _ = reply.send(outcome);
                 }
                 if let Some(clear) = clears.pop_front()
-                    && let Some(left) = clear.went_on(cleared)
+                    && let Some(left) = clear.went_on(applied.cleared)
                 {
                     clears.push_front(left);
                 }
@@ -139,6 +139,7 @@ impl Room {
                 let limits = Limits {
                     quota: shared.quota,
                     closed: shared.closed.load(Ordering::Acquire),
+                    exhausted: shared.exhausted.load(Ordering::Acquire),
                 };
                 apply(database, limits, txns, slice, changes)
             };
@@ -147,7 +148,14 @@ impl Room {
                     changes.clear();
                     self.make(shared)?;
                 }
-                written => return written,
+                Ok(applied) => {
+                    let exhausted = applied.exhausted;
+                    if shared.exhausted.swap(exhausted, Ordering::AcqRel) != exhausted {
+                        say_exhausted(exhausted, shared.quota);
+                    }
+                    return Ok(applied);
+                }
+                failed @ Err(_) => return failed,
             }
         }
         Err(Error::Disk)
@@ -195,6 +203,15 @@ impl Room {
             }
         }
         Ok(())
+    }
+}
+
+fn say_exhausted(exhausted: bool, quota: u64) {
+    match exhausted {
+        true => tracing::error!(
+            "the store has reached its quota of {quota} bytes: nothing new is taken until something is deleted"
+        ),
+        false => tracing::info!("something was deleted from the store: jobs are taken again"),
     }
 }
 

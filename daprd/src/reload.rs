@@ -51,7 +51,12 @@ impl Reload {
     fn take(&self, change: Change, restart: &mpsc::Sender<&'static str>, daemon: &Daemon) {
         match change {
             Change::Component(component) => {
-                tracing::info!("Component updated: {}", crds::Kind::name(&component));
+                let (name, spec) = (crds::Kind::name(&component), &component.spec);
+                tracing::info!(
+                    "Component updated: {name} ({}/{})",
+                    spec.component_type,
+                    spec.version
+                );
                 self.loader.want(component);
             }
             Change::ComponentGone(name) => self.loader.unwant(&name),

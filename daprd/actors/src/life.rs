@@ -73,7 +73,8 @@ impl Engine {
         }
     }
 
-    /// Hosts only while there is a state store for actors; where another comes in its place, actors begin anew.
+    /// Hosts only while there is a state store for actors; where one of another name comes in its place, actors begin anew. One that is
+    /// changed under its name is taken to hold what it held. Contract 9.2
     async fn follow_store(&self) {
         let inner = &self.0;
         let mut changes = inner.options.state.changes();
@@ -92,6 +93,14 @@ impl Engine {
                 _ => false,
             };
             if same {
+                continue;
+            }
+            if let (Some(after), Some(before)) = (&now, &known)
+                && after.name() == before.name()
+            {
+                let store = after.name();
+                tracing::info!("Actor state store {store} updated - actor hosting continues");
+                known = now;
                 continue;
             }
             if known.is_some() {

@@ -423,7 +423,9 @@ impl Owner for Stores {
             Err(first) => {
                 store.close().await;
                 let second = &declared.name;
-                let text = format!("detected duplicate actor state store: {first} and {second}");
+                let text = format!(
+                    "detected duplicate actor state store: {first} and {second}: {first} is already the actor state store, only one actor state store is allowed"
+                );
                 let error = component::Error::new(ErrorKind::InvalidMetadata, text);
                 return Err(declared.failed(error));
             }

@@ -165,3 +165,43 @@ async fn an_actor_has_state_and_timers_where_it_lives() {
         .await
         .expect_error(500, "ERR_ACTOR_INVOKE_METHOD");
 }
+
+#[tokio::test]
+async fn actors_stay_where_they_are_while_their_store_changes_under_its_name() {
+    let placement = Placement::builder().start().await;
+    let app = app("app", &Book::new()).await;
+    let daprd = daprd("app", &app, &placement).await;
+    hosts(&placement, 1).await;
+    assert_eq!(who(&daprd, 1).await, "app");
+    let save = json!([{"operation": "upsert", "request": {"key": "k", "value": 1}}]);
+    let state = "/v1.0/actors/kind/1/state";
+    daprd.http().post(state, &save).await.expect_status(204);
+    let changed = [("actorStateStore", "true"), ("keyPrefix", "name")];
+    daprd.write_resource("0.yaml", &component("store", "state.in-memory", &changed));
+    daprd
+        .logged("Actor state store store updated - actor hosting continues")
+        .await;
+    let key = format!("{state}/k");
+    assert_eq!(daprd.http().get(&key).await.status, 204, "another store");
+    assert_eq!(who(&daprd, 1).await, "app");
+    assert_eq!(
+        app.calls("/actors/kind/1").len(),
+        0,
+        "it was not deactivated"
+    );
+
+    // A second one for actors has to wait for the first to go.
+    let second = component("second", "state.in-memory", &[("actorStateStore", "true")]);
+    daprd.write_resource("1.yaml", &second);
+    daprd
+        .logged("store is already the actor state store, only one actor state store is allowed")
+        .await;
+    assert_eq!(who(&daprd, 1).await, "app");
+    daprd.remove_resource("0.yaml");
+    daprd
+        .logged("Actor state store second configured - enabling actor hosting")
+        .await;
+    hosts(&placement, 1).await;
+    assert_eq!(who(&daprd, 1).await, "app");
+    daprd.stop().await;
+}

@@ -18,7 +18,7 @@ use tokio::{
 use crate::ports;
 
 /// Longest wait for the program, which takes seconds to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Where Debian has the program; the one on the PATH changes the user.
 const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";

@@ -11,7 +11,7 @@ xtask := .ci/xtask
 servers := redis-server mosquitto rabbitmq-server etcd-server
 
 .DEFAULT_GOAL := help
-.PHONY: help build servers test fuzz lint tidy gen e2e cluster-up cluster-down images chart demo demo-down e2e-cluster bench ci
+.PHONY: help build servers test fuzz lint tidy gen e2e cluster-up cluster-down images chart demo demo-down e2e-cluster exchange bench ci
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -37,7 +37,7 @@ e2e: servers ## only the programs as black boxes
 # compile once more (about 90 s of two cores).
 lint: ## formatting, clippy, syntax of scripts
 	cargo fmt --all --check
-	cargo clippy --release --workspace --no-default-features --features daprd/allcomponents,e2e/cluster --all-targets -- -D warnings
+	cargo clippy --release --workspace --no-default-features --features daprd/allcomponents,e2e/cluster,e2e/exchange --all-targets -- -D warnings
 	@for script in .ci/* demo/up demo/down e2e/sdk/install e2e/cluster/cluster e2e/cluster/suite e2e/cluster/*.sh e2e/cluster/*/*.sh; do bash -n "$$script" || exit 1; done
 
 tidy: ## floors, names, file lengths, quirks, printed files
@@ -67,6 +67,11 @@ demo-down: ## remove the demo
 
 e2e-cluster: ## the chart on a real Kubernetes
 	e2e/cluster/suite
+
+exchange: export DAPR_E2E_OTHER_DAPRD_PATH = $(DAPRD)
+exchange: export DAPR_E2E_OTHER_SCHEDULER_PATH = $(SCHEDULER)
+exchange: servers ## what another build of Dapr has stored goes on with ours, and back: DAPRD=path SCHEDULER=path
+	$(xtask) test --suite exchange
 
 bench: export PROFILE = dist
 bench: export COMPONENTS = allcomponents

@@ -9,13 +9,14 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use crate::http::Client;
-use crate::process::{self, Process, Signal};
+use crate::process::{self, Build, Process, Signal};
 use crate::{App, Placement, Sentry, mesh, ports, wait};
 
 /// How a sidecar is started.
 #[derive(Clone)]
 pub struct Builder {
     app_id: String,
+    build: Build,
     flags: BTreeMap<String, String>,
     resources: Vec<String>,
     configs: Vec<String>,
@@ -34,6 +35,13 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, yaml: &str) -> Self {
         self.configs.push(yaml.to_owned());
+        self
+    }
+
+    /// Whose build it is.
+    #[must_use]
+    pub fn build(mut self, build: Build) -> Self {
+        self.build = build;
         self
     }
 
@@ -139,6 +147,7 @@ impl Builder {
         );
         let options = process::Options {
             program: "daprd",
+            build: self.build,
             args,
             env: self.env,
         };
@@ -217,6 +226,7 @@ impl Daprd {
     pub fn builder(app_id: &str) -> Builder {
         Builder {
             app_id: app_id.to_owned(),
+            build: Build::default(),
             flags: BTreeMap::new(),
             resources: Vec::new(),
             configs: Vec::new(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, NAMESPACE};
 use crate::http::{Client, Reply};
 use crate::mesh::Identity;
-use crate::process;
+use crate::process::{self, Options};
 use crate::service::{Service, is_service};
 use crate::{Sentry, ports};
 
@@ -57,8 +57,14 @@ impl Builder {
             anchors.display().to_string(),
         );
         let ports = [port, metrics, health];
+        let options = Options {
+            program: "injector",
+            args,
+            env,
+            ..Options::default()
+        };
         Injector {
-            service: Service::start("injector", dir, ports, args, env).await,
+            service: Service::start(options, dir, ports).await,
             anchors: self.anchors,
         }
     }

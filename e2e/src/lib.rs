@@ -24,6 +24,7 @@ pub mod operator;
 pub mod placement;
 pub mod process;
 pub mod redis;
+pub mod resources;
 pub mod scheduler;
 pub mod sdk;
 pub mod sentry;

@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 
 use crate::cluster::{Cluster, NAMESPACE};
 use crate::mesh::Tls;
-use crate::process;
+use crate::process::{self, Options};
 use crate::service::{Service, is_service};
 use crate::{Sentry, ports};
 
@@ -45,8 +45,14 @@ impl Builder {
             format!("-kubeconfig={}", cluster.kubeconfig(dir.path()).display()),
         ];
         args.extend(self.args);
+        let options = Options {
+            program: "operator",
+            args,
+            env: self.env,
+            ..Options::default()
+        };
         let ports = [port, metrics, health];
-        let service = Service::start("operator", dir, ports, args, self.env).await;
+        let service = Service::start(options, dir, ports).await;
         Operator { service }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::process;
+use crate::process::{self, Options};
 use crate::service::{Identity, Service, is_service};
 use crate::{Sentry, ports};
 
@@ -61,8 +61,14 @@ impl Builder {
             .entry("NAMESPACE".to_owned())
             .or_insert_with(|| "default".to_owned());
         let ports = [self.port.unwrap_or(grpc), metrics, health];
+        let options = Options {
+            program: "placement",
+            args,
+            env: self.env,
+            ..Options::default()
+        };
         Placement {
-            service: Service::start("placement", dir, ports, args, self.env).await,
+            service: Service::start(options, dir, ports).await,
         }
     }
 }

@@ -18,11 +18,23 @@ pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Lines of each log that a failing test prints.
 const TAIL: usize = 80;
 
+/// Whose build of a program is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Build {
+    /// Cargo's, beside the test, unless `DAPR_E2E_<PROGRAM>_PATH` names one.
+    #[default]
+    Ours,
+    /// The one that ours exchange instances and jobs with: `DAPR_E2E_OTHER_<PROGRAM>_PATH`.
+    Other,
+}
+
 /// What to start.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Name of the binary.
     pub program: &'static str,
+    /// Which of them.
+    pub build: Build,
     /// Arguments, complete.
     pub args: Vec<String>,
     /// The whole environment of the program.
@@ -51,7 +63,7 @@ pub struct Process {
 impl Process {
     /// Starts the program with `dir` as working folder; its logs go there, too.
     pub fn start(options: Options, dir: TempDir) -> Self {
-        let binary = binary(options.program);
+        let binary = binary(options.program, options.build);
         let log =
             |name: &str| File::create(dir.path().join(name)).expect("the folder was just created");
         let mut command = Command::new(&binary);
@@ -230,11 +242,16 @@ fn read(path: &Path) -> String {
 }
 
 /// The binary of a program: the one the environment names, else the one cargo built beside this test.
-fn binary(program: &str) -> PathBuf {
-    let variable = format!("DAPR_E2E_{}_PATH", program.to_uppercase());
+fn binary(program: &str, build: Build) -> PathBuf {
+    let whose = match build {
+        Build::Ours => "",
+        Build::Other => "OTHER_",
+    };
+    let variable = format!("DAPR_E2E_{whose}{}_PATH", program.to_uppercase());
     if let Some(path) = std::env::var_os(&variable) {
         return path.into();
     }
+    assert!(build == Build::Ours, "{variable} names the other build");
     let test = std::env::current_exe().expect("a test has an executable");
     let profile = test
         .ancestors()

@@ -14,12 +14,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use crate::process::{self, Build, Options};
 use crate::service::{Identity, Service, is_service};
-use crate::{Sentry, mesh, ports, process, wait};
+use crate::{Sentry, mesh, ports, wait};
 
 /// How the scheduler is started: one replica with its own store.
 #[derive(Default)]
 pub struct Builder {
+    build: Build,
     args: Vec<String>,
     env: BTreeMap<String, String>,
     identity: Option<Identity>,
@@ -31,6 +33,13 @@ impl Builder {
     #[must_use]
     pub fn sentry(mut self, sentry: &Sentry) -> Self {
         self.identity = Some(Identity::of(sentry));
+        self
+    }
+
+    /// Whose build it is.
+    #[must_use]
+    pub fn build(mut self, build: Build) -> Self {
+        self.build = build;
         self
     }
 
@@ -72,8 +81,14 @@ impl Builder {
         self.env
             .insert("NAMESPACE".to_owned(), "default".to_owned());
         let ports = [grpc, metrics, health];
+        let options = Options {
+            program: "scheduler",
+            build: self.build,
+            args,
+            env: self.env,
+        };
         Scheduler {
-            service: Service::start("scheduler", dir, ports, args, self.env).await,
+            service: Service::start(options, dir, ports).await,
             clients,
         }
     }

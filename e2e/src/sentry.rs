@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::process;
+use crate::process::{self, Options};
 use crate::service::{Service, is_service};
 use crate::{Ca, ports};
 
@@ -98,8 +98,14 @@ impl Builder {
         ];
         args.extend(self.args);
         let ports = [grpc, metrics, health];
+        let options = Options {
+            program: "sentry",
+            args,
+            env: self.env,
+            ..Options::default()
+        };
         Sentry {
-            service: Service::start("sentry", dir, ports, args, self.env).await,
+            service: Service::start(options, dir, ports).await,
             credentials,
             ca: self.ca,
             trust_domain: self.trust_domain,

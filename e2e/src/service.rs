@@ -1,12 +1,10 @@
 //! What the programs of the control plane have in common as processes: a port, metrics and health on the loopback.
 
-use std::collections::BTreeMap;
-
 use tempfile::TempDir;
 
 use crate::Sentry;
 use crate::http::Client;
-use crate::process::{self, Process};
+use crate::process::{Options, Process};
 
 /// A running program of the control plane.
 pub struct Service {
@@ -17,13 +15,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts `program` with the arguments that say its ports, and waits until it is ready.
+    /// Starts a program with the arguments that say its ports beside its own, and waits until it is ready.
     pub(crate) async fn start(
-        program: &'static str,
+        mut options: Options,
         dir: TempDir,
         [port, metrics, health]: [u16; 3],
-        args: Vec<String>,
-        env: BTreeMap<String, String>,
     ) -> Self {
         // Single dashes on purpose: contract 9.1 accepts both.
         let mut all = vec![
@@ -35,12 +31,8 @@ impl Service {
             format!("-healthz-port={health}"),
             "-healthz-listen-address=127.0.0.1".to_owned(),
         ];
-        all.extend(args);
-        let options = process::Options {
-            program,
-            args: all,
-            env,
-        };
+        all.append(&mut options.args);
+        options.args = all;
         Self {
             process: Process::start_healthy(options, dir, health).await,
             port,

@@ -17,17 +17,33 @@ use crate::tree;
 mod changes;
 mod order;
 
-/// The crate of the suite that needs a cluster, and the feature and the test program that hold it.
-const CLUSTER: (&str, &str, &str) = ("e2e", "e2e/cluster", "cluster");
+/// A suite of `e2e` that needs more than this repository gives, and runs by itself.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Suite {
+    /// Needs a Kubernetes
+    Cluster,
+    /// Needs another build of the programs
+    Exchange,
+}
+
+impl Suite {
+    /// The test program that holds it; a feature of `e2e` has the same name.
+    fn name(self) -> &'static str {
+        match self {
+            Suite::Cluster => "cluster",
+            Suite::Exchange => "exchange",
+        }
+    }
+}
 
 /// Flags of the chore.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only the tests of these crates
     packages: Vec<String>,
-    /// The suite that needs a cluster, and nothing else
-    #[arg(long)]
-    cluster: bool,
+    /// This suite, and nothing else
+    #[arg(long, value_enum)]
+    suite: Option<Suite>,
     /// Build them and run nothing
     #[arg(long)]
     no_run: bool,
@@ -71,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     });
     let touched = changes::crates(&root, &folders.collect());
     let order = order::order(&members, &touched);
-    if !touched.is_empty() && !arguments.cluster {
+    if !touched.is_empty() && arguments.suite.is_none() {
         let names: Vec<&str> = touched.iter().map(String::as_str).collect();
         say(&format!("changed, so first: {}", names.join(" ")))?;
     }
@@ -83,7 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             })?;
         }
     }
-    if arguments.packages.is_empty() && !arguments.cluster {
+    if arguments.packages.is_empty() && arguments.suite.is_none() {
         timed("test documentation", || documentation(arguments))?;
     }
     Ok(())
@@ -91,13 +107,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Builds the programs that tests start, then the tests; answers the test programs of each crate.
 fn build(arguments: &Arguments) -> Result<BTreeMap<String, Vec<Program>>> {
-    if arguments.cluster {
-        let (_, feature, test) = CLUSTER;
-        return compile(arguments, &["--features", feature, "--test", test]);
+    // Those of the cluster run from their images.
+    if !matches!(arguments.suite, Some(Suite::Cluster)) {
+        let programs = programs::Arguments::complete(&arguments.profile);
+        timed("build programs", || programs::run(&programs))?;
     }
-    let programs = programs::Arguments::complete(&arguments.profile);
-    timed("build programs", || programs::run(&programs))?;
-    timed("build tests", || compile(arguments, &[]))
+    timed("build tests", || match arguments.suite {
+        Some(suite) => {
+            let feature = format!("e2e/{}", suite.name());
+            compile(arguments, &["--features", &feature, "--test", suite.name()])
+        }
+        None => compile(arguments, &[]),
+    })
 }
 
 fn compile(arguments: &Arguments, targets: &[&str]) -> Result<BTreeMap<String, Vec<Program>>> {

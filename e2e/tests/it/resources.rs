@@ -1,7 +1,6 @@
 //! Resources that suites load into sidecars. The in-memory components are complete and need no server.
 
-use std::fmt::Write as _;
-
+pub use e2e::resources::{component, configuration};
 use serde_json::{Value, json};
 
 /// An in-memory state store named `statestore`.
@@ -29,25 +28,4 @@ spec:
 /// What an app answers that wants the topic `orders` of that pub/sub at `/orders`.
 pub fn orders() -> Value {
     json!([{"pubsubname": "pubsub", "topic": "orders", "route": "/orders"}])
-}
-
-/// A component with metadata.
-pub fn component(name: &str, kind: &str, metadata: &[(&str, &str)]) -> String {
-    let mut yaml = format!(
-        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\nspec:\n  type: {kind}\n  version: v1\n"
-    );
-    if !metadata.is_empty() {
-        yaml.push_str("  metadata:\n");
-    }
-    for (name, value) in metadata {
-        write!(yaml, "  - name: {name}\n    value: {value:?}\n").expect("a string grows");
-    }
-    yaml
-}
-
-/// A Configuration with this spec, which is indented by two spaces.
-pub fn configuration(spec: &str) -> String {
-    format!(
-        "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata:\n  name: appconfig\nspec:\n{spec}\n"
-    )
 }

@@ -312,6 +312,7 @@ async fn run(args: Vec<String>) {
         program: "scheduler",
         args,
         env: BTreeMap::from([("NAMESPACE".to_owned(), "default".to_owned())]),
+        ..process::Options::default()
     };
     let mut process = Process::start(options, process::folder("scheduler"));
     let code = process.exit_code(wait::DEADLINE).await;

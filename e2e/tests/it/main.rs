@@ -38,6 +38,7 @@ mod scheduler_namespaces;
 mod scheduler_replicas;
 mod sdk;
 mod sdk_actors;
+mod sdk_invocation;
 mod sdk_workflows;
 mod shutdown;
 mod state_grpc;

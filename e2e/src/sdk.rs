@@ -15,7 +15,7 @@ use crate::{Daprd, process, wait};
 pub enum Language {
     Python,
     JavaScript,
-    /// Its apps are compiled when they are installed, and have no SDK.
+    /// Its apps are compiled when they are installed.
     Go,
     /// Its apps are compiled when they are installed, and called by the folder of what they need, and their class.
     Java,

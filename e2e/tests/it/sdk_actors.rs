@@ -1,4 +1,4 @@
-//! Actors of the official SDKs for Python, JavaScript and Java on our sidecar, unchanged: activation, state, timers, reminders, and
+//! Actors of the official SDKs for Python, JavaScript, Java and Go on our sidecar, unchanged: activation, state, timers, reminders, and
 //! calls that come back to where they began.
 
 use e2e::sdk::{Language, Scenario};
@@ -44,4 +44,14 @@ async fn javascript() {
 #[tokio::test]
 async fn java() {
     runs(Language::Java, "actors/Actors", &[], "http").await;
+}
+
+#[tokio::test]
+async fn go_over_http() {
+    runs(Language::Go, "actors", &["http"], "http").await;
+}
+
+#[tokio::test]
+async fn go_over_a_stream() {
+    runs(Language::Go, "actors", &["stream"], "grpc").await;
 }

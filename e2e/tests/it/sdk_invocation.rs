@@ -51,3 +51,8 @@ async fn runs(language: Language, file: &str) {
 async fn java() {
     runs(Language::Java, "actors/Invocation").await;
 }
+
+#[tokio::test]
+async fn go() {
+    runs(Language::Go, "invocation").await;
+}

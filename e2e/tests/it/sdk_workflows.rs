@@ -1,4 +1,4 @@
-//! Workflows of the official SDKs for Python, JavaScript and Java on our sidecar, unchanged: saga with compensation, fan out, an event with a
+//! Workflows of the official SDKs for Python, JavaScript, Java and Go on our sidecar, unchanged: saga with compensation, fan out, an event with a
 //! timeout, a child, retries, a loop of new runs; and a sidecar that is killed half-way, and starts again.
 
 use e2e::sdk::{Language, Scenario};
@@ -48,4 +48,9 @@ async fn javascript() {
 #[tokio::test]
 async fn java() {
     runs(Language::Java, "workflows/Workflows").await;
+}
+
+#[tokio::test]
+async fn go() {
+    runs(Language::Go, "workflows").await;
 }

@@ -46,6 +46,7 @@ mod state_http;
 mod upstream_chart;
 mod version;
 mod workflow;
+mod workflow_across;
 mod workflow_api;
 mod workflow_fast;
 mod workflow_faults;

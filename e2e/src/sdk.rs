@@ -19,6 +19,8 @@ pub enum Language {
     Go,
     /// Its apps are compiled when they are installed, and called by the folder of what they need, and their class.
     Java,
+    /// Its apps are one program, which is compiled when it is installed.
+    Rust,
 }
 
 /// An app that runs a scenario against its sidecar, and ends by itself.
@@ -83,6 +85,7 @@ fn program(language: Language, file: &str) -> (PathBuf, Vec<OsString>) {
             (PathBuf::from("node"), vec![script.into()])
         }
         Language::Go => (installed().join("golang").join(file), Vec::new()),
+        Language::Rust => (installed().join("rust/apps"), vec![file.into()]),
         Language::Java => {
             let (part, class) = file.split_once('/').expect("a folder and a class");
             let folder = installed().join("java").join(part);

@@ -1,4 +1,4 @@
-//! Actors of the official SDKs for Python, JavaScript, Java and Go on our sidecar, unchanged: activation, state, timers, reminders, and
+//! Actors of the official SDKs for Python, JavaScript, Java, Go and Rust on our sidecar, unchanged: activation, state, timers, reminders, and
 //! calls that come back to where they began.
 
 use e2e::sdk::{Language, Scenario};
@@ -54,4 +54,9 @@ async fn go_over_http() {
 #[tokio::test]
 async fn go_over_a_stream() {
     runs(Language::Go, "actors", &["stream"], "grpc").await;
+}
+
+#[tokio::test]
+async fn rust() {
+    runs(Language::Rust, "actors", &[], "http").await;
 }

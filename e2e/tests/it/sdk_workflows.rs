@@ -1,5 +1,5 @@
-//! Workflows of the official SDKs for Python, JavaScript, Java and Go on our sidecar, unchanged: saga with compensation, fan out, an event with a
-//! timeout, a child, retries, a loop of new runs; and a sidecar that is killed half-way, and starts again.
+//! Workflows of the official SDKs for Python, JavaScript, Java, Go and Rust on our sidecar, unchanged: saga with compensation, fan out,
+//! an event with a timeout, a child, retries, a loop of new runs; and a sidecar that is killed half-way, and starts again.
 
 use e2e::sdk::{Language, Scenario};
 use e2e::wait;
@@ -53,4 +53,9 @@ async fn java() {
 #[tokio::test]
 async fn go() {
     runs(Language::Go, "workflows").await;
+}
+
+#[tokio::test]
+async fn rust() {
+    runs(Language::Rust, "workflows").await;
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use workflow_worker::{Function, Outcome, Skills, TaskHub, Workflow};
+pub use workflow_worker::{
+    Function, HistoryPropagationScope, Outcome, Place, Skills, TaskHub, Workflow,
+};
 
 use crate::{Daprd, wait};
 

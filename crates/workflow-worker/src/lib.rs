@@ -17,7 +17,8 @@ use proto::durabletask::{
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-pub use replay::{Function, Outcome, Workflow};
+pub use proto::durabletask::HistoryPropagationScope;
+pub use replay::{Function, Outcome, Place, Workflow};
 
 /// The client of a sidecar's task hub.
 pub type TaskHub = TaskHubSidecarServiceClient<Channel>;

@@ -12,9 +12,9 @@ use std::{
 use futures::{FutureExt, future::LocalBoxFuture};
 use proto::durabletask::{
     CompleteWorkflowAction, CreateChildWorkflowAction, CreateTimerAction, EventRaisedEvent,
-    HistoryEvent, OrchestrationStatus, ScheduleTaskAction, TaskFailureDetails, WorkflowAction,
-    WorkflowRequest, WorkflowResponse, history_event::EventType,
-    workflow_action::WorkflowActionType,
+    HistoryEvent, HistoryPropagationScope, OrchestrationStatus, ScheduleTaskAction,
+    TaskFailureDetails, TaskRouter, WorkflowAction, WorkflowRequest, WorkflowResponse,
+    history_event::EventType, workflow_action::WorkflowActionType,
 };
 
 /// What a workflow or an activity comes to: a text, or why it failed.
@@ -22,6 +22,29 @@ pub type Outcome = Result<String, String>;
 
 /// A workflow.
 pub type Function = fn(Workflow) -> LocalBoxFuture<'static, Outcome>;
+
+/// Where a workflow has something done, and what it shows there of its history: in its own app, and nothing, where it does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// The app; its own, if empty.
+    pub app_id: &'a str,
+    pub shows: HistoryPropagationScope,
+}
+
+impl Place<'_> {
+    fn scope(self) -> Option<i32> {
+        let shows = self.shows != HistoryPropagationScope::None;
+        shows.then_some(self.shows.into())
+    }
+
+    fn router(self) -> Option<TaskRouter> {
+        let router = || TaskRouter {
+            target_app_id: Some(self.app_id.to_owned()),
+            ..TaskRouter::default()
+        };
+        (!self.app_id.is_empty()).then(router)
+    }
+}
 
 /// What a workflow sees of itself. Clones share it.
 #[derive(Clone)]
@@ -36,7 +59,7 @@ struct Turn {
     done: BTreeMap<i32, Outcome>,
     events: BTreeMap<String, Vec<String>>,
     taken: BTreeMap<String, usize>,
-    actions: BTreeMap<i32, WorkflowActionType>,
+    actions: BTreeMap<i32, WorkflowAction>,
     again: Option<String>,
 }
 
@@ -48,24 +71,36 @@ impl Workflow {
 
     /// Has an activity done.
     pub async fn activity(&self, name: &str, input: &str) -> Outcome {
+        self.activity_at(Place::default(), name, input).await
+    }
+
+    /// Has an activity done somewhere.
+    pub async fn activity_at(&self, place: Place<'_>, name: &str, input: &str) -> Outcome {
         let action = ScheduleTaskAction {
             name: name.to_owned(),
             input: Some(input.to_owned()),
+            history_propagation_scope: place.scope(),
             ..ScheduleTaskAction::default()
         };
-        let id = self.schedule(WorkflowActionType::ScheduleTask(action));
+        let id = self.schedule(WorkflowActionType::ScheduleTask(action), place);
         self.outcome(id).await
     }
 
     /// Runs a workflow of its own. An id is made where none is given.
     pub async fn child(&self, name: &str, id: &str, input: &str) -> Outcome {
+        self.child_at(Place::default(), name, id, input).await
+    }
+
+    /// Runs a workflow of its own somewhere. An id is made where none is given.
+    pub async fn child_at(&self, place: Place<'_>, name: &str, id: &str, input: &str) -> Outcome {
         let action = CreateChildWorkflowAction {
             instance_id: id.to_owned(),
             name: name.to_owned(),
             input: Some(input.to_owned()),
+            history_propagation_scope: place.scope(),
             ..CreateChildWorkflowAction::default()
         };
-        let id = self.schedule(WorkflowActionType::CreateChildWorkflow(action));
+        let id = self.schedule(WorkflowActionType::CreateChildWorkflow(action), place);
         self.outcome(id).await
     }
 
@@ -81,7 +116,7 @@ impl Workflow {
             fire_at: Some(fire_at),
             ..CreateTimerAction::default()
         };
-        let id = self.schedule(WorkflowActionType::CreateTimer(action));
+        let id = self.schedule(WorkflowActionType::CreateTimer(action), Place::default());
         // Timers do not fail.
         let _ = self.outcome(id).await;
     }
@@ -108,11 +143,16 @@ impl Workflow {
         Ok(String::new())
     }
 
-    fn schedule(&self, action: WorkflowActionType) -> i32 {
+    fn schedule(&self, kind: WorkflowActionType, place: Place<'_>) -> i32 {
         let mut turn = self.0.borrow_mut();
         let id = turn.next;
         turn.next += 1;
         if !turn.scheduled.contains(&id) {
+            let router = place.router();
+            let action = WorkflowAction {
+                router,
+                ..action(id, kind)
+            };
             turn.actions.insert(id, action);
         }
         id
@@ -173,7 +213,7 @@ pub fn turn(
     let mut turn = workflow.0.borrow_mut();
     let last = turn.next;
     let actions = std::mem::take(&mut turn.actions);
-    response.actions = actions.into_iter().map(|(id, it)| action(id, it)).collect();
+    response.actions = actions.into_values().collect();
     let end = match (ended, turn.again.take()) {
         (None, _) => return response,
         (Some(_), Some(input)) => turn.begin_again(input),

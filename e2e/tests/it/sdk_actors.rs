@@ -1,4 +1,4 @@
-//! Actors of the official SDKs for Python and JavaScript on our sidecar, unchanged: activation, state, timers, reminders, and
+//! Actors of the official SDKs for Python, JavaScript, Java, Go and Rust on our sidecar, unchanged: activation, state, timers, reminders, and
 //! calls that come back to where they began.
 
 use e2e::sdk::{Language, Scenario};
@@ -39,4 +39,24 @@ async fn python_over_a_stream() {
 #[tokio::test]
 async fn javascript() {
     runs(Language::JavaScript, "actors.js", &[], "http").await;
+}
+
+#[tokio::test]
+async fn java() {
+    runs(Language::Java, "actors/Actors", &[], "http").await;
+}
+
+#[tokio::test]
+async fn go_over_http() {
+    runs(Language::Go, "actors", &["http"], "http").await;
+}
+
+#[tokio::test]
+async fn go_over_a_stream() {
+    runs(Language::Go, "actors", &["stream"], "grpc").await;
+}
+
+#[tokio::test]
+async fn rust() {
+    runs(Language::Rust, "actors", &[], "http").await;
 }

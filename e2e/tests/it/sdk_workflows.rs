@@ -1,5 +1,5 @@
-//! Workflows of the official SDKs for Python and JavaScript on our sidecar, unchanged: saga with compensation, fan out, an event with a
-//! timeout, a child, retries, a loop of new runs; and a sidecar that is killed half-way, and starts again.
+//! Workflows of the official SDKs for Python, JavaScript, Java, Go and Rust on our sidecar, unchanged: saga with compensation, fan out,
+//! an event with a timeout, a child, retries, a loop of new runs; and a sidecar that is killed half-way, and starts again.
 
 use e2e::sdk::{Language, Scenario};
 use e2e::wait;
@@ -43,4 +43,19 @@ async fn python() {
 #[tokio::test]
 async fn javascript() {
     runs(Language::JavaScript, "workflows.js").await;
+}
+
+#[tokio::test]
+async fn java() {
+    runs(Language::Java, "workflows/Workflows").await;
+}
+
+#[tokio::test]
+async fn go() {
+    runs(Language::Go, "workflows").await;
+}
+
+#[tokio::test]
+async fn rust() {
+    runs(Language::Rust, "workflows").await;
 }

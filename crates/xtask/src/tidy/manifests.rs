@@ -2,11 +2,12 @@
 
 use crate::tree::TextFile;
 
-/// Complaints about dependencies of members that are not taken from the workspace.
+/// Complaints about dependencies of members that are not taken from the workspace. What begins a workspace of its own is no member.
 pub fn complaints(files: &[TextFile]) -> Vec<String> {
     let members = files
         .iter()
-        .filter(|file| file.path.ends_with("/Cargo.toml"));
+        .filter(|file| file.path.ends_with("/Cargo.toml"))
+        .filter(|file| !file.text.lines().any(|line| line.trim() == "[workspace]"));
     members.flat_map(of_manifest).collect()
 }
 
@@ -118,5 +119,6 @@ mod tests {
             count("[build-dependencies.serde]\nworkspace = true\n[features]\na = []\n"),
             0
         );
+        assert_eq!(count("[workspace]\n[dependencies]\nserde = \"1\"\n"), 0);
     }
 }

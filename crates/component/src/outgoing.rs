@@ -37,8 +37,21 @@ pub trait HttpClient: Send + Sync {
     /// Sends a request with a full URL; bodies are streamed both ways. The caller limits the time.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unavailable`] where there is no answer; one with any status is an answer.
+    /// [`crate::ErrorKind::Unavailable`] where there is no answer, with [`Unsent`] as its cause where that is certain; one with
+    /// any status is an answer.
     async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>>;
+}
+
+/// The cause of an error of [`HttpClient::send`] where the request has not left: nobody can have acted on it, so it may be sent
+/// again, whatever it does.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsent(pub String);
+
+/// Whether an error of [`HttpClient::send`] says that the request has not left.
+pub fn is_unsent(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_some_and(|source| source.is::<Unsent>())
 }
 
 /// Makes HTTP clients. Those without TLS of their own are one.

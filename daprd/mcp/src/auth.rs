@@ -5,7 +5,7 @@ use std::sync::Arc;
 use component::{
     Lent,
     outgoing::{
-        HttpClient, Identity,
+        HttpClient, Identity, is_unsent,
         oauth2::{ClientCredentials, Style, TokenEndpoint},
     },
 };
@@ -91,7 +91,7 @@ impl Credentials {
     /// Sends a request with all that shows who asks.
     ///
     /// # Errors
-    /// [`Error::Closed`] where nobody answers, [`Error::Unusable`] where there is no token.
+    /// [`Error::Closed`] where nobody is there, [`Error::BrokenOff`] where nobody answers, [`Error::Unusable`] where there is no token.
     pub async fn send(
         &self,
         mut request: Request<component::Body>,
@@ -123,7 +123,13 @@ impl Credentials {
             headers.insert(name.clone(), value.clone());
         }
         let answer = self.http.send(request).await;
-        answer.map_err(|error| Error::closed(component::error::chain(&error)))
+        answer.map_err(|error| {
+            let text = component::error::chain(&error);
+            match is_unsent(&error) {
+                true => Error::closed(text),
+                false => Error::broken_off(text),
+            }
+        })
     }
 
     /// The server does not take what it was shown: the next request is sent with a new token.

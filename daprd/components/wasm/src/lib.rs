@@ -19,6 +19,7 @@ mod program;
 mod settings;
 mod source;
 mod state;
+mod text;
 mod wasi;
 
 pub use settings::Settings;

@@ -146,7 +146,11 @@ impl HttpMiddleware for Wasm {
             // Q-wasm-failure: the reason is for the log.
             Err(failure) => {
                 tracing::error!("wasm component {}: {failure}", self.name);
-                answer::status(failure.status())
+                match failure {
+                    // This one is not the guest's.
+                    Failure::Busy => answer::text(failure.status(), failure.to_string()),
+                    _ => answer::status(failure.status()),
+                }
             }
         }
     }

@@ -6,11 +6,12 @@ use component::{
     Lent,
     outgoing::{
         HttpClient, Identity, is_unsent,
-        oauth2::{ClientCredentials, Style, TokenEndpoint},
+        oauth2::{ClientTokens, Style, TokenEndpoint},
+        secret,
     },
 };
 use crds::mcp_server::{OAuth2, SpiffeJwt};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, Request, header};
 
 use crate::Error;
 
@@ -23,7 +24,7 @@ pub struct Credentials {
 
 enum Kind {
     Plain,
-    OAuth2(Box<ClientCredentials>),
+    OAuth2(Box<ClientTokens>),
     Jwt {
         identity: Arc<dyn Identity>,
         header: HeaderName,
@@ -56,7 +57,7 @@ impl Credentials {
             Style::Unknown,
         );
         let audience = settings.audience.map(|it| ("audience".to_owned(), it));
-        let client = ClientCredentials::new(endpoint, &settings.scopes, audience);
+        let client = ClientTokens::new(endpoint, &settings.scopes, audience);
         let kind = Kind::OAuth2(Box::new(client));
         Self {
             headers,
@@ -116,7 +117,10 @@ impl Credentials {
                 let token = token.map_err(|error| {
                     Error::unusable(format!("SPIFFE JWT: {}", component::error::chain(&error)))
                 })?;
-                headers.insert(header.clone(), secret(&format!("{prefix}{token}"))?);
+                let value = secret(&format!("{prefix}{token}"));
+                let value =
+                    value.map_err(|_| Error::unusable("a token that fits into no header"))?;
+                headers.insert(header.clone(), value);
             }
         }
         for (name, value) in &self.headers {
@@ -138,11 +142,4 @@ impl Credentials {
             client.forget().await;
         }
     }
-}
-
-fn secret(text: &str) -> Result<HeaderValue, Error> {
-    let value = HeaderValue::from_str(text);
-    let mut value = value.map_err(|_| Error::unusable("a token that fits into no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }

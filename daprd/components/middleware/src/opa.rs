@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
-    Body, Component, Error, HttpMiddleware, Metadata, Result, body, body::ReadError,
-    middleware::Next,
+    Body, Component, Error, HttpMiddleware, Metadata, Result, body,
+    body::ReadError,
+    middleware::{Next, answer},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request::Parts};
 use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
@@ -19,8 +20,6 @@ use tokio::{
 };
 use url::form_urlencoded;
 use values::header::canonical;
-
-use crate::answer;
 
 component::metadata! {
     /// What the middleware is opened with.

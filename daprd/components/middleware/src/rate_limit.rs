@@ -10,13 +10,11 @@ use std::{
 use async_trait::async_trait;
 use component::{
     Body, Component, Error, HttpMiddleware, Metadata, Result,
-    middleware::{Caller, Next},
+    middleware::{Caller, Next, answer},
 };
 use http::{HeaderValue, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use crate::answer;
 
 component::metadata! {
     /// What the middleware is opened with.

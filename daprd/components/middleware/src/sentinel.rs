@@ -10,11 +10,13 @@ mod window;
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use component::{Body, Component, Error, HttpMiddleware, Metadata, Result, middleware::Next};
+use component::{
+    Body, Component, Error, HttpMiddleware, Metadata, Result,
+    middleware::{Next, answer},
+};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use crate::answer;
 use breaker::Breaker;
 use entry::Entry;
 use rules::{Concurrency, Flow, System};

@@ -6,7 +6,6 @@
 //! leaves them where it waits for a body.
 
 mod abi;
-mod answer;
 mod bodies;
 mod exchange;
 mod guest;

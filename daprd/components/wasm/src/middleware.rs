@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use component::{
-    Body, Component, Error, ErrorKind, HttpMiddleware, Open, Result, Scope, body::ReadError,
-    middleware::Next,
+    Body, Component, Error, ErrorKind, HttpMiddleware, Open, Result, Scope,
+    body::ReadError,
+    middleware::{Next, answer},
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
-    answer,
     bodies::Incoming,
     exchange::Exchange,
     guest::{Failure, Guest},

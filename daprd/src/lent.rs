@@ -1,15 +1,19 @@
 //! What components are lent: the clock, HTTP clients, and the identity that sentry has signed.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use component::{
     Body, Error, ErrorKind, Lent, Result, body,
-    outgoing::{HttpClient, HttpClients, Identity, Tls, X509Svid},
+    outgoing::{HttpClient, HttpClients, Identity, Tls, Unsent, X509Svid},
 };
 use futures::TryStreamExt;
 use http_body_util::BodyExt;
 use security::Security;
+use transport::Elsewhere;
 use values::SystemClock;
 
 /// For all components of a life.
@@ -29,7 +33,10 @@ struct Clients {
 }
 
 #[derive(Clone)]
-struct Client(reqwest::Client);
+struct Client {
+    http: reqwest::Client,
+    elsewhere: Elsewhere,
+}
 
 impl HttpClients for Clients {
     fn client(&self, tls: &Tls) -> Result<Arc<dyn HttpClient>> {
@@ -49,7 +56,10 @@ fn make(tls: &Tls) -> Result<Client> {
         let text = format!("the {what} for outgoing calls cannot be used");
         Error::new(ErrorKind::InvalidMetadata, text).with_source(error)
     };
-    let mut builder = reqwest::Client::builder().tcp_nodelay(true);
+    // Redirects are followed by us.
+    let mut builder = reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none());
     if let Some(authorities) = &tls.authorities {
         let authorities = reqwest::Certificate::from_pem_bundle(authorities.as_bytes())
             .map_err(|error| unusable("authorities", error))?;
@@ -64,27 +74,50 @@ fn make(tls: &Tls) -> Result<Client> {
     if tls.insecure {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
-    let client = builder.build().map_err(|error| unusable("TLS", error))?;
-    Ok(Client(client))
+    let http = builder.build().map_err(|error| unusable("TLS", error))?;
+    let elsewhere = match tls.identity {
+        Some(_) => Elsewhere::Never,
+        None => Elsewhere::Bare,
+    };
+    Ok(Client { http, elsewhere })
 }
 
 #[async_trait]
 impl HttpClient for Client {
+    /// Q-redirects
     async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>> {
-        let (parts, body) = request.into_parts();
-        let target = parts.uri.to_string();
-        let mut outgoing = self.0.request(parts.method, &target).headers(parts.headers);
-        if !http_body::Body::is_end_stream(&body) {
-            let stream = body.into_data_stream().map_err(std::io::Error::other);
-            outgoing = outgoing.body(reqwest::Body::wrap_stream(stream));
-        }
-        let answer = outgoing.send().await.map_err(|error| {
-            // Credentials may stand in a URL, and what is said here goes into logs, answers and histories.
-            let text = format!("no answer: {}", transport::describe(&error.without_url()));
-            Error::new(ErrorKind::Unavailable, text)
-        })?;
-        Ok(http::Response::from(answer).map(body::streamed))
+        let first = AtomicBool::new(true);
+        let send = |request| {
+            let first = first.swap(false, Ordering::Relaxed);
+            once(self.http.clone(), request, first)
+        };
+        transport::follow(request, self.elsewhere, send).await
     }
+}
+
+/// Sends a request. Behind a redirect, where it is not the `first`, somebody has had the one before.
+async fn once(
+    http: reqwest::Client,
+    request: http::Request<Body>,
+    first: bool,
+) -> Result<http::Response<Body>> {
+    let (parts, body) = request.into_parts();
+    let target = parts.uri.to_string();
+    let mut outgoing = http.request(parts.method, &target).headers(parts.headers);
+    if !http_body::Body::is_end_stream(&body) {
+        let stream = body.into_data_stream().map_err(std::io::Error::other);
+        outgoing = outgoing.body(reqwest::Body::wrap_stream(stream));
+    }
+    let answer = outgoing.send().await.map_err(|error| {
+        let unsent = first && transport::never_left(&error);
+        // Credentials may stand in a URL, and what is said here goes into logs, answers and histories.
+        let reason = transport::describe(&error.without_url());
+        match unsent {
+            true => Error::new(ErrorKind::Unavailable, "no answer").with_source(Unsent(reason)),
+            false => Error::new(ErrorKind::Unavailable, format!("no answer: {reason}")),
+        }
+    })?;
+    Ok(http::Response::from(answer).map(body::streamed))
 }
 
 /// What sentry has signed for this workload.
@@ -159,6 +192,50 @@ mod tests {
         assert_eq!(body::read(answer.into_body(), 10).await.unwrap(), "pong");
     }
 
+    /// Answers one request with a head, and says what it was.
+    async fn answer(listener: &TcpListener, head: &str) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = String::new();
+        while !seen.contains("\r\n\r\n") {
+            let mut bytes = [0; 1024];
+            let count = stream.read(&mut bytes).await.unwrap();
+            seen += std::str::from_utf8(&bytes[..count]).unwrap();
+        }
+        let answer = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_redirect_to_another_server_takes_no_header_along() {
+        let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let second = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place =
+            |of: &TcpListener, path: &str| format!("http://{}{path}", of.local_addr().unwrap());
+        let client = clients().client(&Tls::default()).unwrap();
+        let request = http::Request::get(place(&first, "/a?key=k")).header("x-token", "t");
+        let serve = async {
+            let one = answer(&first, "302 Found\r\nlocation: /b").await;
+            let elsewhere = format!("302 Found\r\nlocation: {}", place(&second, "/c"));
+            let two = answer(&first, &elsewhere).await;
+            [one, two, answer(&second, "204 No Content").await]
+        };
+        let sent = client.send(request.body(body::empty()).unwrap());
+        let (answer, [one, two, three]) = tokio::join!(sent, serve);
+        assert_eq!(answer.unwrap().status(), 204);
+        assert!(
+            one.contains("x-token: t") && two.contains("x-token: t"),
+            "{two}"
+        );
+        assert!(
+            two.starts_with("GET /b ") && three.starts_with("GET /c "),
+            "{three}"
+        );
+        for kept in ["x-token", "key=k", "referer"] {
+            assert!(!three.contains(kept), "{three}");
+        }
+    }
+
     #[tokio::test]
     async fn what_cannot_be_used_is_told_and_so_is_who_does_not_answer() {
         let clients = clients();
@@ -173,6 +250,28 @@ mod tests {
         drop(listener);
         let request = http::Request::get(uri).body(body::empty()).unwrap();
         let error = clients.client(&Tls::default()).unwrap().send(request).await;
-        assert_eq!(error.err().unwrap().kind(), ErrorKind::Unavailable);
+        let error = error.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(component::outgoing::is_unsent(&error), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_breaks_may_have_brought_the_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let client = clients().client(&Tls::default()).unwrap();
+        let request = http::Request::post(uri).body(body::full("ping")).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = String::new();
+            while !seen.contains("ping") {
+                let mut bytes = [0; 1024];
+                let count = stream.read(&mut bytes).await.unwrap();
+                seen += std::str::from_utf8(&bytes[..count]).unwrap();
+            }
+        };
+        let (answer, ()) = tokio::join!(client.send(request), serve);
+        let error = answer.err().unwrap();
+        assert!(!component::outgoing::is_unsent(&error), "{error:?}");
     }
 }

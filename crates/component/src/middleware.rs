@@ -1,5 +1,7 @@
 //! HTTP middleware: a chain around the API (`httpPipeline`) or around calls to the app (`appHttpPipeline`).
 
+pub mod answer;
+
 use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;

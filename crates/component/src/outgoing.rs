@@ -6,6 +6,7 @@ pub mod oauth2;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use http::{HeaderValue, header::InvalidHeaderValue};
 
 use crate::{Body, Error, Result};
 
@@ -37,8 +38,31 @@ pub trait HttpClient: Send + Sync {
     /// Sends a request with a full URL; bodies are streamed both ways. The caller limits the time.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unavailable`] where there is no answer; one with any status is an answer.
+    /// [`crate::ErrorKind::Unavailable`] where there is no answer, with [`Unsent`] as its cause where that is certain; one with
+    /// any status is an answer.
     async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>>;
+}
+
+/// A value of a header that is never shown.
+///
+/// # Errors
+/// Where it is none that a header can have.
+pub fn secret(text: &str) -> std::result::Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_str(text)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The cause of an error of [`HttpClient::send`] where the request has not left: nobody can have acted on it, so it may be sent
+/// again, whatever it does.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unsent(pub String);
+
+/// Whether an error of [`HttpClient::send`] says that the request has not left.
+pub fn is_unsent(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_some_and(|source| source.is::<Unsent>())
 }
 
 /// Makes HTTP clients. Those without TLS of their own are one.

@@ -35,14 +35,14 @@ pub enum ChainError {
 
 /// A chain of certificates, as it stands beside a signature.
 #[derive(Debug)]
-pub struct Chain<'c> {
+pub struct CertificateChain<'c> {
     certificates: Vec<CertificateDer<'c>>,
     id: SpiffeId,
     not_before: Timestamp,
     not_after: Timestamp,
 }
 
-impl<'c> Chain<'c> {
+impl<'c> CertificateChain<'c> {
     /// Reads a chain of at most eight certificates, of which the first names a workload.
     ///
     /// # Errors
@@ -131,14 +131,14 @@ impl<'c> Chain<'c> {
 }
 
 impl Svid {
-    /// The certificates as they are kept beside signatures: see [`Chain`].
+    /// The certificates as they are kept beside signatures: see [`CertificateChain`].
     #[must_use]
     pub fn chain_der(&self) -> Vec<u8> {
         let certificates = self.certificates().iter();
         certificates.flat_map(|der| der.as_ref().to_vec()).collect()
     }
 
-    /// Signs a message, so that [`Chain::verify`] takes it.
+    /// Signs a message, so that [`CertificateChain::verify`] takes it.
     ///
     /// # Errors
     /// [`ChainError::Key`] for a kind of key that does not sign.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 pub use bundle::{TrustBundle, pem_block};
-pub use chain::{Chain, ChainError};
+pub use chain::{CertificateChain, ChainError};
 pub use id::{SpiffeId, TrustDomain};
 pub use options::{Anchors, KeyKind, Options, TokenSource};
 pub use rotation::{Effect, Rotation};

@@ -50,6 +50,12 @@ pub fn requested(path: &str) -> Vec<Cow<'_, str>> {
     requested
 }
 
+/// The one spelling of all those that a path may be taken for: decoded to the end, with dots resolved, and without slashes that
+/// are doubled or stand at the end. For counting; a rule has to look at every reading.
+pub fn canonical(path: &str) -> String {
+    format!("/{}", clean(&decode_to_the_end(path)))
+}
+
 fn add<'p>(readings: &mut Vec<Cow<'p, str>>, reading: Cow<'p, str>) {
     let segments = |text: &str| text.split('/').filter(|it| !it.is_empty()).count();
     let cleaned = clean(&reading);
@@ -135,6 +141,21 @@ mod tests {
         assert_eq!(requested("/a/../b"), ["/b", "/a/../b"]);
         assert_eq!(requested("/%61"), ["/%61", "/a"]);
         assert_eq!(requested("/"), ["/"]);
+    }
+
+    #[test]
+    fn what_may_be_the_same_path_has_one_spelling() {
+        for path in [
+            "/a/b",
+            "a//b/",
+            "/%61/b",
+            "/a/./b",
+            "/x/%2e%2e/a/b",
+            "/a%252fb",
+        ] {
+            assert_eq!(canonical(path), "/a/b", "{path}");
+        }
+        assert_eq!(canonical("/"), "/");
     }
 
     #[test]

@@ -171,7 +171,11 @@ impl Host for Counting {
 }
 
 /// An app, which answers once.
-struct Plain;
+#[derive(Default)]
+pub(crate) struct Plain {
+    /// It never takes leave of an actor.
+    pub hangs: bool,
+}
 
 #[async_trait]
 impl Host for Plain {
@@ -188,7 +192,10 @@ impl Host for Plain {
     }
 
     async fn deactivate(&self, _: &ActorId) -> Result<(), Error> {
-        Ok(())
+        match self.hangs {
+            true => std::future::pending().await,
+            false => Ok(()),
+        }
     }
 }
 
@@ -221,7 +228,7 @@ async fn whoever_follows_leaves_the_turn_to_others_and_hears_of_the_end() {
 
 #[tokio::test]
 async fn an_app_is_not_followed() {
-    let engine = engine(Arc::new(Plain));
+    let engine = engine(Arc::new(Plain::default()));
     let refused = engine
         .followed(wire::into_request(request("any")), None)
         .await;

@@ -11,8 +11,10 @@ use crds::{
     http_endpoint::{Tls, TlsDocument},
 };
 use futures::TryStreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri::InvalidUri};
 use http_body_util::BodyExt;
+use reqwest::Url;
+use transport::Elsewhere;
 
 /// An HTTPEndpoint that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,12 @@ struct Endpoint {
 
 /// A client, or what is wrong with its keys: that is the caller's error, not one of the start, since the sidecar serves
 /// everything else.
-type Client = Result<reqwest::Client, String>;
+type Client = Result<Connected, String>;
+
+struct Connected {
+    http: reqwest::Client,
+    elsewhere: Elsewhere,
+}
 
 impl Endpoints {
     /// Leaves a resource out that cannot be used, and says why: one of a whole namespace must not keep sidecars from starting.
@@ -66,7 +73,7 @@ impl Endpoints {
         Some(self.by_name.get(name)?.base.clone())
     }
 
-    /// Calls an endpoint, or a plain URL; redirects are followed.
+    /// Calls an endpoint, or a plain URL; redirects are followed: Q-redirects.
     pub async fn call(
         &self,
         url: &Uri,
@@ -101,18 +108,33 @@ impl Endpoints {
         if let Some(known) = known {
             headers.extend(known.headers.clone());
         }
-        let has_body = !http_body::Body::is_end_stream(&body);
-        let mut outgoing = client.request(parts.method, target).headers(headers);
-        if has_body {
-            let stream = body.into_data_stream().map_err(std::io::Error::other);
-            outgoing = outgoing.body(reqwest::Body::wrap_stream(stream));
-        }
-        let response = outgoing
-            .send()
-            .await
-            .map_err(|error| unreachable(transport::describe(&error)))?;
-        Ok(http::Response::from(response).map(body::streamed))
+        let mut request = Request::new(body);
+        *request.method_mut() = parts.method;
+        *request.headers_mut() = headers;
+        let no_url = |problem: String| unreachable(format!("no URL: {problem}"));
+        // It escapes what a URL must not hold.
+        let target = Url::parse(&target).map_err(|error| no_url(error.to_string()))?;
+        let target = target.as_str().parse();
+        *request.uri_mut() = target.map_err(|error: InvalidUri| no_url(error.to_string()))?;
+        let send = |request| once(client.http.clone(), request);
+        let answer = Box::pin(transport::follow(request, client.elsewhere, send)).await;
+        answer.map_err(|error| unreachable(transport::describe(&error)))
     }
+}
+
+async fn once(
+    http: reqwest::Client,
+    request: Request<Body>,
+) -> Result<Response<Body>, reqwest::Error> {
+    let (parts, body) = request.into_parts();
+    let outgoing = http.request(parts.method, parts.uri.to_string());
+    let mut outgoing = outgoing.headers(parts.headers);
+    if !http_body::Body::is_end_stream(&body) {
+        let stream = body.into_data_stream().map_err(std::io::Error::other);
+        outgoing = outgoing.body(reqwest::Body::wrap_stream(stream));
+    }
+    let response = outgoing.send().await?;
+    Ok(Response::from(response).map(body::streamed))
 }
 
 fn endpoint(resource: &HttpEndpoint) -> Result<Endpoint, Error> {
@@ -147,7 +169,11 @@ fn endpoint(resource: &HttpEndpoint) -> Result<Endpoint, Error> {
 }
 
 fn client(tls: Option<&Tls>) -> Client {
-    let mut builder = reqwest::Client::builder().tcp_nodelay(true);
+    // Redirects are followed by us.
+    let mut builder = reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none());
+    let mut elsewhere = Elsewhere::Bare;
     if let Some(tls) = tls {
         let text = |document: &Option<TlsDocument>| {
             let value = document.as_ref().and_then(|it| it.value.as_ref());
@@ -170,11 +196,13 @@ fn client(tls: Option<&Tls>) -> Client {
             let identity = reqwest::Identity::from_pem(pem.as_bytes())
                 .map_err(|error| format!("spec.clientTLS.certificate: {error}"))?;
             builder = builder.identity(identity);
+            elsewhere = Elsewhere::Never;
         }
     }
-    builder
+    let http = builder
         .build()
-        .map_err(|error| component::error::chain(&error))
+        .map_err(|error| component::error::chain(&error))?;
+    Ok(Connected { http, elsewhere })
 }
 
 #[cfg(test)]

@@ -17,8 +17,13 @@ pub struct Metrics {
     globally_blocked: Counter,
 }
 
-/// Value of the `type` label: whole answers, not streams.
+/// Values of the `type` label: whole answers, and calls whose caller says that they are streams.
 const UNARY: &str = "unary";
+const STREAMING: &str = "streaming";
+
+fn kind(streams: bool) -> &'static str {
+    if streams { STREAMING } else { UNARY }
+}
 
 impl Metrics {
     pub fn new(meter: &Meter) -> Self {
@@ -91,6 +96,23 @@ impl Metrics {
             .observe_duration(&[callee, status.as_str()], began.elapsed());
     }
 
+    /// A gRPC call is passed on to an app.
+    pub fn passed_on(&self, callee: &str, streams: bool) -> Instant {
+        self.requests_sent.add(&[callee, kind(streams)], 1);
+        Instant::now()
+    }
+
+    /// Its gRPC code is there.
+    pub fn came_back(&self, callee: &str, code: i32, streams: bool, began: Instant) {
+        let code = code.to_string();
+        self.responses_received
+            .add(&[callee, &code, kind(streams)], 1);
+        if !streams {
+            self.latency
+                .observe_duration(&[callee, &code], began.elapsed());
+        }
+    }
+
     /// Another app calls the own one.
     pub fn called(&self, caller: &str) {
         self.requests_received.add(&[caller], 1);
@@ -110,5 +132,83 @@ impl Metrics {
             (false, false) => &self.globally_blocked,
         };
         counter.add(&[trust_domain, namespace], 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::MetricOptions;
+
+    use super::*;
+
+    /// The families of contract 10.8, and their labels beside `app_id`.
+    const TABLE: [(&str, &[&str]); 9] = [
+        ("service_invocation_req_sent_total", &["dst_app_id", "type"]),
+        ("service_invocation_req_recv_total", &["src_app_id"]),
+        (
+            "service_invocation_res_sent_total",
+            &["dst_app_id", "status"],
+        ),
+        (
+            "service_invocation_res_recv_total",
+            &["src_app_id", "status", "type"],
+        ),
+        (
+            "service_invocation_res_recv_latency_ms",
+            &["src_app_id", "status"],
+        ),
+        (
+            "acl_app_policy_action_allowed_total",
+            &["namespace", "trustDomain"],
+        ),
+        (
+            "acl_app_policy_action_blocked_total",
+            &["namespace", "trustDomain"],
+        ),
+        (
+            "acl_global_policy_action_allowed_total",
+            &["namespace", "trustDomain"],
+        ),
+        (
+            "acl_global_policy_action_blocked_total",
+            &["namespace", "trustDomain"],
+        ),
+    ];
+
+    #[test]
+    fn families_and_labels_are_those_of_the_table() {
+        let registry = prometheus::Registry::new();
+        let meter = Meter::new(&registry, MetricOptions::default()).unwrap();
+        let metrics = Metrics::new(&meter);
+        let began = metrics.sent("b");
+        metrics.received("b", StatusCode::OK, began);
+        let began = metrics.passed_on("b", true);
+        metrics.came_back("b", 14, true, began);
+        metrics.called("b");
+        metrics.answered("b", StatusCode::OK);
+        for (allowed, by_policy) in [(true, true), (true, false), (false, true), (false, false)] {
+            metrics.judged("public", "default", allowed, by_policy);
+        }
+        let mut seen: Vec<(String, Vec<String>)> = Vec::new();
+        for family in registry.gather() {
+            for series in family.get_metric() {
+                let labels = series
+                    .get_label()
+                    .iter()
+                    .map(|label| label.name().to_owned());
+                let labels: Vec<String> = labels.filter(|name| name != "app_id").collect();
+                seen.push((family.name().to_owned(), labels));
+            }
+        }
+        seen.dedup();
+        let mut table: Vec<(String, Vec<String>)> = TABLE
+            .iter()
+            .map(|(name, labels)| {
+                let labels = labels.iter().map(|label| (*label).to_owned());
+                (format!("dapr_runtime_{name}"), labels.collect())
+            })
+            .collect();
+        table.sort();
+        assert_eq!(seen, table);
     }
 }

@@ -1,5 +1,7 @@
 //! gRPC proxying: methods that Dapr does not know go to the app that the metadata name, unread and streamed.
 
+mod measured;
+
 use component::{Body, body};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
@@ -7,6 +9,8 @@ use http_body_util::{BodyExt, BodyStream, StreamBody};
 use resiliency::{Call, Outcome};
 use tonic::{Code, Status};
 use transport::Peer;
+
+use measured::Sent;
 
 use crate::{
     Error, Invoker, access_control, headers,
@@ -51,7 +55,14 @@ impl Invoker {
         }
         if self.is_own(&target) {
             request.headers_mut().remove(APP_ID);
-            return Ok(inner.options.app.pass(request).await?);
+            let sent = Sent::new(self, target.app_id(), is_stream(request.headers()));
+            return match inner.options.app.pass(request).await {
+                Ok(response) => Ok(sent.answered(response)),
+                Err(error) => {
+                    sent.failed();
+                    Err(error.into())
+                }
+            };
         }
         let policy = self.policy(&named, &target, request.uri().path());
         // Nobody knows whether an unknown method streams unless the caller says so. Of a stream, only its beginning is
@@ -84,11 +95,16 @@ impl Invoker {
             })
         })?;
         let request = Request::from_parts(parts.clone(), tonic::body::Body::new(body));
-        let response = peer.pass(request).await.map_err(|error| {
-            let problem = transport::describe(&error);
-            Failure::Error(Error::unreachable(target.app_id(), problem))
-        })?;
-        let response = response.map(body::streamed);
+        let sent = Sent::new(self, target.app_id(), is_stream(&parts.headers));
+        let response = match peer.pass(request).await {
+            Ok(response) => sent.answered(response.map(body::streamed)),
+            Err(error) => {
+                sent.failed();
+                let problem = transport::describe(&error);
+                let error = Error::unreachable(target.app_id(), problem);
+                return Err(Failure::Error(error));
+            }
+        };
         if !judged {
             return Ok(response);
         }

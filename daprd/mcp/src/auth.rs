@@ -5,12 +5,13 @@ use std::sync::Arc;
 use component::{
     Lent,
     outgoing::{
-        HttpClient, Identity,
-        oauth2::{ClientCredentials, Style, TokenEndpoint},
+        HttpClient, Identity, is_unsent,
+        oauth2::{ClientTokens, Style, TokenEndpoint},
+        secret,
     },
 };
 use crds::mcp_server::{OAuth2, SpiffeJwt};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, Request, header};
 
 use crate::Error;
 
@@ -23,7 +24,7 @@ pub struct Credentials {
 
 enum Kind {
     Plain,
-    OAuth2(Box<ClientCredentials>),
+    OAuth2(Box<ClientTokens>),
     Jwt {
         identity: Arc<dyn Identity>,
         header: HeaderName,
@@ -56,7 +57,7 @@ impl Credentials {
             Style::Unknown,
         );
         let audience = settings.audience.map(|it| ("audience".to_owned(), it));
-        let client = ClientCredentials::new(endpoint, &settings.scopes, audience);
+        let client = ClientTokens::new(endpoint, &settings.scopes, audience);
         let kind = Kind::OAuth2(Box::new(client));
         Self {
             headers,
@@ -91,7 +92,7 @@ impl Credentials {
     /// Sends a request with all that shows who asks.
     ///
     /// # Errors
-    /// [`Error::Closed`] where nobody answers, [`Error::Unusable`] where there is no token.
+    /// [`Error::Closed`] where nobody is there, [`Error::BrokenOff`] where nobody answers, [`Error::Unusable`] where there is no token.
     pub async fn send(
         &self,
         mut request: Request<component::Body>,
@@ -116,14 +117,23 @@ impl Credentials {
                 let token = token.map_err(|error| {
                     Error::unusable(format!("SPIFFE JWT: {}", component::error::chain(&error)))
                 })?;
-                headers.insert(header.clone(), secret(&format!("{prefix}{token}"))?);
+                let value = secret(&format!("{prefix}{token}"));
+                let value =
+                    value.map_err(|_| Error::unusable("a token that fits into no header"))?;
+                headers.insert(header.clone(), value);
             }
         }
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
         let answer = self.http.send(request).await;
-        answer.map_err(|error| Error::closed(component::error::chain(&error)))
+        answer.map_err(|error| {
+            let text = component::error::chain(&error);
+            match is_unsent(&error) {
+                true => Error::closed(text),
+                false => Error::broken_off(text),
+            }
+        })
     }
 
     /// The server does not take what it was shown: the next request is sent with a new token.
@@ -132,11 +142,4 @@ impl Credentials {
             client.forget().await;
         }
     }
-}
-
-fn secret(text: &str) -> Result<HeaderValue, Error> {
-    let value = HeaderValue::from_str(text);
-    let mut value = value.map_err(|_| Error::unusable("a token that fits into no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }

@@ -30,11 +30,11 @@ pub type Json = Box<RawValue>;
 #[async_trait]
 trait Transport: Send + Sync {
     /// # Errors
-    /// As the server answers, or [`Error::Closed`].
+    /// As the server answers, [`Error::Closed`] where it cannot have looked at the request, [`Error::BrokenOff`] where it may have.
     async fn request(&self, id: u64, message: Bytes) -> Result<Json, Error>;
 
     /// # Errors
-    /// [`Error::Closed`].
+    /// As of a request.
     async fn notify(&self, message: Bytes) -> Result<(), Error>;
 
     /// The version of the protocol is settled.
@@ -152,12 +152,13 @@ impl Session {
         within(self.limits.timeout, self.transport.notify(message)).await
     }
 
-    /// All tools.
+    /// All tools. Together they have at most as many bytes as a message (Q-mcp-result): they are one, when they are asked for.
     ///
     /// # Errors
     /// Where the server does not tell, or does not come to an end.
     pub async fn tools(&self) -> Result<Vec<Tool>, Error> {
         let (mut tools, mut cursor) = (Vec::new(), None::<String>);
+        let (most, mut left) = (self.limits.message, self.limits.message);
         for _ in 0..MOST_PAGES {
             let params = match &cursor {
                 Some(cursor) => json!({ "cursor": cursor }),
@@ -166,6 +167,9 @@ impl Session {
             let answer = self.ask("tools/list", &params).await?;
             let page: Page = read("tools/list", &answer)?;
             for json in page.tools {
+                let rest = left.checked_sub(json.get().len());
+                let too_large = || Error::unusable(format!("more than {most} bytes of tools"));
+                left = rest.ok_or_else(too_large)?;
                 tools.push(tool(json)?);
             }
             if tools.len() > MOST_TOOLS {

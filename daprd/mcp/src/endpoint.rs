@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use component::{Lent, outgoing::Tls};
+use component::{
+    Lent,
+    outgoing::{Tls, secret},
+};
 use crds::{Kind, McpServer, NameValuePair, mcp_server};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use url::Url;
 use values::GoDuration;
 
@@ -98,9 +101,8 @@ async fn credentials(
     for (name, value) in pairs(&given.headers, values, store).await? {
         let read: Result<HeaderName, _> = name.parse();
         let read = read.map_err(|_| Error::unusable(format!("{name:?} is no header name")))?;
-        let mut value = HeaderValue::from_str(&value)
+        let value = secret(&value)
             .map_err(|_| Error::unusable(format!("the value of header {name} is none")))?;
-        value.set_sensitive(true);
         headers.insert(read, value);
     }
     let http = lent.http.client(&Tls::default());

@@ -5,9 +5,12 @@ use std::time::Duration;
 /// Why a server has not done what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The connection is gone, or was never there; a new one may help.
+    /// The connection is gone, or was never there, and the server has not looked at the request: it may be sent on a new one.
     #[error("the connection is closed: {0}")]
     Closed(String),
+    /// The connection broke off before the answer: what the request was for may have been done.
+    #[error("the connection broke off before the answer: {0}")]
+    BrokenOff(String),
     /// The server refuses, with a JSON-RPC error.
     #[error("the server answers with error {code}: {message}")]
     Refused {
@@ -31,6 +34,18 @@ impl Error {
 
     pub(crate) fn closed(text: impl Into<String>) -> Self {
         Self::Closed(text.into())
+    }
+
+    pub(crate) fn broken_off(text: impl Into<String>) -> Self {
+        Self::BrokenOff(text.into())
+    }
+
+    /// The same once the request has been sent.
+    pub(crate) fn once_sent(self) -> Self {
+        match self {
+            Self::Closed(text) => Self::BrokenOff(text),
+            other => other,
+        }
     }
 }
 

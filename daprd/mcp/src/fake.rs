@@ -14,7 +14,7 @@ use axum::{Router, body::Body as AxumBody, routing};
 use bytes::Bytes;
 use component::{
     Body, Lent, Result, Spawn, body,
-    outgoing::{HttpClient, HttpClients, Identity, Tls, X509Svid},
+    outgoing::{HttpClient, HttpClients, Identity, Tls, Unsent, X509Svid},
 };
 use crds::{McpServer, NameValuePair};
 use futures::{StreamExt, channel::mpsc, future::BoxFuture};
@@ -37,6 +37,10 @@ struct State {
     seen: Mutex<VecDeque<(String, HeaderMap)>>,
     /// So many requests are refused.
     refuse: AtomicUsize,
+    /// So many calls of tools are taken, and not answered.
+    break_off: AtomicUsize,
+    /// So many requests do not reach it.
+    away: AtomicUsize,
     /// Sessions so far; the last one holds.
     session: AtomicU64,
     /// The stream of the older transport.
@@ -58,6 +62,16 @@ impl Fake {
     /// Refuses so many requests from now on.
     pub fn refuse(&self, requests: usize) {
         self.0.refuse.store(requests, Ordering::SeqCst);
+    }
+
+    /// Breaks the connection off at so many calls of tools, after it has taken them.
+    pub fn break_off(&self, calls: usize) {
+        self.0.break_off.store(calls, Ordering::SeqCst);
+    }
+
+    /// So many requests do not reach it.
+    pub fn away(&self, requests: usize) {
+        self.0.away.store(requests, Ordering::SeqCst);
     }
 
     /// Forgets its session, and ends its stream.
@@ -129,12 +143,7 @@ impl Fake {
             *response.status_mut() = status;
             response
         };
-        let refused = &self.0.refuse;
-        let less = |left: usize| left.checked_sub(1);
-        if refused
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
-            .is_ok()
-        {
+        if one_less(&self.0.refuse) {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "not yet");
         }
         let message: Value = serde_json::from_slice(body).unwrap();
@@ -156,6 +165,12 @@ impl Fake {
         }
         if message.get("id").is_none() || method == "answer" {
             return plain(StatusCode::ACCEPTED, "");
+        }
+        if method == "tools/call" && one_less(&self.0.break_off) {
+            let mut response = Response::new(AxumBody::from(": hello\n\n"));
+            let kind = "text/event-stream".parse().unwrap();
+            response.headers_mut().insert("content-type", kind);
+            return response;
         }
         // A server may ask something in between.
         let events = format!(
@@ -180,6 +195,10 @@ impl Fake {
         let message: Value = serde_json::from_slice(body).unwrap();
         self.saw(message["method"].as_str().unwrap(), headers);
         if message.get("id").is_none() {
+            return StatusCode::ACCEPTED;
+        }
+        if message["method"] == "tools/call" && one_less(&self.0.break_off) {
+            *self.0.stream.lock() = None;
             return StatusCode::ACCEPTED;
         }
         let event = format!("event: message\ndata: {}\n\n", self.answer(&message));
@@ -216,6 +235,12 @@ impl Fake {
     }
 }
 
+fn one_less(left: &AtomicUsize) -> bool {
+    let less = |left: usize| left.checked_sub(1);
+    let before = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    before.is_ok()
+}
+
 /// Takes the credentials in the form only, as some servers do.
 fn token(headers: &HeaderMap, body: &str) -> impl axum::response::IntoResponse + use<> {
     let right =
@@ -230,6 +255,10 @@ fn token(headers: &HeaderMap, body: &str) -> impl axum::response::IntoResponse +
 #[async_trait]
 impl HttpClient for Fake {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
+        if one_less(&self.0.away) {
+            let error = component::Error::new(component::ErrorKind::Unavailable, "no answer");
+            return Err(error.with_source(Unsent("nobody is there".to_owned())));
+        }
         let answer = self.router().oneshot(request.map(AxumBody::new)).await;
         let answer = answer.unwrap_or_else(|never| match never {});
         Ok(answer.map(body::streamed))

@@ -147,7 +147,7 @@ impl Server {
         {
             return Ok(listed(&tools));
         }
-        let asking = self.ask(|session| async move { session.tools().await });
+        let asking = self.ask(true, |session| async move { session.tools().await });
         let tools = within(self.timeout, asking).await?;
         Ok(listed(&tools))
     }
@@ -170,30 +170,41 @@ impl Server {
             ));
         }
         let arguments = call.arguments.as_deref();
-        let asking = self.ask(|session| async move { session.call(tool, arguments).await });
+        // Q-mcp-once
+        let asking = self.ask(false, |session| async move {
+            session.call(tool, arguments).await
+        });
         match within(self.timeout, asking).await {
             Ok(result) => result.get().to_owned(),
             Err(error) => flow::error(&format!("call-tool: {error} (tool {tool:?})")),
         }
     }
 
-    /// Asks the server; once more, where the connection turns out to be gone.
-    async fn ask<T, Fut>(&self, ask: impl Fn(Arc<Session>) -> Fut) -> Result<T, Error>
+    /// Asks the server; once more on a new connection, where this one turns out to be gone and the server cannot have looked at
+    /// what it was asked. What is `repeatable` is also asked again where it can.
+    async fn ask<T, Fut>(
+        &self,
+        repeatable: bool,
+        ask: impl Fn(Arc<Session>) -> Fut,
+    ) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
     {
         let session = self.session().await?;
-        match ask(Arc::clone(&session)).await {
-            Err(Error::Closed(reason)) => {
-                let name = self.name();
-                tracing::warn!("connection lost for MCPServer {name:?}, reconnecting: {reason}");
-                let mut held = self.session.lock().await;
-                held.take_if(|held| Arc::ptr_eq(held, &session));
-                drop(held);
-                ask(self.session().await?).await
-            }
-            answer => answer,
+        let error = match ask(Arc::clone(&session)).await {
+            Err(error @ (Error::Closed(_) | Error::BrokenOff(_))) => error,
+            answer => return answer,
+        };
+        let mut held = self.session.lock().await;
+        held.take_if(|held| Arc::ptr_eq(held, &session));
+        drop(held);
+        let name = self.name();
+        if !repeatable && matches!(error, Error::BrokenOff(_)) {
+            tracing::warn!("connection lost for MCPServer {name:?}: {error}");
+            return Err(error);
         }
+        tracing::warn!("connection lost for MCPServer {name:?}, reconnecting: {error}");
+        ask(self.session().await?).await
     }
 
     /// The session, which is opened where there is none.

@@ -103,7 +103,9 @@ async fn activity(inner: &Inner, request: ActivityRequest) -> ActivityResponse {
         Activity::ListTools => match server.list().await {
             Ok(tools) => response.result = Some(tools),
             Err(error) => {
-                response.failure_details = Some(failure(format!("list-tools: {error}")));
+                let name = server.name();
+                let text = format!("list-tools: MCPServer {name:?}: {error}");
+                response.failure_details = Some(failure(text));
             }
         },
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use crds::configuration::Spec;
 use jiff::Timestamp;
-use security::{Chain, ChainError, Security, Svid};
+use security::{CertificateChain, ChainError, Security, Svid};
 
 /// What signs, where the feature is on.
 ///
@@ -37,7 +37,7 @@ impl Signer for Identity {
     }
 
     fn holder(&self, chain: &[u8]) -> Result<Holder, Error> {
-        let chain = Chain::parse(chain).map_err(told)?;
+        let chain = CertificateChain::parse(chain).map_err(told)?;
         Ok(Holder {
             namespace: chain.id().namespace().to_owned(),
             app_id: chain.id().app_id().to_owned(),
@@ -47,12 +47,12 @@ impl Signer for Identity {
     }
 
     fn verify(&self, chain: &[u8], message: &[u8], signature: &[u8]) -> Result<(), Error> {
-        let chain = Chain::parse(chain).map_err(told)?;
+        let chain = CertificateChain::parse(chain).map_err(told)?;
         chain.verify(message, signature).map_err(told)
     }
 
     fn trust(&self, chain: &[u8], at: Timestamp) -> Result<(), Error> {
-        let chain = Chain::parse(chain).map_err(told)?;
+        let chain = CertificateChain::parse(chain).map_err(told)?;
         let anchors = self.0.anchors().borrow().clone();
         chain.trusted(&anchors, at).map_err(told)
     }

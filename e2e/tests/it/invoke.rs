@@ -546,6 +546,23 @@ async fn grpc_calls_are_proxied() {
         (error.code(), error.message()),
         (Code::Unknown, "couldn't find service: nobody")
     );
+    let text = caller.metrics().get("/metrics").await.text();
+    let counted = |family: &str, labels: [&str; 3], count: u32| {
+        let line = text.lines().find(|line| {
+            let of_family =
+                line.starts_with(&format!("dapr_runtime_service_invocation_{family}{{"));
+            of_family && labels.iter().all(|label| line.contains(label))
+        });
+        let line = line.unwrap_or_else(|| panic!("{family} {labels:?} in {text}"));
+        assert!(line.ends_with(&format!(" {count}")), "{line}");
+    };
+    let unary = r#"type="unary""#;
+    let sent = ["app_id=\"caller\"", r#"dst_app_id="callee""#, unary];
+    counted("req_sent_total", sent, 3);
+    for (status, count) in [(r#"status="0""#, 2), (r#"status="9""#, 1)] {
+        let received = [r#"src_app_id="callee""#, status, unary];
+        counted("res_recv_total", received, count);
+    }
     caller.stop().await;
     callee.stop().await;
 }

@@ -4,9 +4,9 @@ use e2e::app::Answer;
 use e2e::{App, Daprd};
 use http::Method;
 use proto::common::v1::{HttpExtension, InvokeRequest, http_extension::Verb};
-use proto::runtime::v1::InvokeServiceRequest;
+use proto::runtime::v1::{GetMetadataRequest, GetStateRequest, InvokeServiceRequest};
 use serde_json::json;
-use tonic::{Code, Request};
+use tonic::{Code, Request, metadata::MetadataMap};
 
 use crate::resources::component;
 
@@ -75,6 +75,47 @@ async fn a_call_without_a_trace_says_so() {
         let calls = app.calls("/m");
         assert_eq!(calls.last().expect("a call").header("traceparent"), arrives);
     }
+    daprd.stop().await;
+}
+
+const TRACED: &str = "
+apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata:
+  name: traced
+spec:
+  tracing:
+    samplingRate: '1'
+";
+
+/// An answer says which trace its call is in.
+#[tokio::test]
+async fn answers_over_grpc_say_their_trace() {
+    let app = app().await;
+    let daprd = Daprd::builder("app").app(&app).config(TRACED).start().await;
+    let traced = format!("00-{}-{}-01", "1".repeat(32), "2".repeat(16));
+    let parent = || traced.parse().expect("ASCII");
+    let mut request = Request::new(GetMetadataRequest {});
+    request.metadata_mut().insert("traceparent", parent());
+    let answer = daprd.grpc().get_metadata(request).await.expect("answered");
+    let told = |metadata: &MetadataMap| {
+        let told = metadata.get_bin("grpc-trace-bin")?;
+        Some(told.to_bytes().expect("base64").to_vec())
+    };
+    let context = told(answer.metadata()).expect("a trace");
+    assert_eq!(context.len(), 29);
+    assert_eq!(context[2..18], [0x11; 16], "the caller's trace");
+    assert_ne!(context[19..27], [0x22; 8], "a span of its own");
+    let mut request = Request::new(GetStateRequest::default());
+    request.metadata_mut().insert("traceparent", parent());
+    let refused = daprd.grpc().get_state(request).await.expect_err("no store");
+    assert!(told(refused.metadata()).is_some(), "{refused:?}");
+    let mut request = Request::new(call());
+    request.metadata_mut().insert("traceparent", parent());
+    let answer = daprd.grpc().invoke_service(request).await.expect("called");
+    let context = told(answer.metadata()).expect("a trace");
+    assert_eq!(context[2..18], [0x11; 16]);
+    assert!(answer.metadata().contains_key("traceparent"));
     daprd.stop().await;
 }
 

@@ -1,17 +1,28 @@
 //! For resolvers that ask a registry: the addresses of an app are kept, and looked up again behind the calls, so that a call
-//! waits for the registry only where nothing is known.
+//! waits for the registry only where nothing is known. Of an app there is one lookup at a time, whoever wants to know, and that
+//! there is none is remembered as well.
+
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared, WeakShared},
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Target;
-use crate::{Error, ErrorKind, Result, Scope};
+use crate::{Error, ErrorKind, Result, Scope, error::chain};
 
 /// Addresses are looked up again once they are as old as this, while calls go on with them.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// For how long an app that the registry does not know is not asked for again.
+const ABSENT: Duration = Duration::from_secs(1);
 
 /// Addresses of this age are not used any more without being looked up.
 const KEPT: Duration = Duration::from_secs(15);
@@ -21,6 +32,9 @@ const DOUBT: Duration = Duration::from_secs(10);
 
 /// Most apps whose addresses are kept; one more takes the place of the one that was looked up longest ago.
 const MAX_APPS: usize = 4096;
+
+/// Most apps that are looked up at a time.
+const MAX_LOOKUPS: usize = 1024;
 
 /// Most addresses of one app that are kept.
 const MAX_ADDRESSES: usize = 1024;
@@ -44,6 +58,10 @@ pub struct Cached<L> {
 #[derive(Default)]
 struct Known {
     apps: HashMap<Target, App>,
+    /// Apps that the registry does not know, until when that counts, and what it says.
+    absent: HashMap<Target, (Instant, String)>,
+    /// Lookups under way, as long as somebody waits for them.
+    lookups: HashMap<Target, WeakShared<Asking>>,
     /// Addresses in doubt, until then.
     doubted: HashMap<String, Instant>,
 }
@@ -55,8 +73,16 @@ struct App {
     looked_up: Instant,
     /// They are to be looked up whatever their age is.
     stale: bool,
-    /// Somebody is looking them up.
-    renewing: bool,
+}
+
+/// A lookup; what it finds is known once it has ended.
+type Asking = BoxFuture<'static, Result<(), Failure>>;
+
+/// An error that several hear.
+#[derive(Clone)]
+struct Failure {
+    kind: ErrorKind,
+    text: String,
 }
 
 /// What a resolution has to do.
@@ -65,6 +91,8 @@ enum Step {
     /// Use it, and look up the addresses behind it.
     Renew(String),
     Ask,
+    /// The registry has just said so.
+    Absent(String),
 }
 
 impl<L: Lookup> Cached<L> {
@@ -84,35 +112,64 @@ impl<L: Lookup> Cached<L> {
     /// One of the app's addresses. Lookups behind the call run on `scope`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where the registry knows none; what it says where it cannot be asked.
+    /// [`ErrorKind::NotFound`] where the registry knows none, or knew none a second ago; what it says where it cannot be asked.
     pub async fn resolve(&self, target: &Target, scope: &Scope) -> Result<String> {
         let step = self.known.lock().step(target, Instant::now());
         match step {
-            Step::Use(address) => Ok(address),
+            Step::Use(address) => return Ok(address),
+            Step::Absent(text) => return Err(Error::new(ErrorKind::NotFound, text)),
             Step::Renew(address) => {
-                let (registry, known) = (Arc::clone(&self.registry), Arc::clone(&self.known));
-                let target = target.clone();
-                scope.spawn(async move {
-                    let found = registry.lookup(&target).await;
-                    if let Err(error) = known.lock().learn(&target, found, Instant::now()) {
-                        tracing::debug!("the addresses of {} stay: {error}", target.app_id);
-                    }
-                });
-                Ok(address)
-            }
-            Step::Ask => {
-                let found = self.registry.lookup(target).await;
-                let mut known = self.known.lock();
-                known.learn(target, found, Instant::now())?;
-                match known.step(target, Instant::now()) {
-                    Step::Use(address) | Step::Renew(address) => Ok(address),
-                    Step::Ask => Err(Error::new(
-                        ErrorKind::NotFound,
-                        format!("couldn't find service: {}", target.app_id),
-                    )),
+                // Where too many are looked up, it is renewed later.
+                if let Ok(asking) = self.ask(target) {
+                    let app_id = target.app_id.clone();
+                    scope.spawn(async move {
+                        if let Err(failure) = asking.await {
+                            tracing::debug!("the addresses of {app_id} stay: {}", failure.text);
+                        }
+                    });
                 }
+                return Ok(address);
+            }
+            Step::Ask => {}
+        }
+        self.ask(target)?.await?;
+        match self.known.lock().step(target, Instant::now()) {
+            Step::Use(address) | Step::Renew(address) => Ok(address),
+            Step::Absent(text) => Err(Error::new(ErrorKind::NotFound, text)),
+            Step::Ask => Err(Error::new(ErrorKind::NotFound, unknown(target))),
+        }
+    }
+
+    /// The lookup that is under way, or a new one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RateLimited`] where too many are.
+    fn ask(&self, target: &Target) -> Result<Shared<Asking>> {
+        let mut known = self.known.lock();
+        if let Some(asking) = known.lookups.get(target).and_then(WeakShared::upgrade) {
+            return Ok(asking);
+        }
+        if known.lookups.len() >= MAX_LOOKUPS {
+            // Those that nobody waits for any more are still listed.
+            known.lookups.retain(|_, it| it.upgrade().is_some());
+            if known.lookups.len() >= MAX_LOOKUPS {
+                let text = format!("{MAX_LOOKUPS} apps are being looked up");
+                return Err(Error::new(ErrorKind::RateLimited, text));
             }
         }
+        let (registry, learning) = (Arc::clone(&self.registry), Arc::clone(&self.known));
+        let asked = target.clone();
+        let asking = async move {
+            let found = registry.lookup(&asked).await;
+            let mut known = learning.lock();
+            known.lookups.remove(&asked);
+            known.learn(&asked, found, Instant::now())
+        };
+        let asking = asking.boxed().shared();
+        if let Some(weak) = asking.downgrade() {
+            known.lookups.insert(target.clone(), weak);
+        }
+        Ok(asking)
     }
 
     /// Nobody could be reached at an address: others are preferred for a while, and looked up.
@@ -135,34 +192,48 @@ impl Known {
     fn step(&mut self, target: &Target, now: Instant) -> Step {
         let doubted = &self.doubted;
         let Some(app) = self.apps.get_mut(target) else {
-            return Step::Ask;
+            return match self.absent.get(target) {
+                Some((until, text)) if *until > now => Step::Absent(text.clone()),
+                _ => Step::Ask,
+            };
         };
         let age = now.saturating_duration_since(app.looked_up);
         let Some(address) = app.next(doubted, now).filter(|_| age < KEPT) else {
             return Step::Ask;
         };
-        if (age < FRESH && !app.stale) || app.renewing {
+        let renewing = || {
+            let asking = self.lookups.get(target);
+            asking.is_some_and(|asking| asking.upgrade().is_some())
+        };
+        if (age < FRESH && !app.stale) || renewing() {
             return Step::Use(address);
         }
-        app.renewing = true;
         Step::Renew(address)
     }
 
-    fn learn(&mut self, target: &Target, found: Result<Vec<String>>, now: Instant) -> Result<()> {
+    fn learn(
+        &mut self,
+        target: &Target,
+        found: Result<Vec<String>>,
+        now: Instant,
+    ) -> Result<(), Failure> {
         let mut addresses = match found {
             Ok(addresses) => addresses,
             Err(error) => {
-                if let Some(app) = self.apps.get_mut(target) {
-                    app.renewing = false;
+                let (kind, text) = (error.kind(), chain(&error));
+                if kind == ErrorKind::NotFound {
+                    self.is_absent(target, text.clone(), now);
                 }
-                return Err(error);
+                return Err(Failure { kind, text });
             }
         };
         addresses.truncate(MAX_ADDRESSES);
         if addresses.is_empty() {
             self.apps.remove(target);
+            self.is_absent(target, unknown(target), now);
             return Ok(());
         }
+        self.absent.remove(target);
         if self.apps.len() >= MAX_APPS && !self.apps.contains_key(target) {
             let oldest = self.apps.iter().min_by_key(|(_, app)| app.looked_up);
             if let Some(oldest) = oldest.map(|(target, _)| target.clone()) {
@@ -175,10 +246,28 @@ impl Known {
             turn,
             looked_up: now,
             stale: false,
-            renewing: false,
         };
         self.apps.insert(target.clone(), app);
         Ok(())
+    }
+
+    fn is_absent(&mut self, target: &Target, text: String, now: Instant) {
+        if self.absent.len() >= MAX_APPS {
+            self.absent.retain(|_, (until, _)| *until > now);
+        }
+        if self.absent.len() < MAX_APPS {
+            self.absent.insert(target.clone(), (now + ABSENT, text));
+        }
+    }
+}
+
+fn unknown(target: &Target) -> String {
+    format!("couldn't find service: {}", target.app_id)
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.kind, failure.text)
     }
 }
 
@@ -195,127 +284,5 @@ impl App {
         let at = around.clone().find(good).unwrap_or(first);
         self.turn = at + 1;
         self.addresses.get(at).cloned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{future::Future, pin::Pin};
-
-    use tokio::sync::mpsc;
-
-    use super::*;
-    use crate::Spawn;
-
-    /// What the registry says next, and how often it was asked.
-    #[derive(Default)]
-    struct Registry(Mutex<(Vec<String>, bool, usize)>);
-
-    #[async_trait]
-    impl Lookup for Registry {
-        async fn lookup(&self, _: &Target) -> Result<Vec<String>> {
-            let mut said = self.0.lock();
-            said.2 += 1;
-            match said.1 {
-                true => Err(Error::new(ErrorKind::Unavailable, "away")),
-                false => Ok(said.0.clone()),
-            }
-        }
-    }
-
-    impl Registry {
-        fn says(&self, addresses: &[&str]) {
-            self.0.lock().0 = addresses.iter().map(|it| (*it).to_owned()).collect();
-        }
-    }
-
-    type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-    struct Tasks(mpsc::UnboundedSender<Task>);
-
-    impl Spawn for Tasks {
-        fn spawn(&self, _: &str, task: Task) {
-            self.0.send(task).expect("the test listens");
-        }
-    }
-
-    fn made() -> (
-        Cached<Registry>,
-        Scope,
-        mpsc::UnboundedReceiver<Task>,
-        Target,
-    ) {
-        let (sender, tasks) = mpsc::unbounded_channel();
-        let target = Target {
-            app_id: "app".into(),
-            namespace: "ns".into(),
-            port: 1,
-        };
-        let cached = Cached::new(Registry::default());
-        (
-            cached,
-            Scope::new("names", Arc::new(Tasks(sender))),
-            tasks,
-            target,
-        )
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn calls_take_turns_and_the_registry_is_asked_behind_them() {
-        let (cached, scope, mut tasks, target) = made();
-        let error = cached.resolve(&target, &scope).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        cached.registry().says(&["a", "b"]);
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            seen.push(cached.resolve(&target, &scope).await.unwrap());
-        }
-        assert_eq!(seen, ["a", "b", "a", "b"]);
-        assert_eq!(cached.registry().0.lock().2, 2, "asked once since");
-        cached.registry().says(&["c"]);
-        tokio::time::advance(FRESH).await;
-        assert_eq!(cached.resolve(&target, &scope).await.unwrap(), "a");
-        assert_eq!(cached.resolve(&target, &scope).await.unwrap(), "b");
-        tasks.try_recv().expect("one lookup").await;
-        assert!(tasks.try_recv().is_err(), "and no second");
-        assert_eq!(cached.resolve(&target, &scope).await.unwrap(), "c");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_registry_that_is_away_is_missed_only_after_a_while() {
-        let (cached, scope, mut tasks, target) = made();
-        cached.registry().says(&["a"]);
-        cached.resolve(&target, &scope).await.unwrap();
-        cached.registry().0.lock().1 = true;
-        tokio::time::advance(FRESH).await;
-        cached.resolve(&target, &scope).await.unwrap();
-        tasks.try_recv().expect("a lookup").await;
-        assert_eq!(cached.resolve(&target, &scope).await.unwrap(), "a");
-        tokio::time::advance(KEPT).await;
-        let error = cached.resolve(&target, &scope).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_in_doubt_comes_last_and_has_the_registry_asked() {
-        let (cached, scope, mut tasks, target) = made();
-        cached.registry().says(&["a", "b"]);
-        cached.resolve(&target, &scope).await.unwrap();
-        cached.doubt("a");
-        assert_eq!(cached.resolve(&target, &scope).await.unwrap(), "b");
-        tasks.try_recv().expect("a lookup").await;
-        assert_eq!(cached.resolve(&target, &scope).await.unwrap(), "b");
-        cached.doubt("b");
-        assert!(
-            cached.resolve(&target, &scope).await.is_ok(),
-            "the last resort"
-        );
-        tokio::time::advance(DOUBT).await;
-        tasks.recv().await.expect("a lookup").await;
-        let both = [
-            cached.resolve(&target, &scope).await.unwrap(),
-            cached.resolve(&target, &scope).await.unwrap(),
-        ];
-        assert_ne!(both[0], both[1]);
     }
 }

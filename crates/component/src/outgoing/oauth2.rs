@@ -10,7 +10,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{
+    HeaderValue, Request, StatusCode,
+    header::{self, InvalidHeaderValue},
+};
 use serde_json::Value;
 use tokio::{
     sync::Mutex,
@@ -18,7 +21,7 @@ use tokio::{
 };
 use url::form_urlencoded;
 
-use super::HttpClient;
+use super::{HttpClient, secret};
 use crate::{Body, Error, ErrorKind, Result, body};
 
 /// Longest wait for a token.
@@ -70,7 +73,7 @@ impl AccessToken {
 }
 
 /// A client that gets tokens for itself, and the one that it has.
-pub struct ClientCredentials {
+pub struct ClientTokens {
     endpoint: TokenEndpoint,
     /// The form that asks for a token.
     grant: Vec<(String, String)>,
@@ -78,7 +81,7 @@ pub struct ClientCredentials {
     token: Mutex<Option<AccessToken>>,
 }
 
-impl ClientCredentials {
+impl ClientTokens {
     /// With the scopes to ask for, and more fields of the form; nothing is asked yet.
     pub fn new(
         endpoint: TokenEndpoint,
@@ -183,7 +186,7 @@ impl TokenEndpoint {
                 encode(&self.client_id),
                 encode(&self.client_secret)
             );
-            let value = secret(&format!("Basic {}", STANDARD.encode(pair)))?;
+            let value = secret(&format!("Basic {}", STANDARD.encode(pair))).map_err(unfit)?;
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
         Ok(request)
@@ -266,18 +269,16 @@ fn token(fields: &Value) -> Result<AccessToken> {
         let life = Duration::from_secs(seconds);
         life.saturating_sub(EARLY.min(life / 2))
     });
+    let header = secret(&format!("{scheme} {token}"));
     Ok(AccessToken {
-        header: secret(&format!("{scheme} {token}"))?,
+        header: header.map_err(unfit)?,
         // A life that no clock can hold is none.
         expires: life.and_then(|life| Instant::now().checked_add(life)),
     })
 }
 
-fn secret(text: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Error::new(ErrorKind::Unauthorized, "the token fits into no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
+fn unfit(_: InvalidHeaderValue) -> Error {
+    Error::new(ErrorKind::Unauthorized, "the token fits into no header")
 }
 
 #[cfg(test)]

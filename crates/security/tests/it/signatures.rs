@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
-use security::{Chain, ChainError, KeyKind};
+use security::{CertificateChain, ChainError, KeyKind};
 
 use crate::{authority::Authority, workload};
 
@@ -17,7 +17,7 @@ async fn signatures_hold_for_the_message_the_key_and_the_time() {
         let svid = workload.security.svid().borrow().clone().unwrap();
         let der = svid.chain_der();
         let signature = svid.sign(b"an order").unwrap();
-        let chain = Chain::parse(&der).unwrap();
+        let chain = CertificateChain::parse(&der).unwrap();
         assert_eq!(chain.id().to_string(), URI);
         assert_eq!(chain.verify(b"an order", &signature), Ok(()));
         let other = chain.verify(b"another", &signature);
@@ -31,7 +31,7 @@ async fn signatures_hold_for_the_message_the_key_and_the_time() {
         assert!(chain.trusted(&strange.unwrap(), now).is_err());
         let alone = svid.certificates()[0].to_vec();
         assert!(
-            Chain::parse(&alone)
+            CertificateChain::parse(&alone)
                 .unwrap()
                 .trusted(&anchors, now)
                 .is_err()
@@ -43,7 +43,7 @@ async fn signatures_hold_for_the_message_the_key_and_the_time() {
 fn bytes_that_are_no_chain_are_refused() {
     for bytes in [&b""[..], b"\x30", b"no certificate at all"] {
         assert!(matches!(
-            Chain::parse(bytes),
+            CertificateChain::parse(bytes),
             Err(ChainError::Unreadable(_))
         ));
     }

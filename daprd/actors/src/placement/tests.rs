@@ -2,37 +2,10 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use proto::placement::v1::{PlacementTable, PlacementTables};
 
 use super::*;
-use crate::{
-    ActorId, Error, Request, Response,
-    host::{Firing, Host as ActorHost},
-    tests::{engine, request},
-};
-
-/// Answers calls, and never takes leave.
-struct Hung;
-
-#[async_trait]
-impl ActorHost for Hung {
-    async fn call(&self, _: Request) -> Result<Response, Error> {
-        Ok(Response::default())
-    }
-
-    async fn remind(&self, _: Firing) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn timer(&self, _: Firing) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn deactivate(&self, _: &ActorId) -> Result<(), Error> {
-        std::future::pending().await
-    }
-}
+use crate::tests::{Plain, engine, request};
 
 fn order(operation: &str, version: u64) -> Result<PlacementOrder, Status> {
     let other = Host {
@@ -61,7 +34,7 @@ const ROUND: Duration = Duration::from_secs(8);
 
 #[tokio::test(start_paused = true)]
 async fn an_app_that_hangs_in_farewells_holds_up_no_round() {
-    let engine = engine(Arc::new(Hung));
+    let engine = engine(Arc::new(Plain { hangs: true }));
     engine.invoke(request("call")).await.unwrap();
     engine.0.line.ready.store(true, Ordering::Relaxed);
     let (orders, incoming) = mpsc::channel(REPORTS);

@@ -7,7 +7,7 @@ use invoke::Invoker;
 use telemetry::trace::{self, Baggage, Kind, TraceContext};
 use tonic::{Code, Status};
 
-use super::{Began, Codec, Response};
+use super::{Began, Codec, Response, service::Traced};
 use crate::{
     Api, Transport,
     layers::{Access, ApiLog, ApiToken, log::Line},
@@ -16,6 +16,9 @@ use crate::{
 
 /// Path prefix of the `Dapr` service.
 const DAPR_SERVICE: &str = "/dapr.proto.runtime.v1.Dapr/";
+
+/// The RPC whose answer is an app's.
+const INVOKE_SERVICE: &str = "/dapr.proto.runtime.v1.Dapr/InvokeService";
 
 /// How the library begins its words on a message that is larger than it may be.
 const OVER_THE_LIMIT: &str = "Error, decoded message length too large";
@@ -72,7 +75,14 @@ impl Server {
         let span = tracer.start(path.to_owned(), Kind::Server, parent.as_ref());
         match span.context() {
             Some(context) => {
-                request.extensions_mut().insert(context.clone());
+                let extensions = request.extensions_mut();
+                extensions.insert(context.clone());
+                if tracer.is_enabled() {
+                    extensions.insert(Traced {
+                        context: context.clone(),
+                        of_app: path == INVOKE_SERVICE,
+                    });
+                }
             }
             // Compat: Q-zero-traceparent: apps get the header in any case.
             None if tracer.is_enabled() => trace::inject_none(request.headers_mut()),

@@ -15,9 +15,12 @@ use futures::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use http::{HeaderName, header};
+use http::{HeaderMap, HeaderName, header};
 use http_body_util::StreamBody;
-use telemetry::ErrorCodes;
+use telemetry::{
+    ErrorCodes,
+    trace::{GRPC_TRACE_BIN, TraceContext},
+};
 use tonic::{
     Status,
     metadata::MetadataMap,
@@ -47,6 +50,27 @@ impl Began {
 
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// In the extensions of a request whose answer says its trace (contract 10.7).
+#[derive(Clone)]
+pub struct Traced {
+    /// The context of its span.
+    pub context: TraceContext,
+    /// The answer is an app's, which may say it itself.
+    pub of_app: bool,
+}
+
+impl Traced {
+    fn tell(&self, headers: &mut HeaderMap) {
+        if !self.of_app {
+            let told = self.context.to_grpc_trace_bin();
+            headers.insert(HeaderName::from_static(GRPC_TRACE_BIN), told);
+        } else if !headers.contains_key(Status::GRPC_STATUS) {
+            let told = TraceContext::from_grpc(headers);
+            told.as_ref().unwrap_or(&self.context).inject_grpc(headers);
+        }
     }
 }
 
@@ -90,15 +114,21 @@ where
     Fut: Future<Output = Result<A, ApiError>> + Send + 'static,
 {
     let mut grpc = serving.grpc::<Q, A::Message>();
+    let traced = request.extensions().get::<Traced>().cloned();
     let answer = grpc.unary(Operation::new(serving, operation), request);
-    metadata_first(answer.await)
+    let mut answer = answer.await;
+    if let Some(traced) = traced {
+        traced.tell(answer.headers_mut());
+    }
+    metadata_first(answer)
 }
 
-/// The metadata of a component's failure go ahead of the status, as those of its success do: clients look for both in the
-/// same place. A status alone would have them behind it.
+/// The metadata of a component's failure go ahead of the status, as those of its success do, and so does the trace: clients
+/// look for both in the same place. A status alone would have them behind it.
 fn metadata_first(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    let is_metadata = |name: &HeaderName| name.as_str().starts_with(METADATA_PREFIX);
+    let is_metadata =
+        |name: &HeaderName| name.as_str().starts_with(METADATA_PREFIX) || name == GRPC_TRACE_BIN;
     if !headers.contains_key(Status::GRPC_STATUS) || !headers.keys().any(is_metadata) {
         return response;
     }

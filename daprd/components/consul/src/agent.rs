@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use component::{
     Error, ErrorKind, Open, Result, body,
-    outgoing::{HttpClient, Tls},
+    outgoing::{HttpClient, Tls, secret},
 };
 use http::{HeaderValue, Method, Request, header};
 use serde::Deserialize;
@@ -94,7 +94,7 @@ impl Agent {
         };
         let login = settings.http_auth.map(|login| {
             let pair = format!("{}:{}", login.username, login.password);
-            secret(
+            credential(
                 "client.httpAuth",
                 &format!("Basic {}", STANDARD.encode(pair)),
             )
@@ -105,7 +105,7 @@ impl Agent {
             datacenter: settings.datacenter,
             token: match token.is_empty() {
                 true => None,
-                false => Some(secret("client.token", &token)?),
+                false => Some(credential("client.token", &token)?),
             },
             login: login.transpose()?,
         })
@@ -152,7 +152,7 @@ impl Agent {
         let path = format!("/v1/health/service/{}", segment(service));
         let token = match query.token.is_empty() {
             true => None,
-            false => Some(secret("queryOptions.token", &query.token)?),
+            false => Some(credential("queryOptions.token", &query.token)?),
         };
         let answer = self
             .ask(Method::GET, &path, self.parameters(query), None, token)
@@ -267,11 +267,8 @@ fn segment(name: &str) -> String {
     encoded.replace('+', "%20")
 }
 
-fn secret(field: &str, text: &str) -> Result<HeaderValue> {
-    let mut value =
-        HeaderValue::from_str(text).map_err(|error| Error::invalid_metadata(field, error))?;
-    value.set_sensitive(true);
-    Ok(value)
+fn credential(field: &str, text: &str) -> Result<HeaderValue> {
+    secret(text).map_err(|error| Error::invalid_metadata(field, error))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use component::{
     Body, Component, Error, ErrorKind, HttpMiddleware, Open, Result, Scope, body,
-    middleware::Next,
+    middleware::{Next, answer},
     outgoing::{HttpClient, Tls},
 };
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -13,8 +13,6 @@ use serde::Deserialize;
 use tokens::{Check, Jwks};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-
-use crate::answer;
 
 /// Clocks of the provider and of this machine may differ by this much.
 const SKEW: Duration = Duration::from_secs(300);

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use component::{
     Body, Component, Error, HttpMiddleware, Open, Result,
-    middleware::Next,
+    middleware::{Next, answer},
     outgoing::{
         Tls,
         oauth2::{self, Style, TokenEndpoint},
@@ -13,7 +13,7 @@ use component::{
 use http::{HeaderName, Request, Response, StatusCode};
 use url::form_urlencoded;
 
-use crate::{answer, paths::Filter};
+use crate::paths::Filter;
 
 component::metadata! {
     /// What the middleware is opened with.
@@ -39,7 +39,7 @@ component::metadata! {
 
 /// Puts a token on requests.
 pub struct ClientCredentials {
-    tokens: oauth2::ClientCredentials,
+    tokens: oauth2::ClientTokens,
     header: HeaderName,
     filter: Filter,
 }
@@ -75,7 +75,7 @@ impl ClientCredentials {
         let more = settings.parameters.unwrap_or_default();
         let more = form_urlencoded::parse(more.as_bytes()).into_owned();
         Ok(Self {
-            tokens: oauth2::ClientCredentials::new(endpoint, &settings.scopes, more),
+            tokens: oauth2::ClientTokens::new(endpoint, &settings.scopes, more),
             header,
             filter: Filter::open(settings.filter.as_deref())?,
         })

@@ -1,6 +1,5 @@
 //! HTTP middleware that decides on requests: who may pass (bearer tokens, OAuth 2), how often, and by which policy.
 
-pub mod answer;
 pub mod bearer;
 pub mod client_credentials;
 pub mod oauth2;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use component::{
     Body, Component, Error, HttpMiddleware, Open, Result,
-    middleware::Next,
+    middleware::{Next, answer},
     outgoing::{
         Tls,
         oauth2::{Style, TokenEndpoint},
@@ -18,7 +18,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 use url::{Url, form_urlencoded};
 
-use crate::{answer, paths::Filter};
+use crate::paths::Filter;
 use sessions::{Login, Sessions};
 
 component::metadata! {

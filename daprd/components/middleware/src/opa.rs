@@ -1,21 +1,25 @@
 //! `middleware.http.opa`: has a policy in Rego decide on requests, within the sidecar. The policy is the package `http`, and
 //! what it says of `allow` counts.
 
-use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use component::{
-    Body, Component, Error, HttpMiddleware, Metadata, Result, body, body::ReadError,
-    middleware::Next,
+    Body, Component, Error, HttpMiddleware, Metadata, Result, body,
+    body::ReadError,
+    middleware::{Next, answer},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request::Parts};
 use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
 use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 use url::form_urlencoded;
 use values::header::canonical;
-
-use crate::answer;
 
 component::metadata! {
     /// What the middleware is opened with.
@@ -37,19 +41,44 @@ const RULE: &str = "data.http.allow";
 /// Largest body that a policy sees.
 const MAX_BODY: usize = 4 << 20;
 
-/// How long a policy may think about a request.
+/// Longest wait for a body.
+const BODY_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a policy may think about a request, in all.
 const LIMIT: Duration = Duration::from_secs(1);
+
+/// Most requests that a policy thinks about at a time, each on a thread of its own.
+const MOST_AT_ONCE: usize = 16;
+
+/// Most requests that wait for that, and how long they do.
+const MOST_WAITING: usize = 1024;
+const WAIT: Duration = Duration::from_secs(5);
 
 /// Tells that the policy itself is at fault.
 const FAULT: HeaderName = HeaderName::from_static("x-dapr-opa-error");
 
 /// Decides by a policy.
 pub struct Opa {
+    policy: Arc<Policy>,
+    status: StatusCode,
+    read_body: bool,
+    places: Arc<Semaphore>,
+    queue: Semaphore,
+}
+
+/// A policy. It thinks for as long as it wants, up to [`LIMIT`], and so not where requests are served.
+struct Policy {
     /// Compiled; each request has a copy, of which most is shared.
     engine: Engine,
-    status: StatusCode,
     headers: Vec<HeaderName>,
-    read_body: bool,
+}
+
+/// Why a policy was not asked.
+enum Unasked {
+    /// Too many requests are there.
+    Busy,
+    /// Something broke.
+    Broken(String),
 }
 
 /// What the policy is asked about.
@@ -101,10 +130,7 @@ impl Opa {
         let mut engine = Engine::new();
         // Modules that are written for the first version of the language say no more than that.
         engine.set_rego_v0(true);
-        engine.set_execution_timer_config(ExecutionTimerConfig {
-            limit: LIMIT,
-            check_interval: NonZeroU32::MIN.saturating_add(999),
-        });
+        engine.set_execution_timer_config(timer(LIMIT));
         let broken = |error| Error::invalid_metadata("rego", format!("{error:#}"));
         let added = engine.add_policy("inline.rego".to_owned(), settings.rego);
         added.map_err(broken)?;
@@ -112,22 +138,66 @@ impl Opa {
         engine.set_input(Value::new_object());
         engine.eval_query(RULE.to_owned(), false).map_err(broken)?;
         Ok(Self {
-            engine,
+            policy: Arc::new(Policy { engine, headers }),
             status,
-            headers,
             read_body: settings.read_body.as_deref().is_some_and(values::is_truthy),
+            places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            queue: Semaphore::new(MOST_WAITING),
         })
     }
 
+    /// Has the policy asked on another thread. The place there goes along: a policy that thinks takes it, also where nobody waits
+    /// for the answer any more.
+    async fn ask(
+        &self,
+        request: Parts,
+        body: Bytes,
+    ) -> Result<(Parts, Result<Verdict, String>), Unasked> {
+        let waiting = self.queue.try_acquire().map_err(|_| Unasked::Busy)?;
+        let place = timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
+        let place = place.ok().and_then(Result::ok).ok_or(Unasked::Busy)?;
+        drop(waiting);
+        let policy = Arc::clone(&self.policy);
+        let asked = spawn_blocking(move || {
+            let verdict = policy.judge(&request, &body);
+            drop(place);
+            (request, verdict)
+        });
+        asked
+            .await
+            .map_err(|error| Unasked::Broken(error.to_string()))
+    }
+
+    fn refuse(&self, verdict: &Verdict) -> Response<Body> {
+        let status = verdict.status_code.map(StatusCode::from_u16);
+        let status = status.unwrap_or(Ok(self.status));
+        // Nobody knows what a status without a name is for.
+        let status = status.ok().filter(|it| it.canonical_reason().is_some());
+        let mut response = answer::status(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+        add(response.headers_mut(), &verdict.additional_headers);
+        response
+    }
+
+    fn at_fault(&self, problem: &str) -> Response<Body> {
+        tracing::warn!("a policy in Rego decides nothing, so the request is refused: {problem}");
+        let mut response = answer::status(self.status);
+        let headers = response.headers_mut();
+        headers.insert(FAULT, HeaderValue::from_static("true"));
+        response
+    }
+}
+
+impl Policy {
     /// Asks about each reading of the path, so that none is a way around: the first that is not allowed decides, else the
     /// path decoded once.
     fn judge(&self, request: &Parts, body: &Bytes) -> Result<Verdict, String> {
+        let until = Instant::now() + LIMIT;
         let body = String::from_utf8_lossy(body);
         let decoded = values::path::decode(request.uri.path());
-        let mut verdict = self.judge_one(request, &decoded, &body)?;
+        let mut verdict = self.judge_one(request, &decoded, &body, until)?;
         for reading in values::path::requested(request.uri.path()) {
             if verdict.allow && reading != decoded {
-                let other = self.judge_one(request, &reading, &body)?;
+                let other = self.judge_one(request, &reading, &body, until)?;
                 if !other.allow {
                     verdict = other;
                 }
@@ -136,7 +206,13 @@ impl Opa {
         Ok(verdict)
     }
 
-    fn judge_one(&self, request: &Parts, path: &str, body: &str) -> Result<Verdict, String> {
+    fn judge_one(
+        &self,
+        request: &Parts,
+        path: &str,
+        body: &str,
+        until: Instant,
+    ) -> Result<Verdict, String> {
         let raw_query = request.uri.query().unwrap_or_default();
         let mut query = BTreeMap::<String, Vec<String>>::new();
         for (name, value) in form_urlencoded::parse(raw_query.as_bytes()) {
@@ -158,7 +234,12 @@ impl Opa {
             },
         };
         let input = serde_json::to_string(&input).map_err(|error| error.to_string())?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("the policy has thought for {LIMIT:?}"));
+        }
         let mut engine = self.engine.clone();
+        engine.set_execution_timer_config(timer(left));
         let input = Value::from_json_str(&input).map_err(|error| error.to_string())?;
         engine.set_input(input);
         let result = engine.eval_rule(RULE.to_owned());
@@ -192,23 +273,12 @@ impl Opa {
             })
             .collect()
     }
+}
 
-    fn refuse(&self, verdict: &Verdict) -> Response<Body> {
-        let status = verdict.status_code.map(StatusCode::from_u16);
-        let status = status.unwrap_or(Ok(self.status));
-        // Nobody knows what a status without a name is for.
-        let status = status.ok().filter(|it| it.canonical_reason().is_some());
-        let mut response = answer::status(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
-        add(response.headers_mut(), &verdict.additional_headers);
-        response
-    }
-
-    fn at_fault(&self, problem: &str) -> Response<Body> {
-        tracing::warn!("a policy in Rego decides nothing, so the request is refused: {problem}");
-        let mut response = answer::status(self.status);
-        let headers = response.headers_mut();
-        headers.insert(FAULT, HeaderValue::from_static("true"));
-        response
+fn timer(limit: Duration) -> ExecutionTimerConfig {
+    ExecutionTimerConfig {
+        limit,
+        check_interval: NonZeroU32::MIN.saturating_add(999),
     }
 }
 
@@ -226,127 +296,36 @@ impl Component for Opa {}
 #[async_trait]
 impl HttpMiddleware for Opa {
     async fn call(&self, request: Request<Body>, next: Next<'_>) -> Response<Body> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let (read, body) = if self.read_body {
-            match body::read(body, MAX_BODY).await {
-                Ok(read) => (read.clone(), body::full(read)),
-                Err(ReadError::TooLarge { .. }) => {
+            match timeout(BODY_WAIT, body::read(body, MAX_BODY)).await {
+                Ok(Ok(read)) => (read.clone(), body::full(read)),
+                Ok(Err(ReadError::TooLarge { .. })) => {
                     return answer::status(StatusCode::PAYLOAD_TOO_LARGE);
                 }
-                Err(ReadError::Broken(_)) => return answer::status(StatusCode::BAD_REQUEST),
+                Ok(Err(ReadError::Broken(_))) => return answer::status(StatusCode::BAD_REQUEST),
+                Err(_) => return answer::status(StatusCode::REQUEST_TIMEOUT),
             }
         } else {
             (Bytes::new(), body)
         };
-        match self.judge(&parts, &read) {
-            Ok(verdict) if verdict.allow => {
+        match self.ask(parts, read).await {
+            Ok((mut parts, Ok(verdict))) if verdict.allow => {
                 add(&mut parts.headers, &verdict.additional_headers);
                 next.run(Request::from_parts(parts, body)).await
             }
-            Ok(verdict) => self.refuse(&verdict),
-            Err(problem) => self.at_fault(&problem),
+            Ok((_, Ok(verdict))) => self.refuse(&verdict),
+            Ok((_, Err(problem))) | Err(Unasked::Broken(problem)) => self.at_fault(&problem),
+            Err(Unasked::Busy) => {
+                tracing::warn!("a policy in Rego is asked about more requests than it decides on");
+                answer::text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many requests wait for the policy to decide on them",
+                )
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn opa(rego: &str, more: &[(&str, &str)]) -> Result<Opa> {
-        let fields = more.iter().copied().chain([("rego", rego)]);
-        Opa::open(&Metadata::from_iter(fields))
-    }
-
-    fn judge(
-        opa: &Opa,
-        request: http::request::Builder,
-        body: &'static str,
-    ) -> Result<Verdict, String> {
-        let (parts, ()) = request.body(()).expect("a request").into_parts();
-        opa.judge(&parts, &Bytes::from_static(body.as_bytes()))
-    }
-
-    const FIRST: &str = r#"
-        package http
-        default allow = true
-        allow = false { input.request.path_parts[0] == "secret" }
-        allow = {"status_code": 301, "additional_headers": {"location": "/there"}} {
-            not input.request.headers["X-Token"]
-            input.request.path == "/moved"
-        }
-        allow = {"allow": true, "additional_headers": {"x-user": input.request.query.user[0]}} {
-            input.request.query.user
-        }
-    "#;
-
-    #[test]
-    fn a_policy_of_the_first_version_decides() {
-        let opa = opa(FIRST, &[("includedHeaders", "x-token, x-other")]).unwrap();
-        assert!(judge(&opa, Request::get("/public"), "").unwrap().allow);
-        for secret in ["/secret/x", "/%73ecret", "/x/../secret", "/%2573ecret"] {
-            assert!(
-                !judge(&opa, Request::get(secret), "").unwrap().allow,
-                "{secret}"
-            );
-        }
-        let moved = judge(&opa, Request::get("/moved"), "").unwrap();
-        assert_eq!((moved.allow, moved.status_code), (false, Some(301)));
-        assert_eq!(opa.refuse(&moved).headers()["location"], "/there");
-        let known = Request::get("/moved").header("x-token", "t");
-        assert!(judge(&opa, known, "").unwrap().allow);
-        let named = judge(&opa, Request::get("/a?user=me"), "").unwrap();
-        assert_eq!(named.additional_headers["x-user"], "me");
-    }
-
-    #[test]
-    fn a_policy_of_the_second_version_decides() {
-        let rego = "package http\nimport rego.v1\ndefault allow := false\n\
-                    allow if input.request.body == \"open\"\n";
-        let opa = opa(rego, &[("readBody", "true")]).unwrap();
-        assert!(judge(&opa, Request::post("/"), "open").unwrap().allow);
-        assert!(!judge(&opa, Request::post("/"), "shut").unwrap().allow);
-    }
-
-    #[test]
-    fn a_policy_that_says_nothing_refuses() {
-        let opa = opa(
-            "package http\nallow { input.request.method == \"GET\" }",
-            &[],
-        )
-        .unwrap();
-        assert!(judge(&opa, Request::get("/"), "").unwrap().allow);
-        let problem = judge(&opa, Request::post("/"), "").err().unwrap();
-        let response = opa.at_fault(&problem);
-        assert_eq!(response.status(), 403);
-        assert_eq!(response.headers()[FAULT], "true");
-    }
-
-    #[test]
-    fn what_cannot_be_compiled_is_named() {
-        for rego in [
-            "package http\nallow {",
-            "allow = true",
-            "package http\nallow { x > 1 }",
-        ] {
-            let error = opa(rego, &[]).err().unwrap();
-            assert!(error.to_string().contains("rego"), "{rego}: {error}");
-        }
-        assert!(opa(FIRST, &[("defaultStatus", "600")]).is_err());
-        assert!(opa(FIRST, &[("includedHeaders", "a b")]).is_err());
-    }
-
-    #[test]
-    fn a_policy_that_does_not_end_is_broken_off() {
-        let rego = "package http\nallow { count([x | some i, j, k; numbers.range(1, 2000)[i]; \
-                    numbers.range(1, 2000)[j]; numbers.range(1, 2000)[k]; x := i + j + k]) > 0; \
-                    input.request.method }";
-        let opa = opa(rego, &[]);
-        let began = std::time::Instant::now();
-        assert!(
-            opa.and_then(|opa| judge(&opa, Request::get("/"), "").map_err(Error::invalid_request))
-                .is_err()
-        );
-        assert!(began.elapsed() < Duration::from_secs(30));
-    }
-}
+mod tests;

@@ -1,17 +1,20 @@
 //! `middleware.http.ratelimit`: at most so many requests in a second, of one caller to one path.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    net::IpAddr,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use component::{
     Body, Component, Error, HttpMiddleware, Metadata, Result,
-    middleware::{Caller, Next},
+    middleware::{Caller, Next, answer},
 };
 use http::{HeaderValue, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use crate::answer;
 
 component::metadata! {
     /// What the middleware is opened with.
@@ -27,8 +30,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Most pairs of a caller and a path that are told apart; beyond, callers share one limit.
 const MAX_PAIRS: usize = 16_384;
 
-/// A pair that nothing is left to tell apart by.
-const ANY: (Option<IpAddr>, String) = (None, String::new());
+/// Who asks, and a hash of what for: paths are long, and callers choose them. Those that nothing is left to tell apart by are
+/// `None`.
+type Pair = Option<(Option<IpAddr>, u64)>;
 
 /// Counts requests.
 pub struct RateLimit {
@@ -38,7 +42,8 @@ pub struct RateLimit {
     ahead: Duration,
     shown: HeaderValue,
     /// When each pair would be through with its requests if they had come evenly.
-    pairs: Mutex<HashMap<(Option<IpAddr>, String), Instant>>,
+    pairs: Mutex<HashMap<Pair, Instant>>,
+    hasher: RandomState,
 }
 
 impl RateLimit {
@@ -63,17 +68,20 @@ impl RateLimit {
             ahead: pause.mul_f64(at_once - 1.0),
             shown: shown.map_err(|error| Error::invalid_metadata("maxRequestsPerSecond", error))?,
             pairs: Mutex::default(),
+            hasher: RandomState::new(),
         })
     }
 
+    /// Q-middleware-readings: however a path is spelt, it is the same one.
     fn admits(&self, caller: Option<IpAddr>, path: &str, now: Instant) -> bool {
+        let path = self.hasher.hash_one(values::path::canonical(path));
+        let mut pair = Some((caller, path));
         let mut pairs = self.pairs.lock();
-        let mut pair = (caller, path.to_owned());
         if pairs.len() >= MAX_PAIRS && !pairs.contains_key(&pair) {
             // Whoever is through with its requests is as good as new.
             pairs.retain(|_, through| *through > now);
             if pairs.len() >= MAX_PAIRS {
-                pair = ANY;
+                pair = None;
             }
         }
         let through = pairs.entry(pair).or_insert(now);
@@ -126,6 +134,25 @@ mod tests {
         assert_eq!(admitted(&limit, "/b", now), 10, "another path");
         assert_eq!(admitted(&limit, "/a", now + Duration::from_millis(300)), 3);
         assert_eq!(admitted(&limit, "/a", now + Duration::from_secs(60)), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spellings_of_a_path_share_a_limit() {
+        let limit = limit("2").unwrap();
+        let now = Instant::now();
+        let spelt = [
+            "/a/b",
+            "/a/b/",
+            "//a/./b",
+            "/%61/b",
+            "/a/x/../b",
+            "/%2561%2fb",
+        ];
+        let admitted = spelt.map(|path| limit.admits(None, path, now));
+        assert_eq!(admitted, [true, true, false, false, false, false]);
+        assert!(limit.admits(None, "/A/b", now), "another path");
+        let other = IpAddr::from([127, 0, 0, 1]);
+        assert!(limit.admits(Some(other), "/a/b", now), "another caller");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,18 +3,22 @@
 //! all.
 
 mod breaker;
+mod entry;
 mod rules;
 mod window;
 
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use component::{Body, Component, Error, HttpMiddleware, Metadata, Result, body, middleware::Next};
+use component::{
+    Body, Component, Error, HttpMiddleware, Metadata, Result,
+    middleware::{Next, answer},
+};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
-use crate::answer;
 use breaker::Breaker;
+use entry::Entry;
 use rules::{Concurrency, Flow, System};
 
 component::metadata! {
@@ -45,14 +49,6 @@ struct Resource {
 pub struct Sentinel {
     resources: HashMap<String, Arc<Resource>>,
     system: Arc<System>,
-}
-
-/// A request that is under way.
-struct Entry {
-    resources: Vec<Arc<Resource>>,
-    system: Arc<System>,
-    began: Instant,
-    failed: bool,
 }
 
 impl Sentinel {
@@ -102,55 +98,27 @@ impl Sentinel {
             .collect()
     }
 
-    /// Lets a request in, perhaps after a pause.
+    /// Lets a request in, perhaps after a pause. What it has taken when it is refused, or given up, it gives back.
     async fn enter(&self, resources: Vec<Arc<Resource>>) -> Option<Entry> {
-        let began = Instant::now();
-        if !self.system.admits(began) {
+        let now = Instant::now();
+        if !self.system.admits(now) {
             return None;
         }
-        let mut pause = began;
+        let mut begins = now;
         for resource in &resources {
             for flow in &resource.flows {
-                pause = pause.max(flow.admits(began)?);
+                begins = begins.max(flow.admits(now)?);
             }
         }
-        let all = || resources.iter().flat_map(|it| &it.concurrencies);
-        let entered = all().take_while(|limit| limit.enter()).count();
-        let free = entered == all().count()
-            && resources
-                .iter()
-                .flat_map(|it| &it.breakers)
-                .all(|breaker| breaker.admits(began));
-        if !free {
-            all().take(entered).for_each(Concurrency::leave);
-            return None;
+        let mut entry = Entry::new(&self.system);
+        for resource in resources {
+            entry.take(resource, now)?;
         }
-        self.system.enter();
-        let mut entry = Entry {
-            resources,
-            system: Arc::clone(&self.system),
-            began,
-            failed: false,
-        };
-        if pause > began {
-            tokio::time::sleep_until(pause).await;
-            entry.began = pause;
+        if begins > now {
+            tokio::time::sleep_until(begins).await;
         }
+        entry.begins(begins);
         Some(entry)
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        let took = now.saturating_duration_since(self.began);
-        for resource in &self.resources {
-            resource.concurrencies.iter().for_each(Concurrency::leave);
-            for breaker in &resource.breakers {
-                breaker.record(now, took, self.failed);
-            }
-        }
-        self.system.leave(now, took);
     }
 }
 
@@ -164,13 +132,12 @@ impl Component for Sentinel {}
 impl HttpMiddleware for Sentinel {
     async fn call(&self, request: Request<Body>, next: Next<'_>) -> Response<Body> {
         let meant = self.meant(&request);
-        let Some(mut entry) = self.enter(meant).await else {
+        let Some(entry) = self.enter(meant).await else {
             return answer::status(StatusCode::TOO_MANY_REQUESTS);
         };
+        let method = request.method().clone();
         let response = next.run(request).await;
-        entry.failed = response.status().is_server_error();
-        // It is under way until its answer has been read.
-        response.map(|body| body::held(body, entry))
+        entry.follow(&method, response)
     }
 }
 

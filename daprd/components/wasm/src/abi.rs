@@ -9,7 +9,7 @@ use wasmi::{Error, Linker, errors::HostError};
 use crate::{
     exchange::{BodyKind, HeaderKind},
     headers::{Change, List},
-    memory::{Guest, charge, piece, split, tell, tell_list, two},
+    memory::{Guest, charge, piece, plain, split, tell, tell_list, two},
     state::State,
 };
 
@@ -23,6 +23,8 @@ pub enum Pause {
     Body { at: u32, room: u32 },
     /// It sleeps for so many nanoseconds.
     Sleep { nanoseconds: u64 },
+    /// It wants so many random bytes, which take a while.
+    Random { at: u32, length: u32 },
 }
 
 impl fmt::Display for Pause {
@@ -46,8 +48,8 @@ pub fn link(linker: &mut Linker<State>) -> Result<(), Error> {
             tell(guest, at, room, |state| Ok(state.config.to_vec()))
         },
     )?;
-    linker.func_wrap(MODULE, "log_enabled", |_: Guest<'_>, level: i32| {
-        u32::from(level_of(level).is_some_and(is_logged))
+    linker.func_wrap(MODULE, "log_enabled", |mut guest: Guest<'_>, level: i32| {
+        plain(&mut guest, level_of(level).is_some_and(is_logged).into())
     })?;
     linker.func_wrap(MODULE, "log", log)?;
     linker.func_wrap(
@@ -176,13 +178,14 @@ fn told(
     length: u32,
     take: impl FnOnce(&mut State, &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    charge(&mut guest, length as usize)?;
     let (memory, state) = split(&mut guest)?;
-    take(state, piece(memory, at, length)?)?;
-    charge(&mut guest, length as usize)
+    take(state, piece(memory, at, length)?)
 }
 
-fn enable_features(mut guest: Guest<'_>, bits: u32) -> u32 {
-    guest.data_mut().enable(bits).bits()
+fn enable_features(mut guest: Guest<'_>, bits: u32) -> Result<u32, Error> {
+    let enabled = guest.data_mut().enable(bits).bits();
+    plain(&mut guest, enabled)
 }
 
 fn level_of(level: i32) -> Option<Level> {
@@ -204,9 +207,9 @@ fn is_logged(level: Level) -> bool {
     }
 }
 
-fn log(guest: Guest<'_>, level: i32, at: u32, length: u32) -> Result<(), Error> {
+fn log(mut guest: Guest<'_>, level: i32, at: u32, length: u32) -> Result<(), Error> {
     let Some(level) = level_of(level).filter(|level| is_logged(*level)) else {
-        return Ok(());
+        return charge(&mut guest, 0);
     };
     told(guest, at, length, |state, text| {
         let Some(text) = state.log_text(text) else {
@@ -251,15 +254,17 @@ fn change(
     name: (u32, u32),
     value: (u32, u32),
 ) -> Result<(), Error> {
+    charge(
+        &mut guest,
+        (name.1 as usize).saturating_add(value.1 as usize),
+    )?;
     let (memory, state) = split(&mut guest)?;
     let kind = HeaderKind::try_from(kind)?;
     let name = piece(memory, name.0, name.1)?.to_vec();
     let value = piece(memory, value.0, value.1)?;
-    let copied = name.len() + value.len();
-    state
+    Ok(state
         .exchange()?
-        .change_header(kind, change, &name, value)?;
-    charge(&mut guest, copied)
+        .change_header(kind, change, &name, value)?)
 }
 
 /// Reads at once what is there; for what is not, the guest is stopped.

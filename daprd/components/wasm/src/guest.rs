@@ -12,10 +12,12 @@ use wasmi::{Func, Memory, ResumableCall, Store, Val};
 use crate::{
     abi::Pause,
     exchange::{Exchange, Features},
-    memory::two,
+    memory::{Spent, two},
     meter::Meter,
-    settings::{BODY_WAIT, MOST_SLEEP},
+    settings::{BODY_WAIT, MOST_SLEEP, WAIT},
     state::State,
+    text,
+    wasi::{RANDOM_AT_ONCE, filled},
 };
 
 /// Why a call came to nothing.
@@ -37,11 +39,19 @@ pub enum Failure {
     #[error("the body did not come within {BODY_WAIT:?}")]
     Late,
     /// All instances are taken, and stay so.
-    #[error("all instances of the guest are in use")]
+    #[error(
+        "all instances of the guest (maxInstances) are in use, and none has become free within {WAIT:?}; a request that comes \
+         back through the same middleware needs one more"
+    )]
     Busy,
 }
 
 impl Failure {
+    /// The guest's own doing.
+    pub fn trap(reason: impl ToString) -> Self {
+        Self::Trap(text::reason(reason))
+    }
+
     /// What the caller is answered.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -115,7 +125,7 @@ impl Guest {
         let mut results = [Val::I64(0)];
         self.call(self.request, &[], &mut results).await?;
         let [Val::I64(result)] = results else {
-            return Err(Failure::Trap("handle_request gives no number".to_owned()));
+            return Err(Failure::trap("handle_request gives no number"));
         };
         let (context, next) = ((result as u64 >> 32) as u32, result as u32);
         Ok((next != 0).then_some(context))
@@ -136,7 +146,7 @@ impl Guest {
     /// Where there is nothing.
     pub fn exchange(&mut self) -> Result<&mut Exchange, Failure> {
         let exchange = self.store.data_mut().exchange();
-        exchange.map_err(|misuse| Failure::Trap(misuse.0))
+        exchange.map_err(Failure::trap)
     }
 
     /// Ends what it was called for.
@@ -145,7 +155,7 @@ impl Guest {
     /// Where there is nothing.
     pub fn end(&mut self) -> Result<Exchange, Failure> {
         let exchange = self.store.data_mut().exchange.take();
-        let none = || Failure::Trap("there is no request".to_owned());
+        let none = || Failure::trap("there is no request");
         exchange.map(|exchange| *exchange).ok_or_else(none)
     }
 
@@ -178,18 +188,16 @@ impl Guest {
         arguments: &[Val],
         results: &mut [Val],
     ) -> Result<End, Failure> {
-        let mut meter = Meter::new(self.fuel);
+        self.store.data_mut().meter = Meter::new(self.fuel);
         let (mut sleep_left, mut wait_left) = (MOST_SLEEP, BODY_WAIT);
-        self.refuel(0, meter.slice(0).unwrap_or_default())?;
+        self.store.set_fuel(0).map_err(Failure::trap)?;
+        self.refuel(0)?;
         let mut call = func.call_resumable(&mut self.store, arguments, results);
         loop {
-            call = match call.map_err(trap)? {
+            call = match call.map_err(Failure::trap)? {
                 ResumableCall::Finished => return Ok(End::Returned),
                 ResumableCall::OutOfFuel(stopped) => {
-                    let left = self.store.get_fuel().map_err(trap)?;
-                    let required = stopped.required_fuel().saturating_sub(left);
-                    let slice = meter.slice(required).ok_or(Failure::Endless(self.fuel))?;
-                    self.refuel(left, slice)?;
+                    self.refuel(stopped.required_fuel())?;
                     tokio::task::yield_now().await;
                     stopped.resume(&mut self.store, results)
                 }
@@ -198,10 +206,11 @@ impl Guest {
                     if let Some(code) = error.i32_exit_status() {
                         return Ok(End::Exited(code));
                     }
+                    if error.downcast_ref::<Spent>().is_some() {
+                        return Err(Failure::Endless(self.fuel));
+                    }
                     let pause = error.downcast_ref::<Pause>().copied();
-                    let Some(pause) = pause else {
-                        return Err(Failure::Trap(error.to_string()));
-                    };
+                    let pause = pause.ok_or_else(|| Failure::trap(error))?;
                     let answer = self.serve(pause, &mut sleep_left, &mut wait_left).await?;
                     stopped.resume(&mut self.store, &[answer], results)
                 }
@@ -209,10 +218,15 @@ impl Guest {
         }
     }
 
-    fn refuel(&mut self, left: u64, slice: u64) -> Result<(), Failure> {
+    /// The next slice; what the next instruction takes is in it.
+    fn refuel(&mut self, required: u64) -> Result<(), Failure> {
+        let left = self.store.get_fuel().map_err(Failure::trap)?;
+        let meter = &mut self.store.data_mut().meter;
+        let slice = meter.slice(required.saturating_sub(left));
+        let fuel = slice.ok_or(Failure::Endless(self.fuel))?;
         self.store
-            .set_fuel(left.saturating_add(slice))
-            .map_err(trap)
+            .set_fuel(left.saturating_add(fuel))
+            .map_err(Failure::trap)
     }
 
     /// Gets what the guest waits for: what its function is to give.
@@ -229,6 +243,18 @@ impl Guest {
                 sleep(time).await;
                 Ok(Val::I32(0))
             }
+            Pause::Random { at, length } => {
+                let end = (at as usize).saturating_add(length as usize);
+                for from in (at as usize..end).step_by(RANDOM_AT_ONCE) {
+                    let (memory, state) = self.memory.data_and_store_mut(&mut self.store);
+                    let into = memory.get_mut(from..end.min(from + RANDOM_AT_ONCE));
+                    if !state.senses.fill(into.ok_or_else(shrunk)?) {
+                        return Ok(Val::I32(filled(false) as i32));
+                    }
+                    tokio::task::yield_now().await;
+                }
+                Ok(Val::I32(filled(true) as i32))
+            }
             Pause::Body { at, room } => {
                 let incoming = &mut self.exchange()?.incoming;
                 let began = Instant::now();
@@ -236,21 +262,20 @@ impl Guest {
                 filled.map_err(|_| Failure::Late)??;
                 *wait_left = wait_left.saturating_sub(began.elapsed());
                 let (memory, state) = self.memory.data_and_store_mut(&mut self.store);
-                let exchange = state.exchange().map_err(|misuse| Failure::Trap(misuse.0))?;
+                let exchange = state.exchange().map_err(Failure::trap)?;
                 let end = (at as usize).saturating_add(room as usize);
                 let into = memory.get_mut(at as usize..end);
-                let gone = || Failure::Trap("the memory has shrunk".to_owned());
-                let (count, ended) = exchange.incoming.take(into.ok_or_else(gone)?);
+                let (count, ended) = exchange.incoming.take(into.ok_or_else(shrunk)?);
                 Ok(Val::I64(two(ended.into(), count as u32) as i64))
             }
         }
     }
 }
 
-fn trap(error: wasmi::Error) -> Failure {
-    Failure::Trap(error.to_string())
+fn shrunk() -> Failure {
+    Failure::trap("the memory has shrunk")
 }
 
 fn exited(code: i32) -> Failure {
-    Failure::Trap(format!("the guest has ended with code {code}"))
+    Failure::trap(format!("the guest has ended with code {code}"))
 }

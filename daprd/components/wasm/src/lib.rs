@@ -6,7 +6,6 @@
 //! leaves them where it waits for a body.
 
 mod abi;
-mod answer;
 mod bodies;
 mod exchange;
 mod guest;
@@ -19,6 +18,7 @@ mod program;
 mod settings;
 mod source;
 mod state;
+mod text;
 mod wasi;
 
 pub use settings::Settings;

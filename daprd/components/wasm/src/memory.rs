@@ -1,7 +1,9 @@
 //! The guest's memory: what it points at is read and written here, and nowhere else. What the host does for a guest costs it
 //! fuel, as what it does itself.
 
-use wasmi::{Caller, Error, Extern};
+use std::fmt;
+
+use wasmi::{Caller, Error, Extern, errors::HostError};
 
 use crate::{exchange::Misuse, headers::List, state::State};
 
@@ -19,11 +21,33 @@ impl From<Misuse> for Error {
     }
 }
 
-/// Takes the fuel of a call in which `bytes` are copied. Where there is less, the guest stops after it.
+/// The guest has called for more than it has fuel for.
+#[derive(Debug)]
+pub struct Spent;
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the guest has no fuel left for what it calls")
+    }
+}
+
+impl HostError for Spent {}
+
+/// Takes the fuel of a call in which `bytes` are copied, before they are. What the slice has not comes out of what the call has
+/// left; where that is not enough, the call ends.
 pub fn charge(guest: &mut Guest<'_>, bytes: usize) -> Result<(), Error> {
     let cost = CALL + bytes as u64 / BYTES_PER_FUEL;
-    let left = guest.get_fuel()?.saturating_sub(cost);
-    guest.set_fuel(left)
+    let slice = guest.get_fuel()?;
+    let beyond = cost.saturating_sub(slice);
+    let taken = guest.data_mut().meter.take(beyond);
+    taken.ok_or_else(|| Error::host(Spent))?;
+    guest.set_fuel(slice.saturating_sub(cost))
+}
+
+/// A number for a call that does no more than give it.
+pub fn plain(guest: &mut Guest<'_>, number: u32) -> Result<u32, Error> {
+    charge(guest, 0)?;
+    Ok(number)
 }
 
 /// Memory and state at a time.
@@ -48,13 +72,13 @@ pub fn tell(
     room: u32,
     value: impl FnOnce(&mut State) -> Result<Vec<u8>, Misuse>,
 ) -> Result<u32, Error> {
-    let (memory, state) = split(&mut guest)?;
-    let value = value(state)?;
+    let value = value(guest.data_mut())?;
+    charge(&mut guest, value.len())?;
     let length = length(&value)?;
     if length <= room {
+        let (memory, _) = split(&mut guest)?;
         piece(memory, at, length)?.copy_from_slice(&value);
     }
-    charge(&mut guest, value.len())?;
     Ok(length)
 }
 
@@ -67,11 +91,12 @@ pub fn tell_list(
 ) -> Result<u64, Error> {
     let (memory, state) = split(&mut guest)?;
     let list = list(memory, state)?;
+    charge(&mut guest, list.bytes.len())?;
     let length = length(&list.bytes)?;
     if length <= room {
+        let (memory, _) = split(&mut guest)?;
         piece(memory, at, length)?.copy_from_slice(&list.bytes);
     }
-    charge(&mut guest, list.bytes.len())?;
     Ok(two(list.count, length))
 }
 

@@ -1,5 +1,5 @@
 //! How much fuel a call may still burn: it is handed out in slices, so that a guest which never ends is stopped, and never holds
-//! a thread for long.
+//! a thread for long. What the host does for a guest and the slice is not enough for comes out of the rest.
 
 use crate::settings::SLICE;
 
@@ -21,6 +21,12 @@ impl Meter {
         self.left = self.left.checked_sub(slice)?;
         (slice > 0).then_some(slice)
     }
+
+    /// Takes what no slice is handed out for; nothing where that is not left.
+    pub fn take(&mut self, fuel: u64) -> Option<()> {
+        self.left = self.left.checked_sub(fuel)?;
+        Some(())
+    }
 }
 
 #[cfg(test)]
@@ -36,5 +42,8 @@ mod tests {
         assert_eq!(meter.slice(1), None);
         assert_eq!(Meter::new(10).slice(11), None, "an instruction too large");
         assert_eq!(Meter::new(0).slice(0), None);
+        let mut meter = Meter::new(10);
+        assert_eq!((meter.take(4), meter.take(7)), (Some(()), None));
+        assert_eq!(meter.slice(0), Some(6));
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use component::{
-    Body, Component, Error, ErrorKind, HttpMiddleware, Open, Result, Scope, body::ReadError,
-    middleware::Next,
+    Body, Component, Error, ErrorKind, HttpMiddleware, Open, Result, Scope,
+    body::ReadError,
+    middleware::{Next, answer},
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
-    answer,
     bodies::Incoming,
     exchange::Exchange,
     guest::{Failure, Guest},
@@ -146,7 +146,11 @@ impl HttpMiddleware for Wasm {
             // Q-wasm-failure: the reason is for the log.
             Err(failure) => {
                 tracing::error!("wasm component {}: {failure}", self.name);
-                answer::status(failure.status())
+                match failure {
+                    // This one is not the guest's.
+                    Failure::Busy => answer::text(failure.status(), failure.to_string()),
+                    _ => answer::status(failure.status()),
+                }
             }
         }
     }

@@ -93,7 +93,7 @@ impl Pool {
     ) -> Result<(Guest, OwnedSemaphorePermit), Failure> {
         let program = Arc::clone(&self.program);
         let made = spawn_blocking(move || (program.instance(), permit)).await;
-        let (made, permit) = made.map_err(|error| Failure::Trap(error.to_string()))?;
+        let (made, permit) = made.map_err(Failure::trap)?;
         Ok((made?.started().await?, permit))
     }
 

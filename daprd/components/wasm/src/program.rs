@@ -14,6 +14,7 @@ use crate::{
     guest::{Exports, Failure, Guest},
     settings::{Limits, MOST_DEPTH, MOST_STACK, START_SECTION},
     state::State,
+    text,
     wasi::{self, senses::Senses},
 };
 
@@ -48,7 +49,7 @@ impl Program {
     pub fn new(module: &[u8], options: Options) -> Result<Self> {
         let engine = Engine::new(&config());
         let module = Module::new(&engine, module).map_err(|error| {
-            unusable("is no WebAssembly module that can be used").with_source(error)
+            unusable("is no WebAssembly module that can be used").with_source(text::reason(error))
         })?;
         check(&module)?;
         let mut linker = Linker::new(&engine);
@@ -81,17 +82,16 @@ impl Program {
         let state = State::new(Arc::clone(name), Arc::clone(config), senses, limits);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.bounds);
-        let trap = |error: wasmi::Error| Failure::Trap(error.to_string());
-        store.set_fuel(START_SECTION).map_err(trap)?;
+        store.set_fuel(START_SECTION).map_err(Failure::trap)?;
         let instance = self.linker.instantiate_and_start(&mut store, &self.module);
-        let instance = instance.map_err(trap)?;
+        let instance = instance.map_err(Failure::trap)?;
         let memory = instance
             .get_export(&store, MEMORY)
             .and_then(Extern::into_memory);
         let func = |name| instance.get_func(&store, name);
         let (Some(memory), Some(request), Some(response)) = (memory, func(REQUEST), func(RESPONSE))
         else {
-            return Err(Failure::Trap("the module has lost its exports".to_owned()));
+            return Err(Failure::trap("the module has lost its exports"));
         };
         let start = start(&instance, &store);
         let exports = Exports {

@@ -2,7 +2,7 @@
 //!
 //! | what | how much | field |
 //! |---|---|---|
-//! | instructions of one call of the guest | 500 million | `maxFuel`, at most 10,000 million |
+//! | instructions of one call of the guest; a call of the host counts as 300, and as one more for 8 bytes that it copies | 500 million | `maxFuel`, at most 10,000 million |
 //! | instructions at a time, before others have their turn | 1 million | - |
 //! | instructions of a module's start section, which cannot be interrupted | 20 million | - |
 //! | memory of an instance | 64 MiB | `maxMemory`, at most 1 GiB |
@@ -16,6 +16,7 @@
 //! | sleeping, in all, of one call | 10 s | - |
 //! | headers and trailers that one call writes | 256 KiB | - |
 //! | what one call logs, or prints | 64 KiB each | - |
+//! | the reason of an error that a module or a guest has a part in | 512 bytes | - |
 //! | depth of calls, stack | 1000, 1 MiB | - |
 //! | elements of tables | 1 million | - |
 

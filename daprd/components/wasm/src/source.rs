@@ -13,7 +13,10 @@ use http::{Request, StatusCode};
 use tokio::{task::spawn_blocking, time::timeout};
 use url::Url;
 
-use crate::settings::{FETCH, MOST_MODULE};
+use crate::{
+    settings::{FETCH, MOST_MODULE},
+    text::reason,
+};
 
 /// Reads the module that a URL names.
 ///
@@ -26,7 +29,7 @@ pub async fn read(url: &str, open: &Open) -> Result<Vec<u8>> {
         let read = spawn_blocking(move || file(&path)).await;
         return read
             .map_err(|error| Error::internal("the module was not read", error))?
-            .map_err(|error| Error::invalid_metadata("url", format!("{url}: {error}")));
+            .map_err(|error| Error::invalid_metadata("url", reason(format!("{error}: {url}"))));
     }
     let parsed = Url::parse(url);
     let parsed = parsed.map_err(|error| Error::invalid_metadata("url", error))?;
@@ -38,7 +41,10 @@ pub async fn read(url: &str, open: &Open) -> Result<Vec<u8>> {
         }
         other => Err(Error::invalid_metadata(
             "url",
-            format!("{other} is not supported; file, http and https are"),
+            format!(
+                "{} is not supported; file, http and https are",
+                reason(other)
+            ),
         )),
     }
 }
@@ -78,6 +84,9 @@ fn no(url: &Url, problem: &str) -> Error {
     let path = url.path();
     Error::new(
         ErrorKind::Unavailable,
-        format!("no module at {host}{path}: {problem}"),
+        format!(
+            "no module at {}: {problem}",
+            reason(format!("{host}{path}"))
+        ),
     )
 }

@@ -7,7 +7,9 @@ use wasmi::{StoreLimits, StoreLimitsBuilder};
 
 use crate::{
     exchange::{Exchange, Features, Misuse},
+    meter::Meter,
     settings::{Limits, MOST_ELEMENTS, MOST_OUTPUT},
+    text::one_line,
     wasi::senses::Senses,
 };
 
@@ -23,6 +25,8 @@ pub struct State {
     pub exchange: Option<Box<Exchange>>,
     /// What it knows of time and chance.
     pub senses: Senses,
+    /// What this call may still burn, beside what is in the slice.
+    pub meter: Meter,
     /// Bounds its memory.
     pub bounds: StoreLimits,
     /// What it has printed in this call.
@@ -45,6 +49,7 @@ impl State {
             features: Features::default(),
             exchange: None,
             senses,
+            meter: Meter::new(0),
             bounds: bounds.build(),
             printed: BytesMut::new(),
             log_left: MOST_OUTPUT,
@@ -92,15 +97,6 @@ impl State {
             tracing::debug!("wasm component {} printed: {printed}", self.name);
         }
     }
-}
-
-/// Control characters would let a guest write lines that look like the sidecar's own.
-fn one_line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let text = text.trim_end();
-    text.chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .collect()
 }
 
 #[cfg(test)]

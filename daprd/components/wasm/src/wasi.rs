@@ -5,7 +5,7 @@ use wasmi::{Error, Linker};
 
 use crate::{
     abi::Pause,
-    memory::{Guest, charge, piece, split},
+    memory::{Guest, charge, piece, plain, split},
     state::State,
 };
 
@@ -31,6 +31,12 @@ const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
 
+/// How many copied bytes a random one costs.
+const RANDOM: usize = 32;
+
+/// Most random bytes that are made without a pause, in which others have their turn.
+pub const RANDOM_AT_ONCE: usize = 64 << 10;
+
 /// Most buffers of one write.
 const MOST_BUFFERS: u32 = 1024;
 
@@ -43,7 +49,7 @@ pub fn link(linker: &mut Linker<State>) -> Result<(), Error> {
         linker.func_wrap(
             MODULE,
             &format!("{list}_get"),
-            |_: Guest<'_>, _: u32, _: u32| errno::SUCCESS,
+            |mut guest: Guest<'_>, _: u32, _: u32| plain(&mut guest, errno::SUCCESS),
         )?;
         linker.func_wrap(
             MODULE,
@@ -56,14 +62,16 @@ pub fn link(linker: &mut Linker<State>) -> Result<(), Error> {
     linker.func_wrap(
         MODULE,
         "clock_res_get",
-        |guest: Guest<'_>, clock: u32, at: u32| match clock {
+        |mut guest: Guest<'_>, clock: u32, at: u32| match clock {
             0 | 1 => put(guest, &[(at, &1_000_u64.to_le_bytes())]),
-            _ => Ok(errno::INVAL),
+            _ => plain(&mut guest, errno::INVAL),
         },
     )?;
     linker.func_wrap(MODULE, "clock_time_get", clock_time_get)?;
     linker.func_wrap(MODULE, "random_get", random_get)?;
-    linker.func_wrap(MODULE, "sched_yield", |_: Guest<'_>| errno::SUCCESS)?;
+    linker.func_wrap(MODULE, "sched_yield", |mut guest: Guest<'_>| {
+        plain(&mut guest, errno::SUCCESS)
+    })?;
     linker.func_wrap(
         MODULE,
         "proc_exit",
@@ -74,32 +82,38 @@ pub fn link(linker: &mut Linker<State>) -> Result<(), Error> {
     linker.func_wrap(
         MODULE,
         "fd_read",
-        |guest: Guest<'_>, file: u32, _: u32, _: u32, read: u32| match file {
+        |mut guest: Guest<'_>, file: u32, _: u32, _: u32, read: u32| match file {
             STDIN => put(guest, &[(read, &[0; 4])]),
-            _ => Ok(errno::BADF),
+            _ => plain(&mut guest, errno::BADF),
         },
     )?;
-    linker.func_wrap(MODULE, "fd_close", |_: Guest<'_>, file: u32| {
-        of_stream(file, errno::SUCCESS)
+    linker.func_wrap(MODULE, "fd_close", |mut guest: Guest<'_>, file: u32| {
+        plain(&mut guest, of_stream(file, errno::SUCCESS))
     })?;
     linker.func_wrap(
         MODULE,
         "fd_seek",
-        |_: Guest<'_>, file: u32, _: i64, _: u32, _: u32| of_stream(file, errno::SPIPE),
+        |mut guest: Guest<'_>, file: u32, _: i64, _: u32, _: u32| {
+            plain(&mut guest, of_stream(file, errno::SPIPE))
+        },
     )?;
     linker.func_wrap(MODULE, "fd_fdstat_get", fd_fdstat_get)?;
     linker.func_wrap(
         MODULE,
         "fd_fdstat_set_flags",
-        |_: Guest<'_>, file: u32, _: u32| of_stream(file, errno::SUCCESS),
+        |mut guest: Guest<'_>, file: u32, _: u32| {
+            plain(&mut guest, of_stream(file, errno::SUCCESS))
+        },
     )?;
-    linker.func_wrap(MODULE, "fd_prestat_get", |_: Guest<'_>, _: u32, _: u32| {
-        errno::BADF
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_prestat_get",
+        |mut guest: Guest<'_>, _: u32, _: u32| plain(&mut guest, errno::BADF),
+    )?;
     linker.func_wrap(
         MODULE,
         "fd_prestat_dir_name",
-        |_: Guest<'_>, _: u32, _: u32, _: u32| errno::BADF,
+        |mut guest: Guest<'_>, _: u32, _: u32, _: u32| plain(&mut guest, errno::BADF),
     )?;
     absent::link(linker)
 }
@@ -125,16 +139,25 @@ fn clock_time_get(mut guest: Guest<'_>, clock: u32, _: i64, at: u32) -> Result<u
     let time = match clock {
         0 => senses.day(),
         1 => senses.line(),
-        _ => return Ok(errno::INVAL),
+        _ => return plain(&mut guest, errno::INVAL),
     };
     put(guest, &[(at, &time.to_le_bytes())])
 }
 
 fn random_get(mut guest: Guest<'_>, at: u32, length: u32) -> Result<u32, Error> {
-    charge(&mut guest, (length as usize).saturating_mul(8))?;
+    // A random byte takes as long as many that are copied.
+    charge(&mut guest, (length as usize).saturating_mul(RANDOM))?;
     let (memory, state) = split(&mut guest)?;
-    let filled = state.senses.fill(piece(memory, at, length)?);
-    Ok(if filled { errno::SUCCESS } else { errno::IO })
+    let into = piece(memory, at, length)?;
+    if into.len() > RANDOM_AT_ONCE {
+        return Err(Error::host(Pause::Random { at, length }));
+    }
+    Ok(filled(state.senses.fill(into)))
+}
+
+/// The number for random bytes that are there, or are not.
+pub fn filled(filled: bool) -> u32 {
+    if filled { errno::SUCCESS } else { errno::IO }
 }
 
 fn fd_write(
@@ -145,10 +168,10 @@ fn fd_write(
     written: u32,
 ) -> Result<u32, Error> {
     if !matches!(file, STDOUT | STDERR) {
-        return Ok(errno::BADF);
+        return plain(&mut guest, errno::BADF);
     }
     if count > MOST_BUFFERS {
-        return Ok(errno::INVAL);
+        return plain(&mut guest, errno::INVAL);
     }
     let (memory, state) = split(&mut guest)?;
     let buffers = piece(memory, buffers, count * 8)?.to_vec();
@@ -172,14 +195,14 @@ fn number(bytes: &[u8]) -> u32 {
 }
 
 /// A character device that can be read or written, and nothing else.
-fn fd_fdstat_get(guest: Guest<'_>, file: u32, at: u32) -> Result<u32, Error> {
+fn fd_fdstat_get(mut guest: Guest<'_>, file: u32, at: u32) -> Result<u32, Error> {
     const CHARACTER_DEVICE: u8 = 2;
     const MAY_READ: u8 = 1 << 1;
     const MAY_WRITE: u8 = 1 << 6;
     let right = match file {
         STDIN => MAY_READ,
         STDOUT | STDERR => MAY_WRITE,
-        _ => return Ok(errno::BADF),
+        _ => return plain(&mut guest, errno::BADF),
     };
     let mut stat = [0; 24];
     stat[0] = CHARACTER_DEVICE;
@@ -196,7 +219,7 @@ fn poll_oneoff(
     told: u32,
 ) -> Result<u32, Error> {
     if count == 0 || count > poll::MOST {
-        return Ok(errno::INVAL);
+        return plain(&mut guest, errno::INVAL);
     }
     charge(&mut guest, (count * poll::SUBSCRIPTION) as usize)?;
     let (memory, state) = split(&mut guest)?;

@@ -79,7 +79,7 @@ impl Waiting {
         let mut table = self.0.lock();
         table.closed.get_or_insert_with(|| reason.to_owned());
         for (_, waiter) in table.waiting.drain() {
-            let _ = waiter.send(Err(Error::closed(reason)));
+            let _ = waiter.send(Err(Error::broken_off(reason)));
         }
     }
 }
@@ -87,7 +87,7 @@ impl Waiting {
 impl Ticket {
     pub async fn answer(mut self) -> Result<Json, Error> {
         let answer = (&mut self.answer).await;
-        answer.unwrap_or_else(|_| Err(Error::closed("nobody answers any more")))
+        answer.unwrap_or_else(|_| Err(Error::broken_off("nobody answers any more")))
     }
 }
 

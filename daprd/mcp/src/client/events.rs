@@ -31,7 +31,7 @@ impl Events {
     /// The next one; none at the end.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the body breaks off, [`Error::Unusable`] where an event is too large.
+    /// [`Error::BrokenOff`] where the body breaks off, [`Error::Unusable`] where an event is too large.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.lines.next()? {
@@ -40,7 +40,7 @@ impl Events {
             let Some(frame) = self.body.frame().await else {
                 return Ok(None);
             };
-            let frame = frame.map_err(|error| Error::closed(error.to_string()))?;
+            let frame = frame.map_err(|error| Error::broken_off(error.to_string()))?;
             if let Ok(bytes) = frame.into_data() {
                 self.lines.buffer.extend_from_slice(&bytes);
             }

@@ -65,12 +65,8 @@ impl Streamable {
         }
         Ok(found)
     }
-}
 
-#[async_trait]
-impl Transport for Streamable {
-    async fn request(&self, id: u64, message: Bytes) -> Result<Json, Error> {
-        let answer = self.post(message).await?;
+    async fn read(&self, id: u64, answer: Response<Body>) -> Result<Json, Error> {
         let kind = answer.headers().get(header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if kind.starts_with("text/event-stream") {
@@ -84,15 +80,23 @@ impl Transport for Streamable {
                     return Ok(found);
                 }
             }
-            return Err(Error::closed("the stream ended before the answer"));
+            return Err(Error::broken_off("the stream ended"));
         }
         let whole = body::read(answer.into_body(), self.limit).await;
         let whole = whole.map_err(|error| match error {
             body::ReadError::TooLarge { .. } => Error::unusable(error.to_string()),
-            body::ReadError::Broken(_) => Error::closed(error.to_string()),
+            body::ReadError::Broken(_) => Error::broken_off(error.to_string()),
         })?;
         let found = self.answer(id, &whole).await?;
         found.ok_or_else(|| Error::unusable("a message without the answer"))
+    }
+}
+
+#[async_trait]
+impl Transport for Streamable {
+    async fn request(&self, id: u64, message: Bytes) -> Result<Json, Error> {
+        let answer = self.post(message).await?;
+        self.read(id, answer).await.map_err(Error::once_sent)
     }
 
     async fn notify(&self, message: Bytes) -> Result<(), Error> {

@@ -127,7 +127,7 @@ impl Input {
             input.flush().await
         };
         let written: io::Result<()> = written.await;
-        written.map_err(|error| Error::closed(error.to_string()))?;
+        written.map_err(|error| Error::broken_off(error.to_string()))?;
         *held = Some(input);
         Ok(())
     }

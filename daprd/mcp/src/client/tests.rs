@@ -88,6 +88,52 @@ async fn a_server_that_has_restarted_has_closed_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tools_have_so_many_bytes_in_all() {
+    let fake = Fake::new(&["one", "two", "three"]);
+    let given = json!({ "streamableHTTP": { "url": "http://server/mcp" } });
+    let all: usize = {
+        let session = open(&fake, given.clone()).await.unwrap();
+        let tools = session.tools().await.unwrap();
+        tools.iter().map(|tool| tool.json.get().len()).sum()
+    };
+    for (message, told) in [(all, true), (all - 1, false)] {
+        let endpoint = endpoint(&fake, &given).await.unwrap();
+        let tasks = Tasks::new(Arc::new(fake.clone()));
+        let limits = Limits { message, ..LIMITS };
+        let session = Session::open(endpoint, limits, &tasks).await.unwrap();
+        match session.tools().await {
+            Ok(_) => assert!(told),
+            Err(error) => {
+                assert!(!told);
+                assert_eq!(
+                    error.to_string(),
+                    format!("more than {message} bytes of tools")
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_ends_in_a_call_may_have_done_it() {
+    let script = r#"
+        while read -r line; do
+            id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+            case "$line" in
+                *'"tools/call"'*) exit 0 ;;
+                *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18"}}\n' "$id" ;;
+            esac
+        done"#;
+    let fake = Fake::new(&[]);
+    let given = json!({ "stdio": { "command": "/bin/sh", "args": ["-c", script] } });
+    let session = open(&fake, given).await.unwrap();
+    let error = session.call("one", None).await.unwrap_err();
+    assert!(matches!(error, Error::BrokenOff(_)), "{error:?}");
+    let error = session.call("one", None).await.unwrap_err();
+    assert!(matches!(error, Error::Closed(_)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn servers_are_shown_headers_and_secrets() {
     let fake = Fake::new(&["one"]);
     let given = json!({ "streamableHTTP": {
@@ -167,7 +213,8 @@ async fn tools_are_listed_and_called_in_a_process() {
     assert_eq!(result.get(), r#"{"content":["hello "]}"#);
     let gone = json!({ "stdio": { "command": "/bin/sh", "args": ["-c", "exit 0"] } });
     let error = open(&fake, gone).await.err().unwrap();
-    assert!(matches!(error, Error::Closed(_)), "{error:?}");
+    let gone = matches!(error, Error::Closed(_) | Error::BrokenOff(_));
+    assert!(gone, "{error:?}");
     let none = json!({ "stdio": { "command": "/no/such/program" } });
     let error = open(&fake, none).await.err().unwrap();
     assert!(error.to_string().contains("cannot be started"), "{error}");

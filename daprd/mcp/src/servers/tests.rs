@@ -135,6 +135,38 @@ async fn a_connection_that_is_gone_is_opened_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_broke_off_is_not_made_again() {
+    for (transport, path) in [("streamableHTTP", "mcp"), ("sse", "sse")] {
+        let fake = Fake::new(&["echo"]);
+        let (servers, workers) = servers(&fake, true);
+        let url = format!("http://server/{path}");
+        let resource = Fake::resource("a", &json!({ transport: { "url": url } }));
+        servers.apply(resource).await.unwrap();
+        fake.break_off(1);
+        let input = json!({ "tool_name": "echo", "arguments": { "text": "hello" } });
+        let result = activity(&workers, CALL, input.clone()).await.unwrap();
+        let text = result["content"][0]["text"].as_str().unwrap();
+        assert!(text.contains("broke off before the answer"), "{text}");
+        assert_eq!(fake.seen("tools/call").len(), 1, "{transport}");
+        let result = activity(&workers, CALL, input).await.unwrap();
+        assert_eq!(result, json!({ "content": ["hello"] }));
+        assert_eq!(fake.seen("initialize").len(), 2, "on a new connection");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_has_not_left_is_made_again() {
+    let fake = Fake::new(&["echo"]);
+    let (servers, workers) = servers(&fake, true);
+    servers.apply(resource(false)).await.unwrap();
+    fake.away(1);
+    let input = json!({ "tool_name": "echo", "arguments": { "text": "hello" } });
+    let result = activity(&workers, CALL, input).await.unwrap();
+    assert_eq!(result, json!({ "content": ["hello"] }));
+    assert_eq!(fake.seen("tools/call").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_is_tried_a_few_times() {
     let fake = Fake::new(&["echo"]);
     let (servers, workers) = servers(&fake, true);

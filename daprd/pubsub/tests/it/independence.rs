@@ -2,11 +2,13 @@
 
 use blocks::{Intake, Owner};
 use component::pubsub::Outcome;
+use component_conformance::log::Log;
 use futures::poll;
 use pubsub::StreamRequest;
 use serde_json::json;
+use tracing::Level;
 
-use crate::{World, declared, log::Log, soon};
+use crate::{World, declared, soon};
 
 const ONE: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t"}]"#;
 const EVENT: &str = r#"{"id":"1"}"#;
@@ -87,7 +89,7 @@ async fn a_stop_that_is_given_up_aborts_no_delivery() {
 
 #[tokio::test]
 async fn a_panic_ends_one_delivery() {
-    let (log, _guard) = Log::keep();
+    let (log, _guard) = Log::keep(Level::WARN);
     let world = World::new(ONE).await;
     world.bus.send("t", "panics", EVENT, Some("key")).await;
     world.app.event().await.answer(200, "");
@@ -100,7 +102,7 @@ async fn a_panic_ends_one_delivery() {
 
 #[tokio::test]
 async fn a_subscription_without_its_component_is_warned_about_until_there_is_one() {
-    let (log, _guard) = Log::keep();
+    let (log, _guard) = Log::keep(Level::WARN);
     let world = World::new(r#"[{"pubsubname":"late","topic":"t","route":"/t"}]"#).await;
     assert_eq!(log.count(&["topic t", "pubsub late", "not loaded"]), 1);
     assert!(world.bus.topics().is_empty());

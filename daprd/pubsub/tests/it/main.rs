@@ -6,7 +6,6 @@ mod batches;
 mod bus;
 mod delivery;
 mod independence;
-mod log;
 mod outbox;
 mod publish;
 mod reload;

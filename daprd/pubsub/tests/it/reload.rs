@@ -2,9 +2,11 @@
 
 use blocks::{Intake, Owner};
 use component::pubsub::Outcome;
+use component_conformance::log::Log;
 use serde_json::json;
+use tracing::Level;
 
-use crate::{World, declared, log::Log, soon};
+use crate::{World, declared, soon};
 
 const ONE: &str = r#"[{"pubsubname":"bus","topic":"t","route":"/t"}]"#;
 const EVENT: &str = r#"{"id":"1"}"#;
@@ -28,7 +30,7 @@ async fn topics_become(world: &World, expected: &[&str]) {
 
 #[tokio::test]
 async fn a_replaced_component_ends_what_it_delivers_first() {
-    let (log, _guard) = Log::keep();
+    let (log, _guard) = Log::keep(Level::WARN);
     let world = World::new(ONE).await;
     world.bus.send("t", "m", EVENT, None).await;
     let event = world.app.event().await;

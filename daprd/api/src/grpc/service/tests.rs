@@ -130,6 +130,58 @@ async fn metadata_go_in_and_out() {
     assert_eq!(counted.errors(), 1.0);
 }
 
+#[tokio::test]
+async fn the_trace_of_a_call_goes_back_with_its_answer() {
+    let counted = Counted::new();
+    let operation = |_: CallContext, message: Ask| async move {
+        let mut metadata = HeaderMap::new();
+        match message.key.as_str() {
+            "bad" => return Err(denied()),
+            "own" => TraceContext::new([3; 16], [4; 8], true)
+                .unwrap()
+                .inject(&mut metadata),
+            _ => {}
+        }
+        Ok(Reply {
+            message: tell(&message.key),
+            metadata,
+        })
+    };
+    let mut client = client(
+        |serving, mut request, operation| {
+            let context = TraceContext::new([1; 16], [2; 8], true).unwrap();
+            let of_app = request.headers().contains_key("x-of-app");
+            request.extensions_mut().insert(Traced { context, of_app });
+            Box::pin(unary(serving, request, operation))
+        },
+        &counted.serving,
+        operation,
+    );
+    let trace = |metadata: &MetadataMap| {
+        let told = TraceContext::from_grpc(metadata.as_ref());
+        told.map(|told| told.trace_id()[..2].to_owned())
+    };
+    let reply = client.unary(tonic::Request::new(ask("k")), path(), codec());
+    let reply = reply.await.unwrap();
+    assert_eq!(trace(reply.metadata()).unwrap(), "01");
+    assert!(!reply.metadata().contains_key("traceparent"));
+    let status = client.unary(tonic::Request::new(ask("bad")), path(), codec());
+    let status = status.await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(trace(status.metadata()).unwrap(), "01");
+    for (key, told) in [("k", Some("01")), ("own", Some("03")), ("bad", None)] {
+        let mut request = tonic::Request::new(ask(key));
+        let yes = "yes".parse().unwrap();
+        request.metadata_mut().insert("x-of-app", yes);
+        let (metadata, own) = match client.unary(request, path(), codec()).await {
+            Ok(reply) => (reply.metadata().clone(), true),
+            Err(status) => (status.metadata().clone(), false),
+        };
+        assert_eq!(trace(&metadata).as_deref(), told, "{key}");
+        assert_eq!(metadata.contains_key("traceparent"), own, "{key}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operation_ends_with_the_patience_of_its_caller() {
     let counted = Counted::new();

@@ -81,7 +81,7 @@ impl Http {
                 name.map_err(|error| Error::invalid_metadata("securityTokenHeader", error))?;
             let value = HeaderValue::try_from(value);
             let value = value.map_err(|error| Error::invalid_metadata("securityToken", error))?;
-            Result::Ok((name, value))
+            Ok::<_, Error>((name, value))
         });
         Ok(Self {
             token: token.transpose()?,

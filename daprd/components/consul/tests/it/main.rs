@@ -144,7 +144,7 @@ async fn an_app_announces_itself_and_is_found_until_it_withdraws() {
     assert!(agent.0.lock().services.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn services_of_others_are_found_by_the_key_in_their_metadata() {
     let agent = Agent::default();
     let other = |meta: Value| json!({"ID": "x", "Name": "other", "Address": "", "Meta": meta});
@@ -157,12 +157,16 @@ async fn services_of_others_are_found_by_the_key_in_their_metadata() {
     let none = one.resolve(&target("other")).await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotFound);
     said(json!({"DAPR_PORT": "1"}));
+    // That there was none counts for a second.
+    let second = std::time::Duration::from_secs(1);
+    tokio::time::advance(second).await;
     let none = one.resolve(&target("other")).await.unwrap_err();
     assert!(
         none.to_string().contains("no port in its metadata"),
         "{none}"
     );
     said(json!({"port": "7"}));
+    tokio::time::advance(second).await;
     let found = one.resolve(&target("other")).await.unwrap();
     assert_eq!(found, "10.0.0.1:7", "the address of the machine");
     let asked = agent.0.lock().asked.pop().unwrap();

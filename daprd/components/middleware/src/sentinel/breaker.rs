@@ -1,4 +1,6 @@
 //! Breakers: nothing comes through for a while once too much of what came was slow or failed, and then one request tries.
+//! Whoever comes through has a ticket, which is handed back with what became of the request: a trial that nobody hears of would
+//! block all others.
 
 use std::time::Duration;
 
@@ -13,6 +15,25 @@ use super::{
 
 /// How far a rule looks back that does not say so.
 const DEFAULT_INTERVAL: u64 = 1000;
+
+/// What became of a request that came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered, and the answer was read.
+    Good,
+    /// It was answered with an error, or its answer broke off.
+    Failed,
+    /// Nobody waited for the end of it, which says nothing of what would have come; that it was slow can be said.
+    Abandoned,
+}
+
+/// The right of a request to come through.
+#[derive(Debug)]
+#[must_use = "a breaker that is half open lets nobody through until the ticket is handed back"]
+pub struct Ticket {
+    /// Of which time it is: what came through before the breaker opened or closed says nothing of the time since.
+    round: u64,
+}
 
 /// A request that tries and never ends does not keep the breaker half open for longer.
 const LONGEST_TRY: Duration = Duration::from_secs(60);
@@ -56,6 +77,8 @@ pub struct Breaker {
 
 struct Inner {
     state: State,
+    /// Counts changes of the state.
+    round: u64,
     seen: Window,
 }
 
@@ -107,33 +130,46 @@ impl Breaker {
             pause,
             inner: Mutex::new(Inner {
                 state: State::Closed,
+                round: 0,
                 seen: Window::new(Duration::from_millis(interval)),
             }),
         };
         Ok((rule.resource, breaker))
     }
 
-    /// Whether a request comes through.
-    pub fn admits(&self, now: Instant) -> bool {
+    /// Lets a request through, if it may come.
+    pub fn admits(&self, now: Instant) -> Option<Ticket> {
         let mut inner = self.inner.lock();
         match inner.state {
-            State::Closed => true,
+            State::Closed => {}
             State::Open { until } | State::HalfOpen { until } if now >= until => {
                 let until = now + LONGEST_TRY;
-                inner.state = State::HalfOpen { until };
-                true
+                inner.becomes(State::HalfOpen { until });
             }
-            State::Open { .. } | State::HalfOpen { .. } => false,
+            State::Open { .. } | State::HalfOpen { .. } => return None,
         }
+        Some(Ticket { round: inner.round })
     }
 
     /// What became of a request.
-    pub fn record(&self, now: Instant, took: Duration, failed: bool) {
-        let bad = match self.strategy {
-            Strategy::SlowRatio => took > self.slow,
-            Strategy::ErrorRatio | Strategy::ErrorCount => failed,
-        };
+    #[allow(clippy::needless_pass_by_value, reason = "a ticket counts once")]
+    pub fn record(&self, ticket: Ticket, now: Instant, took: Duration, outcome: Outcome) {
         let mut inner = self.inner.lock();
+        if ticket.round != inner.round {
+            return;
+        }
+        let bad = match (self.strategy, outcome) {
+            (Strategy::SlowRatio, _) if took > self.slow => true,
+            (_, Outcome::Abandoned) => {
+                if let State::HalfOpen { .. } = inner.state {
+                    // The next one tries.
+                    inner.becomes(State::Open { until: now });
+                }
+                return;
+            }
+            (Strategy::SlowRatio, _) => false,
+            (Strategy::ErrorRatio | Strategy::ErrorCount, outcome) => outcome == Outcome::Failed,
+        };
         let open = State::Open {
             until: now + self.pause,
         };
@@ -142,15 +178,15 @@ impl Breaker {
                 inner.seen.add(now, bad, took);
                 let seen = inner.seen.sum(now);
                 if bad && self.is_too_much(seen) {
-                    inner.state = open;
+                    inner.becomes(open);
                 }
             }
-            State::HalfOpen { .. } if bad => inner.state = open,
+            State::HalfOpen { .. } if bad => inner.becomes(open),
             State::HalfOpen { .. } => {
-                inner.state = State::Closed;
+                inner.becomes(State::Closed);
                 inner.seen.clear();
             }
-            // It came through before.
+            // Nobody comes through while it is open.
             State::Open { .. } => {}
         }
     }
@@ -168,5 +204,12 @@ impl Breaker {
                 ratio > self.threshold || ratio >= 1.0
             }
         }
+    }
+}
+
+impl Inner {
+    fn becomes(&mut self, state: State) {
+        self.state = state;
+        self.round += 1;
     }
 }

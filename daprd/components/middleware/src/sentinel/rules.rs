@@ -252,10 +252,13 @@ impl System {
         self.under_way.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// One has ended.
-    pub fn leave(&self, now: Instant, took: Duration) {
+    /// One has ended. One that was given up would have taken longer, which counts only where it is too long already.
+    pub fn leave(&self, now: Instant, took: Duration, given_up: bool) {
         self.under_way.fetch_sub(1, Ordering::AcqRel);
-        if self.longest_ms.is_some() {
+        let Some(longest) = self.longest_ms else {
+            return;
+        };
+        if !given_up || took.as_secs_f64() * 1000.0 > longest {
             self.went.lock().add(now, false, took);
         }
     }

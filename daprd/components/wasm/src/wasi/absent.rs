@@ -4,7 +4,7 @@
 use wasmi::{Error, FuncType, Linker, Val, ValType};
 
 use super::{MODULE, errno};
-use crate::state::State;
+use crate::{memory::charge, state::State};
 
 /// Their names and parameters: `i` for one of 32 bits, `l` for one of 64. Each gives an error number.
 const ABSENT: [(&str, &str); 28] = [
@@ -45,7 +45,8 @@ pub fn link(linker: &mut Linker<State>) -> Result<(), Error> {
             _ => ValType::I32,
         });
         let of = FuncType::new(parameters, [ValType::I32]);
-        linker.func_new(MODULE, name, of, |_, _, results| {
+        linker.func_new(MODULE, name, of, |mut guest, _, results| {
+            charge(&mut guest, 0)?;
             if let [result] = results {
                 *result = Val::I32(errno::BADF as i32);
             }

@@ -36,6 +36,20 @@ async fn calls_of_the_host_are_not_free() {
     }
 }
 
+/// One call of the host may be for more than a slice of fuel.
+#[tokio::test]
+async fn what_the_host_fills_is_not_free() {
+    let filling = on_request(
+        "(drop (memory.grow (i32.const 900)))
+         (drop (call $read (i32.const 0) (i32.const 0) (i32.const 58982400)))
+         (i64.const 1)",
+    );
+    for (fuel, status) in [("5000000", 500), ("20000000", 201)] {
+        let middleware = opened_with(&filling, &[("maxFuel", fuel)]).await.unwrap();
+        assert_eq!(ask(&middleware, post("")).await.status(), status, "{fuel}");
+    }
+}
+
 /// On one thread: others have their turn while a guest runs.
 #[tokio::test]
 async fn a_guest_does_not_hold_the_thread() {

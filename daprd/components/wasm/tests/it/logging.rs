@@ -1,61 +1,15 @@
 //! What a guest logs, and that a failure names the component.
 
-use std::fmt::{Debug, Write};
-
-use parking_lot::Mutex;
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use component_conformance::log::Log;
+use tracing::Level;
 
 use super::*;
 
-/// Keeps lines of a level and above.
-#[derive(Clone)]
-struct Log(Level, Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.0
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line(format!("{} ", event.metadata().level()));
-        event.record(&mut line);
-        self.1.lock().push(line.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            let _ = write!(self.0, "{value:?}");
-        }
-    }
-}
-
 /// The lines of the guest's component, while it answers a request.
 async fn logged(level: Level, module: &[u8]) -> Vec<String> {
-    let log = Log(level, Arc::default());
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let (log, _guard) = Log::keep(level);
     answered(module).await;
-    let lines = log.1.lock().clone();
-    lines
+    log.lines()
         .into_iter()
         .filter(|line| line.contains("guest"))
         .collect()

@@ -70,6 +70,23 @@ async fn a_module_has_to_be_one_for_this_host() {
 }
 
 #[tokio::test]
+async fn reasons_of_a_module_are_cut() {
+    let long = "a".repeat(100_000);
+    let missing = wat::parse_str(format!(
+        r#"(module (import "{long}" "b" (func)) (memory (export "memory") 1)
+           (func (export "handle_request") (result i64) (i64.const 1))
+           (func (export "handle_response") (param i32 i32)))"#
+    ));
+    let told = refused(&missing.unwrap()).await;
+    assert!(told.len() < 1000, "{} bytes", told.len());
+    let url = format!("file:///no\n{long}.wasm");
+    let opening = open("guest", &[("url", &*url)]);
+    let error = catalog().middleware.open("wasm", "v1", opening).await;
+    let told = component::error::chain(&error.err().unwrap());
+    assert!(told.len() < 1000 && !told.contains('\n'), "{told}");
+}
+
+#[tokio::test]
 async fn the_url_has_to_name_a_file_or_a_server() {
     for (url, wanted) in [
         ("", "metadata field url: is required"),

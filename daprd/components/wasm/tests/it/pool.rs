@@ -1,5 +1,6 @@
 //! Instances are used again, and there are only so many.
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -47,6 +48,37 @@ impl Endpoint for Slow {
     }
 }
 
+/// An app that calls back through the same middleware.
+struct Back(Mutex<Option<Arc<dyn HttpMiddleware>>>);
+
+#[async_trait]
+impl Endpoint for Back {
+    async fn call(&self, _: Request<Body>) -> Response<Body> {
+        let middleware = self.0.lock().take();
+        match middleware {
+            Some(middleware) => {
+                let get = Request::get("/").body(body::empty()).unwrap();
+                Next::new(&[middleware], self).run(get).await
+            }
+            None => Response::new(body::empty()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_back_needs_an_instance_more() {
+    for (instances, busy) in [("1", true), ("2", false)] {
+        let fields = [("maxInstances", instances)];
+        let middleware = opened_with(&counting(), &fields).await.unwrap();
+        let back = Back(Mutex::new(Some(Arc::clone(&middleware))));
+        let get = Request::get("/").body(body::empty()).unwrap();
+        let links = [middleware];
+        let answer = Next::new(&links, &back).run(get).await;
+        let (_, text) = said(answer).await;
+        assert_eq!(text.contains("comes back"), busy, "{text}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_for_an_instance_but_not_for_ever() {
     let middleware = opened_with(&counting(), &[("maxInstances", "2")])
@@ -57,7 +89,7 @@ async fn a_request_waits_for_an_instance_but_not_for_ever() {
     let get = || Request::get("/").body(body::empty()).unwrap();
     let held = || Next::new(&links, &slow).run(get());
     let late = async {
-        let refused = ask(&middleware, post("")).await.status();
+        let refused = said(ask(&middleware, post("")).await).await;
         slow.0.add_permits(2);
         (refused, ask(&middleware, post("")).await.status())
     };
@@ -66,6 +98,7 @@ async fn a_request_waits_for_an_instance_but_not_for_ever() {
         (first.status(), second.status()),
         (200.try_into().unwrap(), 200.try_into().unwrap())
     );
-    assert_eq!(refused, 503);
+    assert_eq!(refused.0, 503);
+    assert!(refused.1.contains("maxInstances"), "{}", refused.1);
     assert_eq!(served, 201, "one of the two, used again");
 }

@@ -83,6 +83,45 @@ fn sensing() -> Vec<u8> {
     )
 }
 
+/// On one thread: others have their turn while the host makes what the guest asks for.
+#[tokio::test]
+async fn many_random_bytes_do_not_hold_the_thread() {
+    let random = guest(
+        "(drop (memory.grow (i32.const 10)))
+         (call $set_status (i32.add (i32.const 200) (call $random (i32.const 8) (i32.const 655000))))
+         (call $write (i32.const 1) (i32.const 655000) (i32.const 8))",
+    );
+    let middleware = opened(&random).await;
+    let turns = std::cell::Cell::new(0);
+    let others = async {
+        loop {
+            turns.set(turns.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = ask(&middleware, post("")) => answer,
+        () = others => unreachable!(),
+    };
+    assert_eq!(answer.status(), 200);
+    let body = body::read(answer.into_body(), 100).await.unwrap();
+    assert_ne!(body, vec![0; 8], "the last bytes as well");
+    assert!(turns.get() >= 10, "{}", turns.get());
+}
+
+#[tokio::test]
+async fn random_bytes_take_fuel() {
+    let random = guest(
+        "(drop (memory.grow (i32.const 100)))
+         (drop (call $random (i32.const 0) (i32.const 6000000)))",
+    );
+    for (fuel, status) in [("3000000", 500), ("50000000", 200)] {
+        let middleware = opened_with(&random, &[("maxFuel", fuel)]).await.unwrap();
+        assert_eq!(ask(&middleware, post("")).await.status(), status, "{fuel}");
+    }
+}
+
 async fn sensed(strict: &str) -> (u64, u64, u64) {
     let middleware = opened_with(&sensing(), &[("strictSandbox", strict)])
         .await

@@ -1,7 +1,8 @@
 //! What a middleware answers by itself.
 
-use component::{Body, body};
 use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{Body, body};
 
 /// A status, and its name as text.
 pub fn status(status: StatusCode) -> Response<Body> {

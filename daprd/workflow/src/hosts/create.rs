@@ -39,6 +39,13 @@ impl Inner {
         let start = start_event.filter(|event| event::execution_started(event).is_some());
         let start =
             start.ok_or_else(|| Error::Invalid("invalid execution start event".to_owned()))?;
+        let of = event::execution_started(&start).and_then(event::instance_id);
+        if let Some(other) = of.filter(|id| self.signing.is_on() && *id != actor.id) {
+            return Err(Error::Invalid(format!(
+                "the execution start event is of workflow '{other}', not of '{}'",
+                actor.id
+            )));
+        }
         let instance = self.instances.get(&actor.id);
         let of_parent =
             event::execution_started(&start).is_some_and(|it| it.parent_instance.is_some());

@@ -159,7 +159,9 @@ impl Inner {
         let mut new_id = || self.new_id();
         let busy = instance.busy();
         let commit = loop {
-            let response = self.options.workers.workflow(turn.request()).await?;
+            let workers = &self.options.workers;
+            let asked = workers.turn(turn.request(), turn.shared_past());
+            let response = asked.await?;
             let mut place = self.place(&mut new_id);
             match turn.answered(response, &mut place)? {
                 Next::Again(again) => turn = again,

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    access::Judged,
     core::{effects::Effect, resolution},
     record::Record,
     stamp::Stamp,
@@ -40,6 +41,8 @@ pub struct Instance {
     /// Somebody was broken off who did what was open.
     broken_off: AtomicBool,
     claims: watch::Sender<Claims>,
+    /// What calls of other apps are judged by.
+    pub judged: Judged,
 }
 
 /// Who does what was open, by the order in which they began.
@@ -101,6 +104,7 @@ impl Instances {
                 run: parking_lot::Mutex::default(),
                 broken_off: AtomicBool::new(false),
                 claims: watch::Sender::default(),
+                judged: Judged::default(),
             })
         });
         Arc::clone(&cell)

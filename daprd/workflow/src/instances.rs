@@ -23,6 +23,10 @@ use crate::{
     stamp::Stamp,
 };
 
+mod waking;
+
+pub use waking::Waking;
+
 /// All of them.
 #[derive(Default)]
 pub struct Instances {
@@ -41,6 +45,7 @@ pub struct Instance {
     /// Somebody was broken off who did what was open.
     broken_off: AtomicBool,
     claims: watch::Sender<Claims>,
+    pub waking: Waking,
     /// What calls of other apps are judged by.
     pub judged: Judged,
 }
@@ -104,6 +109,7 @@ impl Instances {
                 run: parking_lot::Mutex::default(),
                 broken_off: AtomicBool::new(false),
                 claims: watch::Sender::default(),
+                waking: Waking::default(),
                 judged: Judged::default(),
             })
         });

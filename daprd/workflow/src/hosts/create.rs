@@ -14,7 +14,7 @@ use crate::{
         resolution,
     },
     engine::Inner,
-    instances::Slot,
+    instances::{Instance, Slot, Waking},
     metrics::METHOD,
     record::Record,
     reminding,
@@ -64,13 +64,14 @@ impl Inner {
                 break Record::default();
             };
             if !record.fold.is_completed() {
-                let known = self.known(&mut slot, actor, &record, &start).await;
+                let known = self.known(&mut slot, &instance, actor, &record, &start);
+                let known = known.await;
                 slot.record = Some(record);
                 return known;
             }
             let began = record.began();
             let is_known = is_known_asking(&record, &start);
-            let reports = self.undone(actor, &record, record.history.len()).await?;
+            let reports = self.undone(actor, &record).await?;
             if (is_known || finished != Some(began)) && !reports.is_empty() {
                 // Somebody may be at it, but who can say that he gets done? The parent takes one end once.
                 slot.record = Some(record);
@@ -109,7 +110,7 @@ impl Inner {
         slot.guarded = false;
         self.save(&mut slot, &instance, actor, record).await?;
         instance.asked_for(event::execution_started(&start).and_then(event::execution_id));
-        self.wake_first(&mut slot, actor, &start).await
+        self.wake_first(&mut slot, &instance, actor, &start).await
     }
 
     /// Somebody asks for an instance that goes on. It is all right where he asked before; and where the instance was stored then but
@@ -117,6 +118,7 @@ impl Inner {
     async fn known(
         self: &Arc<Self>,
         slot: &mut Slot,
+        instance: &Instance,
         actor: &ActorId,
         record: &Record,
         asked: &HistoryEvent,
@@ -128,7 +130,7 @@ impl Inner {
         if inbox::is_same_child(known, start) || inbox::is_same_asking(known, start) {
             return match pending {
                 Some(pending) if self.is_unwoken(actor, pending).await? => {
-                    self.wake_first(slot, actor, pending).await
+                    self.wake_first(slot, instance, actor, pending).await
                 }
                 _ => Ok(()),
             };
@@ -138,7 +140,7 @@ impl Inner {
                 if inbox::is_same_start(known, start)
                     && self.is_unwoken(actor, pending).await? =>
             {
-                self.wake_first(slot, actor, pending).await
+                self.wake_first(slot, instance, actor, pending).await
             }
             _ => Err(exists(actor)),
         }
@@ -207,9 +209,19 @@ impl Inner {
             false if self.is_unasked(&record, &event) => Arrival::Stray,
             false => inbox::arrival(&event, &record.history, &record.fold, &record.inbox),
         };
+        let waking = match record.fold.stalled {
+            None => instance.waking.clone(),
+            // Whoever has woken it last waits for workers to change, and this may help as well.
+            Some(_) => Waking::default(),
+        };
         let (began, name) = (record.history.first(), record.name());
         let began = began.and_then(|first| first.timestamp);
         match arrival {
+            Arrival::New | Arrival::Again if record.fold.is_completed() => {
+                // No turn would take it.
+                slot.record = Some(record);
+                return Ok(());
+            }
             Arrival::Stray => {
                 let id = &actor.id;
                 tracing::info!(
@@ -232,7 +244,7 @@ impl Inner {
                     (slot.record, slot.open) = (Some(record), None);
                     return Err(Error::NotFound);
                 }
-                let may_wait = !record.fold.is_completed() && record.fold.stalled.is_none();
+                let may_wait = record.fold.stalled.is_none();
                 let guarded = may_wait && self.guard(&mut slot, actor, &name).await;
                 if self.is_held(&slot, &event, guarded) {
                     slot.record = Some(record);
@@ -240,7 +252,8 @@ impl Inner {
                     drop(slot);
                     // What waits must not keep the instance from being forgotten, with what it holds.
                     drop(instance);
-                    self.wake_for(true, actor, &event, began, name).await?;
+                    self.wake_for(Some(waking), actor, &event, began, name)
+                        .await?;
                     return self.until_stored(stored).await;
                 }
                 record.inbox.push(event.clone());
@@ -249,7 +262,8 @@ impl Inner {
         }
         let guarded = self.guard(&mut slot, actor, &name).await;
         drop(slot);
-        self.wake_for(guarded, actor, &event, began, name).await
+        self.wake_for(guarded.then_some(waking), actor, &event, began, name)
+            .await
     }
 }
 

@@ -51,8 +51,7 @@ impl Inner {
             return Ok(());
         };
         if slot.open.is_none() {
-            let upto = record.history.len();
-            let undone = self.undone(actor, record, upto).await?;
+            let undone = self.undone(actor, record).await?;
             slot.open = Some(undone);
         }
         let Some(record) = &slot.record else {
@@ -65,6 +64,8 @@ impl Inner {
             slot.record = None;
         }
         let mut claim = self.claim(&mut slot, instance, actor).await;
+        // The janitor goes when all of this is done, so it asks for no activity again.
+        claim.guarded &= ending.is_none();
         let timers = async {
             let deletes = claim
                 .effects

@@ -30,6 +30,8 @@ use crate::{
 enum Taken {
     /// The instance goes on, or has ended.
     Done,
+    /// The same, and there is more than one turn takes.
+    More,
     /// It cannot go on until somebody does something about it.
     Stalled,
 }
@@ -43,15 +45,18 @@ impl Inner {
     pub async fn turn(
         self: &Arc<Self>,
         actor: &ActorId,
-        carried: Option<HistoryEvent>,
+        mut carried: Option<HistoryEvent>,
         generation: Option<u64>,
     ) -> Result<(), Error> {
         let mut released = self.stalled.subscribe();
-        match self.take_turn(actor, carried, generation).await? {
-            Taken::Done => Ok(()),
-            Taken::Stalled => {
-                let _ = released.changed().await;
-                Err(Error::Stalled)
+        loop {
+            match self.take_turn(actor, carried.take(), generation).await? {
+                Taken::Done => return Ok(()),
+                Taken::More => {}
+                Taken::Stalled => {
+                    let _ = released.changed().await;
+                    return Err(Error::Stalled);
+                }
             }
         }
     }
@@ -65,6 +70,7 @@ impl Inner {
         let id = &actor.id;
         let instance = self.instances.get(id);
         let mut slot = self.lock(&instance, REMINDER).await;
+        instance.waking.looks();
         let Some(record) = self.current(&mut slot, &instance, actor).await? else {
             tracing::warn!("No workflow state found for actor '{id}', terminating execution");
             slot.next_run();
@@ -105,11 +111,13 @@ impl Inner {
         let taken = taken.await.inspect_err(|_| {
             self.metrics.executed(&name, RECOVERABLE, None);
         })?;
-        if let Taken::Done = taken {
-            held.into_iter().for_each(Held::stored);
-            self.finish(slot, &instance, actor).await?;
+        if let Taken::Stalled = taken {
+            return Ok(taken);
         }
-        Ok(taken)
+        held.into_iter().for_each(Held::stored);
+        let more = !slot.held.is_empty();
+        self.finish(slot, &instance, actor).await?;
+        Ok(if more { Taken::More } else { Taken::Done })
     }
 
     /// Says of a start what only the sidecar that begins it knows.
@@ -240,7 +248,10 @@ impl Inner {
         };
         let mut open = match earlier {
             Some(open) => open,
-            None => self.undone(actor, record, from).await?,
+            None => {
+                let before = self.committed(actor, record, &record.history[..from]);
+                self.undone_of(actor, &before, &record.inbox).await?
+            }
         };
         open.extend(cancelled(record, from));
         open.extend(effects);
@@ -254,7 +265,8 @@ impl Inner {
         kept?;
         if let Some(event) = carried_over {
             let guarded = self.guard(slot, actor, &name).await;
-            self.wake_for(guarded, actor, &event, began, name).await?;
+            let waking = guarded.then(|| instance.waking.clone());
+            self.wake_for(waking, actor, &event, began, name).await?;
         }
         Ok(Taken::Done)
     }

@@ -97,6 +97,16 @@ pub fn rerun_of(event: &HistoryEvent) -> Option<&str> {
     Some(of?.instance_id.as_str())
 }
 
+/// The first half of a text's SHA-256, or nearly: for names of what a text may not stand in.
+pub fn digest(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter()
+        .take(12)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
 /// A router that only names where something comes from.
 pub fn from(app_id: &str) -> TaskRouter {
     TaskRouter {

@@ -55,10 +55,10 @@ impl Inner {
             let last = committed.last_turn();
             let mut effects = committed.effects(last, &mut self.place(&mut new_id));
             effects.retain(|effect| matches!(effect, Effect::Report { .. }));
-            self.vouch(&mut effects, record.fold.start.as_ref())?;
+            self.vouch(&mut effects, fold.start.as_ref())?;
             return Ok(effects);
         }
-        let waiting = record.inbox.iter().filter_map(|event| {
+        let waiting = inbox.iter().filter_map(|event| {
             let number = resolution::of(event)?;
             let asked = resolution::asked(history, number)?;
             resolution::answers(asked, event).then_some(number)
@@ -143,7 +143,8 @@ impl Inner {
         let instance = self.instances.get(&actor.id);
         let mut slot = instance.lock().await;
         // What was deleted may be the janitor's.
-        (slot.open, slot.guarded) = (None, false);
+        slot.guarded = false;
+        instance.forget_open(&mut slot);
         let record = self.current(&mut slot, &instance, actor).await?;
         if let Some(pending) = record.as_ref().and_then(Record::pending_start) {
             // It may be one for later.

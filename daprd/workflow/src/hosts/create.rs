@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use actors::ActorId;
+use http::HeaderMap;
 use proto::durabletask::{HistoryEvent, backend::v1::CreateWorkflowInstanceRequest};
 
 use crate::{
     Error, access,
+    calls::HELD,
     core::{
         event,
         inbox::{self, Arrival, Meant},
@@ -22,7 +24,7 @@ use crate::{
 };
 
 impl Inner {
-    /// Begins an instance.
+    /// Begins an instance. `asker`: the instance that is kept from others until this is done.
     ///
     /// # Errors
     /// [`Error::Exists`] where there is one that goes on, or that may not be replaced.
@@ -30,6 +32,7 @@ impl Inner {
         self: &Arc<Self>,
         actor: &ActorId,
         request: CreateWorkflowInstanceRequest,
+        asker: Option<&str>,
     ) -> Result<(), Error> {
         let CreateWorkflowInstanceRequest {
             start_event,
@@ -77,7 +80,7 @@ impl Inner {
                 slot.record = Some(record);
                 drop(slot);
                 for report in &reports {
-                    self.report_of(report).await?;
+                    self.report_anyhow(report, asker).await?;
                 }
                 if is_known {
                     return Ok(());
@@ -90,8 +93,11 @@ impl Inner {
                 slot.record = Some(record);
                 return Ok(());
             }
-            self.check_reuse(actor, &record, enforce_unique_instance_id)
-                .await?;
+            let reuse = self.check_reuse(actor, &record, enforce_unique_instance_id);
+            if let Err(error) = reuse.await {
+                slot.record = Some(record);
+                return Err(error);
+            }
             tracing::info!(
                 "Workflow actor '{}': a workflow that has ended begins anew",
                 actor.id
@@ -105,6 +111,7 @@ impl Inner {
         self.signing.check_shown(shown, Some(&mut record.seals))?;
         record.set_incoming(propagated_history);
         record.inbox.push(start.clone());
+        instance.forget_open(&mut slot);
         slot.open = Some(Vec::new());
         slot.next_run();
         slot.guarded = false;
@@ -166,7 +173,10 @@ impl Inner {
                 "a workflow with ID '{id}' already exists and the create enforces instance ID uniqueness"
             )));
         }
-        match self.check_children(&record.history).await {
+        let first = HeaderMap::new();
+        let asked = Box::pin(self.check_children(actor, &first, &record.history));
+        let what = || "the question whether its children have ended".to_owned();
+        match self.within(HELD, what, asked).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 let text = format!("cannot recreate workflow with ID '{id}': {error}");

@@ -37,6 +37,8 @@ use super::{
 };
 use crate::{Actors, Engine, Options, Retention, Workers, workers::Limits};
 
+pub mod others;
+
 /// Everything there is.
 pub struct World {
     pub store: Arc<Store>,

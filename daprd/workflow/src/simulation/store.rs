@@ -1,6 +1,13 @@
 //! A store that fails before or after it has written, and looks whether histories only grow.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -30,6 +37,8 @@ pub struct Store {
     chance: Arc<Chance>,
     rows: Mutex<(Rows, u64)>,
     violations: Mutex<Vec<String>>,
+    /// How many events of histories were read.
+    read: AtomicUsize,
 }
 
 impl Store {
@@ -38,7 +47,13 @@ impl Store {
             chance,
             rows: Mutex::default(),
             violations: Mutex::default(),
+            read: AtomicUsize::default(),
         }
+    }
+
+    /// How many events of histories were read.
+    pub fn read(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// What was broken that may not be.
@@ -158,6 +173,9 @@ impl StateStore for Store {
     async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         self.chance.pause().await;
         self.fails()?;
+        if request.key.contains("||history-") {
+            self.read.fetch_add(1, Ordering::Relaxed);
+        }
         let rows = self.rows.lock();
         Ok(rows.0.get(&request.key).map(|(value, etag)| Item {
             value: value.clone(),

@@ -36,12 +36,10 @@ pub async fn work(workers: Workers, chance: Arc<Chance>, clock: Arc<dyn Clock>) 
                     let response = turn(request, token, clock.now());
                     let _ = workers.complete_workflow(response);
                 }
-                Some(work_item::Request::ActivityRequest(request)) => {
-                    if request.name != NEVER {
-                        let _ = workers.complete_activity(activity(request, token));
-                    }
+                Some(work_item::Request::ActivityRequest(request)) if request.name != NEVER => {
+                    let _ = workers.complete_activity(activity(request, token));
                 }
-                None => {}
+                Some(work_item::Request::ActivityRequest(_)) | None => {}
             }
         }
         drop(items);

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use daemon::Daemon;
+use daemon::{Daemon, Health, Target};
 use k8s_openapi::api::coordination::v1::Lease;
 use kubernetes::{Cluster, leadership};
 use proto::extensions::operator::v1::component_status_server::ComponentStatusServer;
@@ -57,6 +57,8 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
     if flags.uninstall_cleanup {
         return cleanup::run(&cluster, &environment.namespace).await;
     }
+    // All of them before anything begins: with some of them only it would be ready as soon as these are.
+    let parts = Parts::new(daemon.health());
     let settings = Settings::load(&cluster, &environment.namespace, &flags.config).await?;
     let (security, runner) = identity(&flags, &environment, &settings, &daemon)?;
     let shutdown = daemon.shutdown();
@@ -72,15 +74,24 @@ pub async fn run(flags: Flags, daemon: Daemon) -> anyhow::Result<()> {
         );
     }
     daemon.spawn("pods", pods.clone().run(cluster.clone(), shutdown.clone()));
-    let known = spawn_cache(&daemon, &informers, &pods);
+    let known = spawn_cache(&daemon, parts.cache, &informers, &pods);
 
     let statuses = Statuses::new(informers[Kind::Component as usize].clone());
     let reports = ComponentStatusServer::new(Reports::new(statuses.clone()));
     let api = api::Operator::new(cluster.clone(), informers, pods);
     let routes = Routes::new(OperatorServer::new(api));
     let routes = routes.add_service(reports.max_decoding_message_size(status::LARGEST_REPORT));
-    spawn_api(&daemon, &flags, security.clone(), known, routes);
-    spawn_webhook(&daemon, &flags, &environment, security, &cluster).await?;
+    let serving = (parts.identity, parts.api);
+    spawn_api(&daemon, &flags, security.clone(), known, routes, serving);
+    let webhook = spawn_webhook(
+        &daemon,
+        &flags,
+        &environment,
+        security,
+        &cluster,
+        parts.webhook,
+    );
+    webhook.await?;
     spawn_leader(
         &daemon,
         &flags,
@@ -168,9 +179,32 @@ fn identity(
     security::new(options).context("security options")
 }
 
+/// What has to be ready for the operator to be, under the names of contract 5.3.
+struct Parts {
+    cache: Target,
+    identity: Target,
+    api: Target,
+    webhook: Target,
+}
+
+impl Parts {
+    fn new(health: &Health) -> Self {
+        Self {
+            cache: health.target("operator-cache"),
+            identity: health.target("operator-security"),
+            api: health.target("operator-api-server"),
+            webhook: health.target("operator-webhook"),
+        }
+    }
+}
+
 /// Readiness of what the API answers from. The token is cancelled when all of it is known.
-fn spawn_cache(daemon: &Daemon, informers: &[Informer; 7], pods: &Pods) -> CancellationToken {
-    let target = daemon.health().target("operator-cache");
+fn spawn_cache(
+    daemon: &Daemon,
+    target: Target,
+    informers: &[Informer; 7],
+    pods: &Pods,
+) -> CancellationToken {
     let (informers, pods, shutdown) = (informers.clone(), pods.clone(), daemon.shutdown());
     let known = CancellationToken::new();
     let said = known.clone();
@@ -196,10 +230,9 @@ fn spawn_api(
     security: Security,
     known: CancellationToken,
     api: Routes,
+    (identified, serving): (Target, Target),
 ) {
     let (address, port) = (flags.listen_address.clone(), flags.port);
-    let identified = daemon.health().target("operator-security");
-    let serving = daemon.health().target("operator-api-server");
     let shutdown = daemon.shutdown();
     daemon.spawn("api", async move {
         let Some(ready) = shutdown.run_until_cancelled(security.ready()).await else {
@@ -234,8 +267,8 @@ async fn spawn_webhook(
     environment: &Environment,
     security: Security,
     cluster: &Cluster,
+    target: Target,
 ) -> anyhow::Result<()> {
-    let target = daemon.health().target("operator-webhook");
     if !environment.webhooks {
         target.ready();
         return Ok(());
@@ -332,4 +365,20 @@ fn spawn_leader(
     };
     daemon.spawn("leader", leadership::run(options, work, shutdown));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_not_ready_while_any_part_is_not() {
+        let health = Health::default();
+        let parts = Parts::new(&health);
+        for part in [&parts.cache, &parts.identity, &parts.webhook, &parts.api] {
+            assert!(!health.is_ready());
+            part.ready();
+        }
+        assert!(health.is_ready());
+    }
 }

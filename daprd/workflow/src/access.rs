@@ -2,6 +2,7 @@
 //! everything; with any, only what a rule allows. The app itself may always.
 
 mod glob;
+mod known;
 mod requires;
 
 use crds::{
@@ -11,7 +12,7 @@ use crds::{
 use http::HeaderMap;
 use proto::durabletask::{HistoryEvent, PropagatedHistory, history_event::EventType};
 
-use crate::core::{event, resolution};
+pub use known::{Judged, Known, Version};
 
 /// What somebody wants to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,20 +215,10 @@ pub fn operation_of(event: &HistoryEvent) -> Option<Operation> {
     })
 }
 
-/// Whether an app was asked for what it says the end of.
-pub fn was_asked(event: &HistoryEvent, history: &[HistoryEvent], caller: &str) -> bool {
-    let Some(resolved) = resolution::of(event) else {
-        return false;
-    };
-    history.iter().any(|asked| {
-        resolution::awaited(asked) == Some(resolved)
-            && event::target(asked.router.as_ref()) == Some(caller)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::event;
 
     fn policy(spec: &str) -> WorkflowAccessPolicy {
         let text = format!(

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use proto::durabletask::HistoryEvent;
+use tokio::time::timeout;
 
 use crate::{Error, Names, engine::Inner};
 
@@ -35,6 +36,11 @@ pub const SUBTREE: HeaderName = HeaderName::from_static("checksubtreeterminal");
 pub const ONCE: HeaderName = HeaderName::from_static("metadatafetchonly");
 /// Which run of the parent a child's end is told to.
 pub const PARENT_RUN: HeaderName = HeaderName::from_static("x-dapr-workflow-execution");
+
+/// The instance that is kept by whoever asks, until he has an answer.
+pub const ASKER: HeaderName = HeaderName::from_static("x-dapr-workflow-asker");
+/// How many instances a question has gone through, from parent to child, before this one.
+pub const DEPTH: HeaderName = HeaderName::from_static("x-dapr-workflow-depth");
 
 /// A header that says yes.
 pub fn flag(name: HeaderName) -> HeaderMap {
@@ -124,6 +130,31 @@ impl Inner {
         self.call(actor, ADD_EVENT, data, headers).await.map(drop)
     }
 
+    /// Waits for what others do for an instance, for so long at most: they may be waiting for that instance themselves, or never
+    /// answer. Whatever somebody asks of another actor while he keeps an instance, or because of one, goes through here.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] says `what` has not come to an end in time.
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        what: impl FnOnce() -> String,
+        done: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        timeout(limit, done).await.unwrap_or_else(|_| {
+            let what = what();
+            Err(Error::Unavailable(format!(
+                "{what} has not come to an end within {limit:?}"
+            )))
+        })
+    }
+
+    /// How long others may take for what an instance asks of them while nobody is kept from it: longer than they may hold a completion
+    /// until a turn has stored it.
+    pub fn patience(&self) -> Duration {
+        self.options.fold_wait.saturating_add(UNHELD)
+    }
+
     /// An id that nobody has.
     pub fn new_id(&self) -> String {
         uuid::Uuid::new_v4().to_string()
@@ -141,6 +172,24 @@ fn request(actor: ActorId, method: &str, data: Bytes, headers: HeaderMap) -> Req
     }
 }
 
+/// Headers of a question to a child of the instance that was asked with `headers`.
+///
+/// # Errors
+/// [`Error::Unavailable`] where it has gone too deep: some instance is a child of its own child.
+pub fn deeper(headers: &HeaderMap, mut next: HeaderMap) -> Result<HeaderMap, Error> {
+    let depth = headers
+        .get(DEPTH)
+        .and_then(|it| it.to_str().ok()?.parse().ok());
+    let depth: u16 = depth.unwrap_or_default();
+    if depth >= DEEPEST {
+        return Err(Error::Unavailable(format!(
+            "children are more than {DEEPEST} deep"
+        )));
+    }
+    next.insert(DEPTH, HeaderValue::from(depth + 1));
+    Ok(next)
+}
+
 /// A message as another sidecar sent it, packed or not.
 ///
 /// # Errors
@@ -148,6 +197,15 @@ fn request(actor: ActorId, method: &str, data: Bytes, headers: HeaderMap) -> Req
 pub fn read<M: Message + Default>(what: &str, data: &Bytes) -> Result<M, Error> {
     M::decode(data.clone()).map_err(|_| Error::Unreadable(what.to_owned()))
 }
+
+/// How long others may take while nobody else can work on the instance that asks them.
+pub const HELD: Duration = Duration::from_secs(10);
+
+/// The same where others can, beyond what they may wait themselves.
+const UNHELD: Duration = Duration::from_secs(30);
+
+/// Most instances that a question goes through: a call is inside the one before.
+const DEEPEST: u16 = 100;
 
 /// Between two looks for an actor that cannot be found.
 pub const PAUSE: Duration = Duration::from_millis(200);

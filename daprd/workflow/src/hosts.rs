@@ -16,6 +16,7 @@ pub mod dispatch;
 pub mod ending;
 pub mod janitor;
 pub mod local;
+pub mod messages;
 pub mod purge;
 pub mod rerun;
 pub mod retentioner;

@@ -1,26 +1,27 @@
 //! The instances that are active here: what of them is in memory, and who waits for news of them.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use dashmap::DashMap;
 use proto::durabletask::{HistoryEvent, backend::v1::WorkflowMetadata};
-use tokio::{
-    sync::{Mutex, MutexGuard, oneshot, watch},
-    time::timeout,
-};
+use tokio::sync::{Mutex, MutexGuard, oneshot, watch};
 
 use crate::{
+    access::Judged,
     core::{effects::Effect, resolution},
     record::Record,
     stamp::Stamp,
 };
+
+mod claims;
+mod waking;
+
+pub use claims::Claim;
+use claims::Claims;
+pub use waking::Waking;
 
 /// All of them.
 #[derive(Default)]
@@ -39,27 +40,10 @@ pub struct Instance {
     run: parking_lot::Mutex<Option<String>>,
     /// Somebody was broken off who did what was open.
     broken_off: AtomicBool,
-    claims: watch::Sender<Claims>,
-}
-
-/// Who does what was open, by the order in which they began.
-#[derive(Default)]
-struct Claims {
-    next: u64,
-    going_on: BTreeSet<u64>,
-}
-
-/// What somebody does who does not keep others from the instance meanwhile.
-pub struct Claim<'i> {
-    instance: &'i Instance,
-    number: u64,
-    run: u64,
-    pub effects: Vec<Effect>,
-    /// A janitor looks after the instance.
-    pub guarded: bool,
-    /// What could not be done so far.
-    pub left: Vec<Effect>,
-    settled: bool,
+    claims: Claims,
+    pub waking: Waking,
+    /// What calls of other apps are judged by.
+    pub judged: Judged,
 }
 
 /// A worker has a turn of the instance as long as this is there.
@@ -71,7 +55,9 @@ pub struct Slot {
     pub record: Option<Record>,
     /// What is still to be done because of committed turns; `None` where nobody knows.
     pub open: Option<Vec<Effect>>,
-    /// As of when that is known.
+    /// What a turn was to send that may have been stored, or not; the last event of that turn tells.
+    pub tried: Option<(HistoryEvent, Vec<Effect>)>,
+    /// As of when what is open is known.
     pub stamp: Option<Stamp>,
     /// There is a janitor's reminder, as far as is known here.
     pub guarded: bool,
@@ -100,7 +86,9 @@ impl Instances {
                 busy: AtomicBool::new(false),
                 run: parking_lot::Mutex::default(),
                 broken_off: AtomicBool::new(false),
-                claims: watch::Sender::default(),
+                claims: Claims::default(),
+                waking: Waking::default(),
+                judged: Judged::default(),
             })
         });
         Arc::clone(&cell)
@@ -117,40 +105,9 @@ impl Instance {
     pub async fn lock(&self) -> MutexGuard<'_, Slot> {
         let mut slot = self.slot.lock().await;
         if self.broken_off.swap(false, Ordering::AcqRel) {
-            slot.open = None;
+            self.forget_open(&mut slot);
         }
         slot
-    }
-
-    /// Takes what is open, to do it.
-    pub fn claim(&self, slot: &mut Slot) -> Claim<'_> {
-        let mut number = 0;
-        self.claims.send_modify(|claims| {
-            number = claims.next;
-            claims.next += 1;
-            claims.going_on.insert(number);
-        });
-        Claim {
-            instance: self,
-            number,
-            run: slot.run,
-            effects: slot.open.replace(Vec::new()).unwrap_or_default(),
-            guarded: slot.guarded,
-            left: Vec::new(),
-            settled: false,
-        }
-    }
-
-    /// Whether everything is done that had been claimed by the time of a claim, once whoever claimed it has come to an end. Whoever says
-    /// that an instance has been seen to asks this before: nobody may hear how it went with the others.
-    pub async fn is_all_done(&self, number: u64) -> bool {
-        let mut claims = self.claims.subscribe();
-        let settled = claims.wait_for(|claims| claims.going_on.range(..number).next().is_none());
-        if !timeout(PATIENCE, settled).await.is_ok_and(|it| it.is_ok()) {
-            return false;
-        }
-        let slot = self.lock().await;
-        slot.open.as_ref().is_some_and(Vec::is_empty)
     }
 
     /// Says that a worker has a turn of it.
@@ -230,44 +187,11 @@ impl Held {
     }
 }
 
-impl Claim<'_> {
-    /// Gives back what could not be done: the number of the claim, for [`Instance::is_all_done`]. Where another run has begun, its
-    /// numbers of tasks and timers are others: only what goes to other instances is still to be done.
-    pub async fn settle(mut self, mut left: Vec<Effect>) -> u64 {
-        let instance = self.instance;
-        if !left.is_empty() {
-            let mut slot = instance.lock().await;
-            if slot.run != self.run {
-                left.retain(|it| matches!(it, Effect::Report { .. } | Effect::Event { .. }));
-            }
-            if let Some(open) = &mut slot.open {
-                open.extend(left);
-            }
-        }
-        self.settled = true;
-        self.number
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.instance.broken_off.store(true, Ordering::Release);
-        }
-        let number = self.number;
-        let over = |claims: &mut Claims| claims.going_on.remove(&number);
-        self.instance.claims.send_if_modified(over);
-    }
-}
-
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Release);
     }
 }
-
-/// How long what others do is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Completions that one turn stores: a transaction has to end some day.
 const MOST_TAKEN: usize = 128;

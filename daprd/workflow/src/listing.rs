@@ -1,6 +1,6 @@
 //! Instances in number: pages of their ids, and purges with children or by filter.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use component::state::KeysLikeRequest;
@@ -91,7 +91,7 @@ impl Inner {
         let actor = self.actor_of(event::target(router), id)?;
         if actor.kind != self.names.workflow() {
             if recursive {
-                let count = self.purge_there(actor, force).await?;
+                let count = self.purge_there(actor, force, &HeaderMap::new()).await?;
                 return Ok(usize::try_from(count).unwrap_or_default());
             }
             if force {
@@ -106,6 +106,8 @@ impl Inner {
         // Parents before their children, so that they are deleted in the reverse order.
         let mut order = Vec::new();
         let mut open = VecDeque::from([id.to_owned()]);
+        // An id may be that of a child of its own child: who had it first is nobody's child by that.
+        let mut seen = HashSet::from([id.to_owned()]);
         let mut deleted = 0;
         while let Some(id) = open.pop_front() {
             let actor = self.actor(&id);
@@ -119,12 +121,15 @@ impl Inner {
                 if !force && !record.fold.is_completed() {
                     return Err(Error::NotCompleted(String::new()));
                 }
-                for child in effects::children(&record.history, &self.names.app_id) {
+                for child in effects::children(&record.history, &self.names.app_id, &id) {
                     match &child.app_id {
-                        None => open.push_back(child.instance),
+                        None if seen.insert(child.instance.clone()) => {
+                            open.push_back(child.instance);
+                        }
+                        None => {}
                         Some(app_id) => {
                             let actor = self.actor_of(Some(app_id), &child.instance)?;
-                            match self.purge_there(actor, force).await {
+                            match self.purge_there(actor, force, &HeaderMap::new()).await {
                                 Ok(count) => deleted += usize::try_from(count).unwrap_or_default(),
                                 Err(Error::NotFound) => {}
                                 Err(error) => return Err(error),

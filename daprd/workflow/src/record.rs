@@ -54,6 +54,8 @@ struct Stored {
     /// So many at the beginning are in the store as they are here.
     inbox_kept: usize,
     history_kept: usize,
+    /// Bytes of the events that are in the store as they are here.
+    history_bytes: usize,
     custom_status: Option<Option<String>>,
     incoming: bool,
     incoming_changed: bool,
@@ -161,6 +163,7 @@ impl Record {
         }
         record.fold = Fold::of(&record.history);
         record.stored = Stored {
+            history_bytes: record.raw.iter().map(Bytes::len).sum(),
             lengths: Some(row.value),
             etag: row.etag,
             inbox,
@@ -203,6 +206,7 @@ impl Record {
         let kept = self.stored.history_kept;
         let fresh = self.history.get_mut(kept..).unwrap_or_default();
         let fresh = signing.seal(fresh, kept, &mut self.seals, now)?;
+        let fresh_bytes = fresh.iter().map(Bytes::len).sum::<usize>();
         let (steps, lengths) = self.steps(fresh);
         state.transact(actor, steps).await.map_err(conflict)?;
         let history_changed = self.history_changed();
@@ -215,6 +219,7 @@ impl Record {
         stored.incoming_changed = false;
         stored.lengths = Some(lengths);
         stored.etag = None;
+        stored.history_bytes += fresh_bytes;
         (stored.inbox, stored.inbox_kept) = (self.inbox.len(), self.inbox.len());
         (stored.history, stored.history_kept) = (self.history.len(), self.history.len());
         Ok(())
@@ -311,7 +316,7 @@ impl Record {
         if self.stored.history_kept < self.stored.history {
             // Signatures are over all of it, so they begin anew with it.
             self.seals.reset();
-            self.stored.history_kept = 0;
+            (self.stored.history_kept, self.stored.history_bytes) = (0, 0);
         }
     }
 
@@ -357,9 +362,10 @@ impl Record {
 
     /// Bytes of what a worker would be sent.
     pub fn size(&self) -> usize {
-        let events = self.history.iter().chain(&self.inbox);
+        let fresh = self.history.iter().skip(self.stored.history_kept);
+        let fresh = fresh.chain(&self.inbox).map(Message::encoded_len);
         let incoming = self.incoming.as_ref().map_or(0, Message::encoded_len);
-        incoming + events.map(Message::encoded_len).sum::<usize>()
+        incoming + self.stored.history_bytes + fresh.sum::<usize>()
     }
 }
 

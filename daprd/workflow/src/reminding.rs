@@ -22,7 +22,10 @@ use values::GoDuration;
 
 use crate::{
     Error,
-    core::event,
+    core::{
+        event::{self, digest},
+        inbox::Meant,
+    },
     engine::Inner,
     time::{from_wire, to_wire},
 };
@@ -77,23 +80,33 @@ pub fn of_own(generation: u64, event: &HistoryEvent) -> String {
     of_event(&format!("{RESULT}{OWN}{generation}"), event)
 }
 
+/// The reminder that tells a run of a parent how a child ended.
+pub fn of_child(run: Option<&str>, event: &HistoryEvent) -> String {
+    let run = run.unwrap_or_default();
+    of_event(&format!("{RESULT}{CHILD}{}", digest(run)), event)
+}
+
+/// Which run a reminder with an event is meant for.
+pub fn meant(name: &str) -> Meant<'_> {
+    let of_child = || {
+        name.strip_prefix(RESULT)?
+            .strip_prefix(CHILD)?
+            .split_once('-')
+    };
+    match (own_run(name), of_child()) {
+        (Some(generation), _) => Meant::Generation(generation),
+        (None, Some((run, _))) if run != digest("") => Meant::Hashed(run),
+        _ => Meant::Any,
+    }
+}
+
 /// The run that such a reminder is meant for.
-pub fn own_run(name: &str) -> Option<u64> {
+fn own_run(name: &str) -> Option<u64> {
     let (generation, _) = name
         .strip_prefix(RESULT)?
         .strip_prefix(OWN)?
         .split_once('-')?;
     generation.parse().ok()
-}
-
-/// The first half of the name's SHA-256, or nearly.
-fn digest(name: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let hash = Sha256::digest(name.as_bytes());
-    hash.iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// A message as Go packs it.
@@ -296,6 +309,9 @@ fn is_refused(error: &Error) -> bool {
 
 /// What no other sidecar has made.
 const OWN: &str = "own-";
+
+/// What tells a run of a parent of its child.
+const CHILD: &str = "child-";
 
 /// How long a wake-up is tried.
 const INSISTENCE: Duration = Duration::from_secs(600);

@@ -4,6 +4,8 @@
 //! a history only grows, nothing in it is said twice, and each workflow comes to its one result.
 
 mod chance;
+mod cost;
+mod faults;
 mod network;
 mod program;
 mod scenarios;

@@ -17,8 +17,8 @@ use std::{
 use futures::{Stream, stream::BoxStream};
 use parking_lot::Mutex;
 use proto::durabletask::{
-    ActivityRequest, ActivityResponse, GetWorkItemsRequest, WorkItem, WorkerCapability,
-    WorkflowRequest, WorkflowResponse, work_item::Request,
+    ActivityRequest, ActivityResponse, GetWorkItemsRequest, HistoryEvent, WorkItem,
+    WorkerCapability, WorkflowRequest, WorkflowResponse, work_item::Request,
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -28,6 +28,7 @@ use tokio::{
 pub use in_process::InProcess;
 pub use relay::Completions;
 
+use items::Item;
 use pairing::{Id, Key, Late, Pairing, Ticket};
 use warm::Past;
 
@@ -48,7 +49,7 @@ struct Shared {
 }
 
 struct State {
-    pairing: Pairing<Request>,
+    pairing: Pairing<Item>,
     waiters: HashMap<Ticket, Waiter>,
     wakers: HashMap<Id, Waker>,
     /// There is work that the sidecar does itself.
@@ -150,15 +151,32 @@ impl Workers {
     ///
     /// # Errors
     /// [`Lost`].
-    pub async fn workflow(&self, request: WorkflowRequest) -> Result<WorkflowResponse, Lost> {
-        if in_process::is_own_turn(&request) {
+    pub async fn workflow(&self, mut request: WorkflowRequest) -> Result<WorkflowResponse, Lost> {
+        let past = Arc::new(std::mem::take(&mut request.past_events));
+        self.turn(request, past).await
+    }
+
+    /// The same, with the past beside the request: what a worker has of it is not copied.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub async fn turn(
+        &self,
+        mut request: WorkflowRequest,
+        past: Arc<Vec<HistoryEvent>>,
+    ) -> Result<WorkflowResponse, Lost> {
+        if in_process::is_own_turn(&request, &past) {
+            request.past_events = Arc::unwrap_or_clone(past);
             return in_process::worker(&self.0)?.workflow(request).await;
         }
-        let past = items::past(&request);
+        let known = items::past(&request, &past);
         let key = Key::Turn(request.instance_id.clone());
         let (answer, waiting) = oneshot::channel();
-        let item = Request::WorkflowRequest(request);
-        let offer = self.offer(key, item, past, Waiter::Turn(answer))?;
+        let item = Item {
+            request: Request::WorkflowRequest(request),
+            past,
+        };
+        let offer = self.offer(key, item, known, Waiter::Turn(answer))?;
         offer.wait(waiting).await
     }
 
@@ -179,7 +197,10 @@ impl Workers {
         let instance = instance.map(|it| it.instance_id.clone());
         let key = Key::Activity(instance.unwrap_or_default(), request.task_id);
         let (answer, waiting) = oneshot::channel();
-        let item = Request::ActivityRequest(request);
+        let item = Item {
+            request: Request::ActivityRequest(request),
+            past: Arc::default(),
+        };
         let offer = self.offer(key, item, None, Waiter::Activity(answer))?;
         offer.wait(waiting).await
     }
@@ -226,7 +247,7 @@ impl Workers {
     fn offer(
         &self,
         key: Key,
-        item: Request,
+        item: Item,
         past: Option<Past>,
         waiter: Waiter,
     ) -> Result<Offer<'_>, Lost> {

@@ -237,8 +237,8 @@ pub struct Child {
     pub app_id: Option<String>,
 }
 
-/// The children of a workflow, each once, in order.
-pub fn children(history: &[HistoryEvent], own: &str) -> Vec<Child> {
+/// The children of a workflow, each once, in order. `own`: its app. One that asked for its own id has got no child by that.
+pub fn children(history: &[HistoryEvent], own: &str, instance: &str) -> Vec<Child> {
     let mut children: Vec<Child> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for event in history {
@@ -249,6 +249,9 @@ pub fn children(history: &[HistoryEvent], own: &str) -> Vec<Child> {
             continue;
         }
         let app_id = event::target(event.router.as_ref()).filter(|app_id| *app_id != own);
+        if app_id.is_none() && created.instance_id == instance {
+            continue;
+        }
         children.push(Child {
             instance: created.instance_id.clone(),
             app_id: app_id.map(str::to_owned),

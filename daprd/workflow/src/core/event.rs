@@ -80,6 +80,33 @@ pub fn child_failed(
     of_action(NO_ID, now, kind, Some(from(app_id)))
 }
 
+/// The instance that a start says it is of.
+pub fn instance_id(start: &ExecutionStartedEvent) -> Option<&str> {
+    let id = start.workflow_instance.as_ref()?.instance_id.as_str();
+    Some(id).filter(|id| !id.is_empty())
+}
+
+/// The instance whose event is run again by this one.
+pub fn rerun_of(event: &HistoryEvent) -> Option<&str> {
+    let of = match event.event_type.as_ref()? {
+        EventType::TaskScheduled(it) => it.rerun_parent_instance_info.as_ref(),
+        EventType::TimerCreated(it) => it.rerun_parent_instance_info.as_ref(),
+        EventType::ChildWorkflowInstanceCreated(it) => it.rerun_parent_instance_info.as_ref(),
+        _ => None,
+    };
+    Some(of?.instance_id.as_str())
+}
+
+/// The first half of a text's SHA-256, or nearly: for names of what a text may not stand in.
+pub fn digest(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter()
+        .take(12)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
 /// A router that only names where something comes from.
 pub fn from(app_id: &str) -> TaskRouter {
     TaskRouter {

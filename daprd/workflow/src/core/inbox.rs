@@ -22,6 +22,8 @@ pub enum Meant<'m> {
     Any,
     /// The one with this execution id.
     Execution(&'m str),
+    /// The one whose execution id has this digest.
+    Hashed(&'m str),
     /// The one of this generation.
     Generation(u64),
 }
@@ -34,6 +36,7 @@ impl Meant<'_> {
             Self::Execution(meant) => {
                 !meant.is_empty() && execution.is_some_and(|own| own != meant)
             }
+            Self::Hashed(meant) => execution.is_some_and(|own| event::digest(own) != meant),
             Self::Generation(meant) => meant != generation,
         }
     }

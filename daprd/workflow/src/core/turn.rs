@@ -1,7 +1,7 @@
 //! One turn of a workflow: new events come in, a worker says what follows from them, and the history grows by both. Nothing of it
 //! counts before it is committed; what is to be done follows from the committed history alone (see [`super::effects`]).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use prost_types::Timestamp;
 use proto::durabletask::{
@@ -36,7 +36,7 @@ pub struct Place<'p> {
 pub struct Turn {
     pub(super) instance: String,
     /// What was committed before, also of runs that end with this turn.
-    past: Vec<HistoryEvent>,
+    past: Arc<Vec<HistoryEvent>>,
     pub(super) fresh: Vec<HistoryEvent>,
     /// What of it nothing in the history asks for.
     pub(super) early: BTreeSet<Resolution>,
@@ -153,7 +153,7 @@ impl Turn {
         }
         Begun::Ask(Box::new(Self {
             instance,
-            past: history,
+            past: Arc::new(history),
             fresh,
             early,
             fold,
@@ -167,16 +167,23 @@ impl Turn {
         }))
     }
 
-    /// What the worker is asked.
+    /// What the worker is asked, but for the past.
     pub fn request(&self) -> WorkflowRequest {
         let start = self.fold.start.as_ref();
         WorkflowRequest {
             instance_id: self.instance.clone(),
             execution_id: start.and_then(event::execution_id).map(str::to_owned),
-            past_events: self.past().to_vec(),
             new_events: self.fresh.clone(),
             propagated_history: self.incoming.clone(),
             ..WorkflowRequest::default()
+        }
+    }
+
+    /// The past that it is asked with. Whoever goes on with the turn has it alone again by then, or copies it.
+    pub fn shared_past(&self) -> Arc<Vec<HistoryEvent>> {
+        match self.rounds {
+            0 => Arc::clone(&self.past),
+            _ => Arc::default(),
         }
     }
 
@@ -234,7 +241,7 @@ impl Turn {
         let stalled = self.stalled.take();
         let mismatch = || stall::patch_mismatch(self.past(), &self.fresh);
         if let Some(stall) = stalled.or_else(mismatch) {
-            return Ok(Next::Stall(self.past, stall));
+            return Ok(Next::Stall(Arc::unwrap_or_clone(self.past), stall));
         }
         if let Some(again) = self.asked_again() {
             return Err(Refused::Stale(again));
@@ -290,7 +297,7 @@ impl Turn {
             true => (Vec::new(), 0),
             false => {
                 let kept = self.past.len();
-                (self.past, kept)
+                (Arc::unwrap_or_clone(self.past), kept)
             }
         };
         history.extend(self.fresh);

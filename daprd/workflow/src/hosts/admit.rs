@@ -1,5 +1,7 @@
 //! Whether a call of another app is allowed, asked before anything is done for it.
 
+use std::sync::Arc;
+
 use actors::ActorId;
 use bytes::Bytes;
 use crds::workflow_access_policy::Operation;
@@ -10,10 +12,11 @@ use proto::durabletask::{
 
 use crate::{
     Error,
-    access::{self, Ask, Caller, Verdict, What},
+    access::{self, Ask, Caller, Known, Verdict, What},
     calls::{self, read},
     core::event,
     engine::Inner,
+    record::rows::METADATA,
 };
 
 impl Inner {
@@ -59,13 +62,15 @@ impl Inner {
                 proven,
             );
         }
-        let record = self.sound(actor).await?;
+        let known = self.known_of(actor).await?;
         let operation = match method {
             calls::ADD_EVENT => {
                 let event: HistoryEvent = read("event", data)?;
-                let history = record.as_ref().map(|record| record.history.as_slice());
                 // Q-workflow-access
-                if access::was_asked(&event, history.unwrap_or_default(), &caller) {
+                if known
+                    .as_ref()
+                    .is_some_and(|known| known.was_asked(&event, &caller))
+                {
                     return Ok(());
                 }
                 access::operation_of(&event)
@@ -74,8 +79,26 @@ impl Inner {
             calls::FORK => Some(Operation::Rerun),
             _ => None,
         };
-        let name = || record.map(|record| record.name()).unwrap_or_default();
+        let name = || known.map(|known| known.name.clone()).unwrap_or_default();
         self.allow(headers, What::Workflow, operation, name)
+    }
+
+    /// What a call is judged by. The history is read and verified anew only where somebody has written since.
+    async fn known_of(&self, actor: &ActorId) -> Result<Option<Arc<Known>>, Error> {
+        let row = self.options.state.get(actor, METADATA).await?;
+        let version = row.and_then(|row| Some((row.value, row.etag?)));
+        let instance = self.instances.get(&actor.id);
+        if let Some(known) = version.and_then(|version| instance.judged.get(&version)) {
+            return Ok(Some(known));
+        }
+        let Some(record) = self.sound(actor).await? else {
+            return Ok(None);
+        };
+        let known = Arc::new(Known::of(&record));
+        if let Some(version) = record.version() {
+            instance.judged.set(version, Arc::clone(&known));
+        }
+        Ok(Some(known))
     }
 
     /// Whether something may be done; `None` is what only the app itself may.

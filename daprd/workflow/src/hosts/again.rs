@@ -6,6 +6,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use actors::ActorId;
+use futures::{StreamExt, TryStreamExt, future, stream};
 use proto::durabletask::HistoryEvent;
 use tokio::sync::MutexGuard;
 
@@ -29,24 +30,35 @@ use crate::{
 };
 
 impl Inner {
-    /// What may not have been done because of events up to `upto`, of an instance that has lived elsewhere.
-    pub async fn undone(
+    /// What may not have been done of an instance that has lived elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Reminders`], [`Error::Signing`].
+    pub async fn undone(&self, actor: &ActorId, record: &Record) -> Result<Vec<Effect>, Error> {
+        let committed = self.committed(actor, record, &record.history);
+        self.undone_of(actor, &committed, &record.inbox).await
+    }
+
+    /// The same because of some events of it. `inbox`: what no turn has looked at.
+    ///
+    /// # Errors
+    /// As [`Inner::undone`].
+    pub async fn undone_of(
         &self,
         actor: &ActorId,
-        record: &Record,
-        upto: usize,
+        committed: &Committed<'_>,
+        inbox: &[HistoryEvent],
     ) -> Result<Vec<Effect>, Error> {
         let mut new_id = || self.new_id();
-        let history = &record.history[..upto.min(record.history.len())];
-        let committed = self.committed(actor, record, history);
-        if record.fold.is_completed() {
+        let Committed { history, fold, .. } = *committed;
+        if fold.is_completed() {
             let last = committed.last_turn();
             let mut effects = committed.effects(last, &mut self.place(&mut new_id));
             effects.retain(|effect| matches!(effect, Effect::Report { .. }));
-            self.vouch(&mut effects, record.fold.start.as_ref())?;
+            self.vouch(&mut effects, fold.start.as_ref())?;
             return Ok(effects);
         }
-        let waiting = record.inbox.iter().filter_map(|event| {
+        let waiting = inbox.iter().filter_map(|event| {
             let number = resolution::of(event)?;
             let asked = resolution::asked(history, number)?;
             resolution::answers(asked, event).then_some(number)
@@ -56,18 +68,19 @@ impl Inner {
         let mut effects = committed.effects(0, &mut self.place(&mut new_id));
         effects.retain(|effect| effect.awaited().is_none_or(|it| !waiting.contains(&it)));
         let mut undone = self.not_begun(actor, effects, &cancelled).await?;
-        self.vouch(&mut undone, record.fold.start.as_ref())?;
+        self.vouch(&mut undone, fold.start.as_ref())?;
         Ok(undone)
     }
 
-    async fn not_begun(
+    pub async fn not_begun(
         &self,
         actor: &ActorId,
         effects: Vec<Effect>,
         cancelled: &[i32],
     ) -> Result<Vec<Effect>, Error> {
-        let mut undone = Vec::new();
-        for effect in effects {
+        let cancelled: HashSet<_> = cancelled.iter().collect();
+        let cancelled = &cancelled;
+        let looked = effects.into_iter().map(|effect| async move {
             let begun = match &effect {
                 Effect::Activity { event, .. } => self.is_begun(actor, event).await?,
                 Effect::Timer { id, .. } => cancelled.contains(id),
@@ -75,11 +88,10 @@ impl Inner {
                 Effect::Event { .. } => true,
                 _ => false,
             };
-            if !begun {
-                undone.push(effect);
-            }
-        }
-        Ok(undone)
+            Ok::<_, Error>((!begun).then_some(effect))
+        });
+        let undone = stream::iter(looked).buffered(AT_A_TIME);
+        undone.try_filter_map(future::ok).try_collect().await
     }
 
     /// Whether an activity that has not ended is on its way.
@@ -131,7 +143,8 @@ impl Inner {
         let instance = self.instances.get(&actor.id);
         let mut slot = instance.lock().await;
         // What was deleted may be the janitor's.
-        (slot.open, slot.guarded) = (None, false);
+        slot.guarded = false;
+        instance.forget_open(&mut slot);
         let record = self.current(&mut slot, &instance, actor).await?;
         if let Some(pending) = record.as_ref().and_then(Record::pending_start) {
             // It may be one for later.
@@ -222,3 +235,6 @@ impl Inner {
         }
     }
 }
+
+/// Most reminders that are looked for at the same time: the instance is kept from others meanwhile.
+const AT_A_TIME: usize = 16;

@@ -4,17 +4,19 @@
 use std::sync::Arc;
 
 use actors::ActorId;
+use http::HeaderMap;
 use proto::durabletask::{HistoryEvent, backend::v1::CreateWorkflowInstanceRequest};
 
 use crate::{
     Error, access,
+    calls::HELD,
     core::{
         event,
         inbox::{self, Arrival, Meant},
         resolution,
     },
     engine::Inner,
-    instances::Slot,
+    instances::{Instance, Slot, Waking},
     metrics::METHOD,
     record::Record,
     reminding,
@@ -22,7 +24,7 @@ use crate::{
 };
 
 impl Inner {
-    /// Begins an instance.
+    /// Begins an instance. `asker`: the instance that is kept from others until this is done.
     ///
     /// # Errors
     /// [`Error::Exists`] where there is one that goes on, or that may not be replaced.
@@ -30,6 +32,7 @@ impl Inner {
         self: &Arc<Self>,
         actor: &ActorId,
         request: CreateWorkflowInstanceRequest,
+        asker: Option<&str>,
     ) -> Result<(), Error> {
         let CreateWorkflowInstanceRequest {
             start_event,
@@ -39,6 +42,13 @@ impl Inner {
         let start = start_event.filter(|event| event::execution_started(event).is_some());
         let start =
             start.ok_or_else(|| Error::Invalid("invalid execution start event".to_owned()))?;
+        let of = event::execution_started(&start).and_then(event::instance_id);
+        if let Some(other) = of.filter(|id| self.signing.is_on() && *id != actor.id) {
+            return Err(Error::Invalid(format!(
+                "the execution start event is of workflow '{other}', not of '{}'",
+                actor.id
+            )));
+        }
         let instance = self.instances.get(&actor.id);
         let of_parent =
             event::execution_started(&start).is_some_and(|it| it.parent_instance.is_some());
@@ -57,19 +67,20 @@ impl Inner {
                 break Record::default();
             };
             if !record.fold.is_completed() {
-                let known = self.known(&mut slot, actor, &record, &start).await;
+                let known = self.known(&mut slot, &instance, actor, &record, &start);
+                let known = known.await;
                 slot.record = Some(record);
                 return known;
             }
             let began = record.began();
             let is_known = is_known_asking(&record, &start);
-            let reports = self.undone(actor, &record, record.history.len()).await?;
+            let reports = self.undone(actor, &record).await?;
             if (is_known || finished != Some(began)) && !reports.is_empty() {
                 // Somebody may be at it, but who can say that he gets done? The parent takes one end once.
                 slot.record = Some(record);
                 drop(slot);
                 for report in &reports {
-                    self.report_of(report).await?;
+                    self.report_anyhow(report, asker).await?;
                 }
                 if is_known {
                     return Ok(());
@@ -82,8 +93,11 @@ impl Inner {
                 slot.record = Some(record);
                 return Ok(());
             }
-            self.check_reuse(actor, &record, enforce_unique_instance_id)
-                .await?;
+            let reuse = self.check_reuse(actor, &record, enforce_unique_instance_id);
+            if let Err(error) = reuse.await {
+                slot.record = Some(record);
+                return Err(error);
+            }
             tracing::info!(
                 "Workflow actor '{}': a workflow that has ended begins anew",
                 actor.id
@@ -97,12 +111,13 @@ impl Inner {
         self.signing.check_shown(shown, Some(&mut record.seals))?;
         record.set_incoming(propagated_history);
         record.inbox.push(start.clone());
+        instance.forget_open(&mut slot);
         slot.open = Some(Vec::new());
         slot.next_run();
         slot.guarded = false;
         self.save(&mut slot, &instance, actor, record).await?;
         instance.asked_for(event::execution_started(&start).and_then(event::execution_id));
-        self.wake_first(&mut slot, actor, &start).await
+        self.wake_first(&mut slot, &instance, actor, &start).await
     }
 
     /// Somebody asks for an instance that goes on. It is all right where he asked before; and where the instance was stored then but
@@ -110,6 +125,7 @@ impl Inner {
     async fn known(
         self: &Arc<Self>,
         slot: &mut Slot,
+        instance: &Instance,
         actor: &ActorId,
         record: &Record,
         asked: &HistoryEvent,
@@ -121,7 +137,7 @@ impl Inner {
         if inbox::is_same_child(known, start) || inbox::is_same_asking(known, start) {
             return match pending {
                 Some(pending) if self.is_unwoken(actor, pending).await? => {
-                    self.wake_first(slot, actor, pending).await
+                    self.wake_first(slot, instance, actor, pending).await
                 }
                 _ => Ok(()),
             };
@@ -131,7 +147,7 @@ impl Inner {
                 if inbox::is_same_start(known, start)
                     && self.is_unwoken(actor, pending).await? =>
             {
-                self.wake_first(slot, actor, pending).await
+                self.wake_first(slot, instance, actor, pending).await
             }
             _ => Err(exists(actor)),
         }
@@ -157,7 +173,10 @@ impl Inner {
                 "a workflow with ID '{id}' already exists and the create enforces instance ID uniqueness"
             )));
         }
-        match self.check_children(&record.history).await {
+        let first = HeaderMap::new();
+        let asked = Box::pin(self.check_children(actor, &first, &record.history));
+        let what = || "the question whether its children have ended".to_owned();
+        match self.within(HELD, what, asked).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 let text = format!("cannot recreate workflow with ID '{id}': {error}");
@@ -200,9 +219,19 @@ impl Inner {
             false if self.is_unasked(&record, &event) => Arrival::Stray,
             false => inbox::arrival(&event, &record.history, &record.fold, &record.inbox),
         };
+        let waking = match record.fold.stalled {
+            None => instance.waking.clone(),
+            // Whoever has woken it last waits for workers to change, and this may help as well.
+            Some(_) => Waking::default(),
+        };
         let (began, name) = (record.history.first(), record.name());
         let began = began.and_then(|first| first.timestamp);
         match arrival {
+            Arrival::New | Arrival::Again if record.fold.is_completed() => {
+                // No turn would take it.
+                slot.record = Some(record);
+                return Ok(());
+            }
             Arrival::Stray => {
                 let id = &actor.id;
                 tracing::info!(
@@ -225,7 +254,7 @@ impl Inner {
                     (slot.record, slot.open) = (Some(record), None);
                     return Err(Error::NotFound);
                 }
-                let may_wait = !record.fold.is_completed() && record.fold.stalled.is_none();
+                let may_wait = record.fold.stalled.is_none();
                 let guarded = may_wait && self.guard(&mut slot, actor, &name).await;
                 if self.is_held(&slot, &event, guarded) {
                     slot.record = Some(record);
@@ -233,7 +262,8 @@ impl Inner {
                     drop(slot);
                     // What waits must not keep the instance from being forgotten, with what it holds.
                     drop(instance);
-                    self.wake_for(true, actor, &event, began, name).await?;
+                    self.wake_for(Some(waking), actor, &event, began, name)
+                        .await?;
                     return self.until_stored(stored).await;
                 }
                 record.inbox.push(event.clone());
@@ -242,7 +272,8 @@ impl Inner {
         }
         let guarded = self.guard(&mut slot, actor, &name).await;
         drop(slot);
-        self.wake_for(guarded, actor, &event, began, name).await
+        self.wake_for(guarded.then_some(waking), actor, &event, began, name)
+            .await
     }
 }
 

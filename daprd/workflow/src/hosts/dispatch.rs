@@ -2,6 +2,7 @@
 //! done before a sidecar was lost is done once more or found to be done.
 
 use actors::ActorId;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
 use prost_types::Timestamp;
@@ -19,7 +20,6 @@ use crate::{
         event,
         resolution::{self, Resolution},
         stall::{self, Stall},
-        turn::Letter,
     },
     engine::Inner,
     instances::{Claim, Instance, Slot},
@@ -51,20 +51,21 @@ impl Inner {
             return Ok(());
         };
         if slot.open.is_none() {
-            let upto = record.history.len();
-            let undone = self.undone(actor, record, upto).await?;
+            let undone = self.undone(actor, record).await?;
             slot.open = Some(undone);
         }
         let Some(record) = &slot.record else {
             return Ok(());
         };
         let (generation, began, stamp) = (record.generation, record.began(), record.stamp());
-        let (run, ending) = (slot.run, self.ending(record));
+        let (run, ending) = (slot.run, self.ending(actor, record));
         if ending.is_some() {
             // Its history may be long, and nobody goes on with it.
             slot.record = None;
         }
         let mut claim = self.claim(&mut slot, instance, actor).await;
+        // The janitor goes when all of this is done, so it asks for no activity again.
+        claim.guarded &= ending.is_none();
         let timers = async {
             let deletes = claim
                 .effects
@@ -111,16 +112,26 @@ impl Inner {
         let (timers, others) = effects.into_iter().partition::<Vec<_>, _>(is_timer);
         claim.effects = others;
         let mut failed = None;
-        for some in timers.chunks(AT_A_TIME) {
+        let mut timers = timers.into_iter();
+        loop {
+            let some: Vec<_> = timers.by_ref().take(AT_A_TIME).collect();
             let set = some
                 .iter()
                 .map(|effect| self.set_timer(actor, effect, generation));
             let set = futures::future::join_all(set).await;
-            for (effect, set) in some.iter().zip(set) {
+            if set.is_empty() {
+                break;
+            }
+            for (effect, set) in some.into_iter().zip(set) {
                 if let Err(error) = set {
-                    claim.left.push(effect.clone());
+                    claim.left.push(effect);
                     failed.get_or_insert(error);
                 }
+            }
+            if failed.is_some() {
+                // Each may have waited for a scheduler that is away, and so would the rest.
+                claim.left.extend(timers);
+                break;
             }
         }
         failed.map_or(Ok(()), Err)
@@ -155,38 +166,72 @@ impl Inner {
         generation: u64,
         began: Option<Timestamp>,
     ) -> Result<u64, Error> {
-        let (mut left, mut failed) = (std::mem::take(&mut claim.left), None);
-        for effect in std::mem::take(&mut claim.effects) {
-            let done = match &effect {
-                Effect::Activity { event, propagated } => {
-                    warn_of_unsigned(actor, propagated.as_ref());
-                    let message = invocation(event, propagated.as_ref());
-                    let guarded = claim.guarded;
-                    self.execute(actor, event, message, began, generation, guarded)
-                        .await
-                }
-                Effect::Child {
-                    task,
-                    instance,
-                    request,
-                } => {
-                    warn_of_unsigned(actor, request.propagated_history.as_ref());
-                    self.begin_child(actor, *task, instance, request, generation)
-                        .await
-                }
-                Effect::Timer { .. } | Effect::Cancel { .. } => {
-                    self.set_timer(actor, &effect, generation).await
-                }
-                Effect::Report { parent, event } => self.report(parent, event).await,
-                Effect::Event { instance, event } => self.send_event(instance, event).await,
-            };
+        let mut failed = None;
+        let (guarded, effects) = (claim.guarded, std::mem::take(&mut claim.effects));
+        let done = effects.into_iter().map(|effect| async move {
+            let done = self.do_one(actor, &effect, began, generation, guarded);
+            let done = Box::pin(done).await;
+            (effect, done)
+        });
+        let mut done = stream::iter(done).buffer_unordered(AT_A_TIME);
+        while let Some((effect, done)) = done.next().await {
             if let Err(error) = done {
-                left.push(effect);
+                claim.left.push(effect);
                 failed.get_or_insert(error);
             }
         }
-        let number = claim.settle(left).await;
+        drop(done);
+        // In their order, and to children that have been begun.
+        while let Some(message) = claim.messages.front() {
+            let sent = Box::pin(self.do_one(actor, message, began, generation, guarded)).await;
+            let message = claim.messages.pop_front();
+            if let Err(error) = sent {
+                claim.left.extend(message);
+                failed.get_or_insert(error);
+            }
+        }
+        let number = claim.settle().await;
         failed.map_or(Ok(number), Err)
+    }
+
+    async fn do_one(
+        &self,
+        actor: &ActorId,
+        effect: &Effect,
+        began: Option<Timestamp>,
+        generation: u64,
+        guarded: bool,
+    ) -> Result<(), Error> {
+        match effect {
+            Effect::Activity { event, propagated } => {
+                warn_of_unsigned(actor, propagated.as_ref());
+                let message = invocation(event, propagated.as_ref());
+                self.execute(actor, event, message, began, generation, guarded)
+                    .await
+            }
+            Effect::Child {
+                task,
+                instance,
+                request,
+            } => {
+                warn_of_unsigned(actor, request.propagated_history.as_ref());
+                self.begin_child(actor, *task, instance, request, generation)
+                    .await
+            }
+            Effect::Timer { .. } | Effect::Cancel { .. } => {
+                self.set_timer(actor, effect, generation).await
+            }
+            Effect::Report { parent, event } => {
+                let what = || "the report to the parent".to_owned();
+                let told = self.report(parent, event);
+                self.within(self.patience(), what, told).await
+            }
+            Effect::Event { instance, event } => {
+                let what = || format!("an event for workflow '{instance}'");
+                let sent = self.send_event(instance, event);
+                self.within(self.patience(), what, sent).await
+            }
+        }
     }
 
     pub async fn execute(
@@ -210,7 +255,9 @@ impl Inner {
         if guarded && self.options.fast_path {
             headers.extend(calls::flag(calls::LOCAL_DRIVE));
         }
-        match self.call(activity, EXECUTE, message.into(), headers).await {
+        let what = || format!("the beginning of activity '{}'", activity.id);
+        let call = self.call(activity.clone(), EXECUTE, message.into(), headers);
+        match self.within(self.patience(), what, call).await {
             Err(Error::Denied) => {
                 let app_id = &self.names.app_id;
                 let failed = event::task_failed(self.now(), scheduled, app_id, denied());
@@ -234,7 +281,17 @@ impl Inner {
             .and_then(|start| start.router.as_ref());
         let child = self.actor_of(event::target(router), instance)?;
         let data = request.encode_to_vec().into();
-        let details = match self.call(child, CREATE, data, HeaderMap::new()).await {
+        let created = match child == *actor {
+            true => Err(Error::Exists(format!(
+                "workflow '{instance}' cannot be a child of its own"
+            ))),
+            false => {
+                let what = || format!("the beginning of child workflow '{instance}'");
+                let call = self.call(child, CREATE, data, HeaderMap::new());
+                self.within(self.patience(), what, call).await
+            }
+        };
+        let details = match created {
             Err(Error::Denied) => denied(),
             Err(Error::Exists(text)) => TaskFailureDetails {
                 error_type: "WorkflowInstanceAlreadyExists".to_owned(),
@@ -257,75 +314,6 @@ impl Inner {
         let name = reminding::of_own(generation, failed);
         let data = Some(reminding::pack(failed));
         self.remind(actor, name, self.now(), data, None).await
-    }
-
-    /// Tells a parent of the end of a child, where that is what the effect is.
-    pub async fn report_of(&self, effect: &Effect) -> Result<(), Error> {
-        match effect {
-            Effect::Report { parent, event } => self.report(parent, event).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn report(
-        &self,
-        parent: &proto::durabletask::ParentInstanceInfo,
-        event: &HistoryEvent,
-    ) -> Result<(), Error> {
-        let instance = parent.workflow_instance.clone().unwrap_or_default();
-        let target = self.actor_of(parent.app_id.as_deref(), &instance.instance_id)?;
-        let run = instance
-            .execution_id
-            .and_then(|run| HeaderValue::from_str(&run).ok());
-        let headers = HeaderMap::from_iter(run.map(|run| (calls::PARENT_RUN, run)));
-        match self.add_event(target, event, headers).await {
-            // There is nobody left who would want to know.
-            Err(Error::NotFound) => Ok(()),
-            other => other,
-        }
-    }
-
-    async fn send_event(&self, instance: &str, event: &HistoryEvent) -> Result<(), Error> {
-        let target = self.actor_of(event::target(event.router.as_ref()), instance)?;
-        match self.add_event(target, event, HeaderMap::new()).await {
-            Err(error @ (Error::NotFound | Error::Stalled)) => {
-                tracing::warn!("an event for workflow '{instance}' is dropped: {error}");
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Sends what goes out before the commit; what can wait for it.
-    pub async fn send_letters(&self, letters: Vec<Letter>) -> Result<Vec<Effect>, Error> {
-        let mut later = Vec::new();
-        for letter in letters {
-            match letter {
-                Letter::Detached {
-                    mut request,
-                    instance,
-                } => {
-                    if let Some(shown) = &mut request.propagated_history {
-                        let now = self.options.clock.now();
-                        self.signing.sign_shown(shown, now)?;
-                    }
-                    let router = request
-                        .start_event
-                        .as_ref()
-                        .and_then(|start| start.router.as_ref());
-                    let actor = self.actor_of(event::target(router), &instance)?;
-                    let data = request.encode_to_vec().into();
-                    match self.call(actor, CREATE, data, HeaderMap::new()).await {
-                        Err(error @ (Error::Denied | Error::Exists(_))) => {
-                            tracing::warn!("detached workflow '{instance}' is not begun: {error}");
-                        }
-                        other => other.map(drop)?,
-                    }
-                }
-                Letter::Event { event, instance } => later.push(Effect::Event { instance, event }),
-            }
-        }
-        Ok(later)
     }
 
     /// An activity that is too large to be sent to a worker.

@@ -2,6 +2,7 @@
 //! and nothing wakes it any more. All of it may be done twice.
 
 use actors::ActorId;
+use futures::{StreamExt, stream};
 use http::HeaderMap;
 use jiff::SignedDuration;
 use prost_types::Timestamp;
@@ -33,14 +34,14 @@ pub struct Ending {
 
 impl Inner {
     /// What is to be done, where an instance has ended.
-    pub fn ending(&self, record: &Record) -> Option<Ending> {
+    pub fn ending(&self, actor: &ActorId, record: &Record) -> Option<Ending> {
         if !record.fold.is_completed() {
             return None;
         }
         let terminated = record.history.iter().find_map(event::terminated);
         let terminated = terminated.filter(|terminated| terminated.recurse).cloned();
         let children = match terminated {
-            Some(_) => effects::children(&record.history, &self.names.app_id),
+            Some(_) => effects::children(&record.history, &self.names.app_id, &actor.id),
             None => Vec::new(),
         };
         Some(Ending {
@@ -120,18 +121,26 @@ impl Inner {
         terminated: ExecutionTerminatedEvent,
     ) -> Result<(), Error> {
         let event = event::plain(self.now(), EventType::ExecutionTerminated(terminated));
+        let event = &event;
         let mut failed = None;
-        for child in children {
+        let told = children.into_iter().map(|child| async move {
             let target = self.actor_of(child.app_id.as_deref(), &child.instance)?;
-            let done = match child.app_id {
+            match child.app_id {
                 None => {
                     let name = reminding::CASCADE.to_owned();
-                    let data = Some(reminding::pack(&event));
+                    let data = Some(reminding::pack(event));
                     self.remind(&target, name, self.now(), data, None).await
                 }
-                Some(_) => self.add_event(target, &event, HeaderMap::new()).await,
-            };
-            match done {
+                Some(_) => {
+                    let what = || format!("the termination of child workflow '{}'", child.instance);
+                    let told = self.add_event(target, event, HeaderMap::new());
+                    self.within(self.patience(), what, told).await
+                }
+            }
+        });
+        let mut told = stream::iter(told).buffer_unordered(AT_A_TIME);
+        while let Some(told) = told.next().await {
+            match told {
                 Ok(()) | Err(Error::NotFound) => {}
                 Err(error) => drop(failed.get_or_insert(error)),
             }
@@ -157,5 +166,5 @@ impl Inner {
 /// By how much clocks of schedulers may be ahead.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Most reminders that are deleted at the same time.
+/// Most reminders that are deleted, and children that are terminated, at the same time.
 const AT_A_TIME: usize = 16;

@@ -5,14 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use actors::ActorId;
 
-use crate::{
-    Error,
-    core::{effects::Effect, resolution},
-    engine::Inner,
-    record::Record,
-    reminding,
-    stamp::Stamp,
-};
+use crate::{Error, core::effects::Effect, engine::Inner, record::Record, reminding, stamp::Stamp};
 
 impl Inner {
     /// Looks after an instance.
@@ -29,6 +22,12 @@ impl Inner {
             return self.look_back(actor, &Stamp(None)).await;
         };
         slot.guarded = true;
+        let pending = record.pending_start();
+        if pending.is_some_and(|start| self.is_later(start)) {
+            // It has a reminder for its time; the janitor is one that the run before has left.
+            slot.record = Some(record);
+            return Ok(());
+        }
         if !record.inbox.is_empty() || !slot.held.is_empty() {
             slot.record = Some(record);
             drop(slot);
@@ -45,7 +44,7 @@ impl Inner {
                 open.extend(lost);
                 open
             }
-            None => self.undone(actor, &record, record.history.len()).await?,
+            None => self.undone(actor, &record).await?,
         };
         let is_activity = |effect: &&Effect| matches!(effect, Effect::Activity { .. });
         let again = open.iter().filter(is_activity).count();
@@ -69,17 +68,12 @@ impl Inner {
         let asked: HashSet<_> = open.iter().filter_map(Effect::awaited).collect();
         let committed = self.committed(actor, record, &record.history);
         let mut new_id = || self.new_id();
-        let effects = committed.effects(0, &mut self.place(&mut new_id));
-        let mut lost = Vec::new();
-        for effect in effects {
-            let Effect::Activity { event, .. } = &effect else {
-                continue;
-            };
-            let is_asked = resolution::awaited(event).is_some_and(|it| asked.contains(&it));
-            if !is_asked && !self.is_begun(actor, event).await? {
-                lost.push(effect);
-            }
-        }
+        let mut effects = committed.effects(0, &mut self.place(&mut new_id));
+        effects.retain(|effect| {
+            let is_asked = effect.awaited().is_some_and(|it| asked.contains(&it));
+            matches!(effect, Effect::Activity { .. }) && !is_asked
+        });
+        let mut lost = self.not_begun(actor, effects, &[]).await?;
         self.vouch(&mut lost, record.fold.start.as_ref())?;
         Ok(lost)
     }

@@ -16,7 +16,7 @@ use crate::{
     Error,
     core::{effects::Effect, event, resolution},
     engine::Inner,
-    instances::{Claim, Instance, Slot},
+    instances::{Claim, Instance, Slot, Waking},
     reminding,
     stamp::Stamp,
     time::from_wire,
@@ -40,6 +40,13 @@ impl Inner {
         slot.guarded
     }
 
+    /// Whether an instance is to begin later.
+    pub fn is_later(&self, start: &HistoryEvent) -> bool {
+        let started = event::execution_started(start);
+        let due = started.and_then(|started| started.scheduled_start_timestamp);
+        due.is_some_and(|due| from_wire(due) > self.options.clock.now())
+    }
+
     /// Wakes an instance that is stored and has not run; one that is to begin later has a reminder of its own.
     ///
     /// # Errors
@@ -47,56 +54,66 @@ impl Inner {
     pub async fn wake_first(
         self: &Arc<Self>,
         slot: &mut Slot,
+        instance: &Instance,
         actor: &ActorId,
         start: &HistoryEvent,
     ) -> Result<(), Error> {
         let started = event::execution_started(start);
         let due = started.and_then(|started| started.scheduled_start_timestamp);
-        let is_later = due.is_some_and(|due| from_wire(due) > self.options.clock.now());
         let name = started.map(|started| started.name.clone());
         let name = name.unwrap_or_default();
-        if is_later || !self.guard(slot, actor, &name).await {
+        if self.is_later(start) || !self.guard(slot, actor, &name).await {
             return self.remind_of_start(actor, start).await;
         }
         let reminder = reminding::of_event(reminding::START, start);
         let due = due.or(start.timestamp).unwrap_or_default();
-        self.wake_here(actor, reminder, due, name);
+        self.wake_here(&instance.waking, actor, reminder, due, name);
         Ok(())
     }
 
-    /// Wakes an instance because of an event that is stored, or held. `guarded`: from here.
+    /// Wakes an instance because of an event that is stored, or held. `from_here`: what wakes it here, where there is a janitor.
     ///
     /// # Errors
     /// As [`Inner::remind_of`].
     pub async fn wake_for(
         self: &Arc<Self>,
-        guarded: bool,
+        from_here: Option<Waking>,
         actor: &ActorId,
         event: &HistoryEvent,
         began: Option<Timestamp>,
         workflow: String,
     ) -> Result<(), Error> {
-        if !guarded {
+        let Some(waking) = from_here else {
             return self.remind_of(actor, event, began, workflow).await;
-        }
+        };
         let reminder = reminding::of_event(reminding::NEW_EVENT, event);
         let due = began.or(event.timestamp).unwrap_or_default();
-        self.wake_here(actor, reminder, due, workflow);
+        self.wake_here(&waking, actor, reminder, due, workflow);
         Ok(())
     }
 
-    /// Wakes an instance in place of a reminder, which is made after all where that fails.
+    /// Wakes an instance in place of a reminder, which is made after all where that fails. Nothing where somebody is at it.
     fn wake_here(
         self: &Arc<Self>,
+        waking: &Waking,
         actor: &ActorId,
         reminder: String,
         due: Timestamp,
         workflow: String,
     ) {
+        let Some(waker) = waking.ask() else {
+            return;
+        };
         let (inner, actor) = (Arc::clone(self), actor.clone());
         self.tasks.spawn("wake-up of a workflow", async move {
             let closed = inner.closed.clone();
-            let woken = inner.drive(&actor, &reminder, due, &workflow);
+            let mut next = Some(waker);
+            let woken = async {
+                while let Some(waker) = next.take() {
+                    inner.drive(&actor, &reminder, due, &workflow).await;
+                    next = waker.done();
+                }
+            };
             // Where the sidecar ends first, the janitor wakes it.
             closed.run_until_cancelled(Box::pin(woken)).await;
         });
@@ -163,7 +180,7 @@ impl Inner {
         }
     }
 
-    /// Takes what is open, to do it. Activities have no reminders where there is a janitor.
+    /// Takes what is open, to do it. Activities have no reminders where there is a janitor; an instance that has ended gets none.
     pub async fn claim<'i>(
         &self,
         slot: &mut Slot,
@@ -171,12 +188,12 @@ impl Inner {
         actor: &ActorId,
     ) -> Claim<'i> {
         let open = slot.open.as_deref().unwrap_or_default();
-        if open
-            .iter()
-            .any(|effect| matches!(effect, Effect::Activity { .. }))
+        let mut open = open.iter();
+        let name = slot.record.as_ref().map(|record| record.name());
+        if let Some(name) = name
+            && open.any(|effect| matches!(effect, Effect::Activity { .. }))
         {
-            let name = slot.record.as_ref().map(|record| record.name());
-            self.guard(slot, actor, &name.unwrap_or_default()).await;
+            self.guard(slot, actor, &name).await;
         }
         instance.claim(slot)
     }

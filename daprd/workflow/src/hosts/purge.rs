@@ -51,7 +51,8 @@ impl Inner {
             return Err(Error::NotCompleted(String::new()));
         }
         // Its reminders go first.
-        (slot.record, slot.open, slot.guarded) = (None, None, false);
+        (slot.record, slot.guarded) = (None, false);
+        instance.forget_open(&mut slot);
         if let Err(error) = self.delete(actor, &record, !of_retention).await {
             self.have_rechecked(actor).await?;
             return Err(error);
@@ -62,11 +63,16 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes an instance with all its children, and theirs: how many.
+    /// Deletes an instance with all its children, and theirs: how many. `headers`: of the call that this is done because of.
     ///
     /// # Errors
     /// As [`Inner::purge_one`]; what has been deleted by then stays so.
-    pub async fn purge_all(&self, actor: &ActorId, force: bool) -> Result<Bytes, Error> {
+    pub async fn purge_all(
+        &self,
+        actor: &ActorId,
+        force: bool,
+        headers: &HeaderMap,
+    ) -> Result<Bytes, Error> {
         let history = {
             let instance = self.instances.get(&actor.id);
             let mut slot = instance.lock().await;
@@ -89,9 +95,9 @@ impl Inner {
             history
         };
         let mut deleted = 0;
-        for child in effects::children(&history, &self.names.app_id) {
+        for child in effects::children(&history, &self.names.app_id, &actor.id) {
             let target = self.actor_of(child.app_id.as_deref(), &child.instance)?;
-            match self.purge_there(target, force).await {
+            match self.purge_there(target, force, headers).await {
                 Ok(count) => deleted += count,
                 Err(Error::NotFound) => {}
                 Err(error) => return Err(error),
@@ -113,11 +119,17 @@ impl Inner {
     ///
     /// # Errors
     /// As [`Inner::purge_all`].
-    pub async fn purge_there(&self, actor: ActorId, force: bool) -> Result<i32, Error> {
-        let headers = match force {
+    pub async fn purge_there(
+        &self,
+        actor: ActorId,
+        force: bool,
+        headers: &HeaderMap,
+    ) -> Result<i32, Error> {
+        let next = match force {
             true => calls::flag(calls::FORCE),
             false => HeaderMap::new(),
         };
+        let headers = calls::deeper(headers, next)?;
         let data = self.call(actor, PURGE_ALL, Bytes::new(), headers).await?;
         let response: PurgeInstancesResponse = calls::read("answer to a purge", &data)?;
         Ok(response.deleted_instance_count)

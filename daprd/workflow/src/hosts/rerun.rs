@@ -68,9 +68,12 @@ impl Inner {
             .map(drop)
     }
 
-    /// Parts a start from the run that it was taken from: a run has a span of its own.
-    fn part(&self, event: &mut HistoryEvent) {
+    /// Parts a start from the run that it was taken from: it says which instance it is of, and a run has a span of its own.
+    fn part(&self, actor: &ActorId, event: &mut HistoryEvent) {
         if let Some(EventType::ExecutionStarted(start)) = &mut event.event_type {
+            if let Some(instance) = &mut start.workflow_instance {
+                instance.instance_id.clone_from(&actor.id);
+            }
             start.workflow_span_id = None;
             if self.options.tracer.makes_spans() {
                 identify(start, &mut || self.new_id());
@@ -101,7 +104,7 @@ impl Inner {
             ));
         }
         let mut history = state.history;
-        history.iter_mut().for_each(|event| self.part(event));
+        history.iter_mut().for_each(|event| self.part(actor, event));
         let from = history.len();
         for event in state.inbox {
             check(&event)?;

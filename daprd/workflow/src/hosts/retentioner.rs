@@ -29,7 +29,9 @@ impl Host for RetentionHost {
         let actor = self.0.actor(&firing.actor.id);
         let headers = calls::flag(calls::OF_RETENTION);
         let purge = async {
-            match self.0.call(actor, PURGE, Bytes::new(), headers).await {
+            let what = || "the purge of what was kept long enough".to_owned();
+            let call = self.0.call(actor, PURGE, Bytes::new(), headers);
+            match self.0.within(self.0.patience(), what, call).await {
                 // Gone already, or begun anew, which will be kept for a time of its own.
                 Ok(_) | Err(Error::NotFound | Error::NotCompleted(_) | Error::Stalled) => Ok(()),
                 Err(error) => Err(error),

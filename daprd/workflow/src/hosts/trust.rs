@@ -2,6 +2,7 @@
 //! is vouched for.
 
 use actors::ActorId;
+use futures::{StreamExt, stream};
 use proto::durabletask::{ExecutionStartedEvent, HistoryEvent};
 use tokio::time::Instant;
 
@@ -57,7 +58,7 @@ impl Inner {
     /// Q-workflow-signed-end
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::State`]; it is found out again the next time.
+    /// [`Error::Conflict`], [`Error::State`], [`Error::Reminders`]; it is found out again the next time.
     pub async fn condemn(
         &self,
         actor: &ActorId,
@@ -71,25 +72,35 @@ impl Inner {
         let mut fold = std::mem::take(&mut record.fold);
         let kept = history.len();
         fold.add(&marker);
-        history.push(marker.clone());
+        history.push(marker);
         record.set_history(history, kept, fold);
+        // Whoever began it is to hear of it, and it may be that nothing else wakes it: so this comes first, and goes last.
+        self.have_rechecked(actor).await?;
         self.write(actor, &mut record).await?;
-        let reminders = &self.options.reminders;
-        let (kind, activities) = (self.names.activity(), format!("{id}::"));
-        let (own, theirs) = tokio::join!(
-            reminders.delete_all(&actor.kind, Some(id)),
-            reminders.delete_prefix(&kind, &activities),
-        );
-        if let Err(error) = own.and(theirs) {
+        if let Err(error) = self.drop_reminders(actor).await {
             tracing::warn!("Workflow actor '{id}': reminders of it are left: {error}");
         }
-        // Whoever began it is to hear of it.
-        let name = reminding::of_event(reminding::NEW_EVENT, &marker);
-        let reported = self.remind(actor, name, self.now(), None, None).await;
-        if let Err(error) = reported {
-            tracing::warn!("Workflow actor '{id}': its end is not reported: {error}");
-        }
         Ok(record)
+    }
+
+    /// Takes away what would wake an instance or run its activities, but for what has its owner look at it once more.
+    async fn drop_reminders(&self, actor: &ActorId) -> Result<(), Error> {
+        let reminders = &self.options.reminders;
+        let (kind, activities) = (self.names.activity(), format!("{}::", actor.id));
+        let theirs = reminders.delete_prefix(&kind, &activities);
+        let own = async {
+            let all = reminders.list(&actor.kind, Some(&actor.id)).await?;
+            let all = all.into_iter().filter(|it| it.actor == *actor);
+            let others = all.filter(|it| it.name != reminding::RECHECK);
+            let gone = others.map(|it| async move { reminders.delete(actor, &it.name).await });
+            let mut gone = stream::iter(gone).buffer_unordered(AT_A_TIME);
+            while let Some(gone) = gone.next().await {
+                gone?;
+            }
+            Ok(())
+        };
+        let (own, theirs) = tokio::join!(own, theirs);
+        Ok(own.and(theirs)?)
     }
 
     /// Stores a record.
@@ -202,6 +213,9 @@ impl Inner {
         record.history.last().is_some_and(signing::is_marker)
     }
 }
+
+/// Most reminders that are deleted at the same time.
+const AT_A_TIME: usize = 16;
 
 /// What metrics call a completion.
 fn kind(event: &HistoryEvent) -> &'static str {

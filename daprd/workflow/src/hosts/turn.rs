@@ -11,13 +11,11 @@ use tokio::sync::MutexGuard;
 use crate::{
     Error,
     core::{
-        effects::{Committed, Effect},
         event,
         fold::Fold,
         resolution::{self, Resolution},
         stall::{self, Stall},
-        timers,
-        turn::{Before, Begun, Commit, Next, Place, Turn},
+        turn::{Before, Begun, Next, Place, Turn},
     },
     engine::Inner,
     instances::{Held, Instance, Slot},
@@ -27,9 +25,11 @@ use crate::{
 };
 
 /// What a turn comes to.
-enum Taken {
+pub enum Taken {
     /// The instance goes on, or has ended.
     Done,
+    /// The same, and there is more than one turn takes.
+    More,
     /// It cannot go on until somebody does something about it.
     Stalled,
 }
@@ -43,15 +43,18 @@ impl Inner {
     pub async fn turn(
         self: &Arc<Self>,
         actor: &ActorId,
-        carried: Option<HistoryEvent>,
+        mut carried: Option<HistoryEvent>,
         generation: Option<u64>,
     ) -> Result<(), Error> {
         let mut released = self.stalled.subscribe();
-        match self.take_turn(actor, carried, generation).await? {
-            Taken::Done => Ok(()),
-            Taken::Stalled => {
-                let _ = released.changed().await;
-                Err(Error::Stalled)
+        loop {
+            match self.take_turn(actor, carried.take(), generation).await? {
+                Taken::Done => return Ok(()),
+                Taken::More => {}
+                Taken::Stalled => {
+                    let _ = released.changed().await;
+                    return Err(Error::Stalled);
+                }
             }
         }
     }
@@ -65,6 +68,7 @@ impl Inner {
         let id = &actor.id;
         let instance = self.instances.get(id);
         let mut slot = self.lock(&instance, REMINDER).await;
+        instance.waking.looks();
         let Some(record) = self.current(&mut slot, &instance, actor).await? else {
             tracing::warn!("No workflow state found for actor '{id}', terminating execution");
             slot.next_run();
@@ -105,11 +109,13 @@ impl Inner {
         let taken = taken.await.inspect_err(|_| {
             self.metrics.executed(&name, RECOVERABLE, None);
         })?;
-        if let Taken::Done = taken {
-            held.into_iter().for_each(Held::stored);
-            self.finish(slot, &instance, actor).await?;
+        if let Taken::Stalled = taken {
+            return Ok(taken);
         }
-        Ok(taken)
+        held.into_iter().for_each(Held::stored);
+        let more = !slot.held.is_empty();
+        self.finish(slot, &instance, actor).await?;
+        Ok(if more { Taken::More } else { Taken::Done })
     }
 
     /// Says of a start what only the sidecar that begins it knows.
@@ -159,7 +165,9 @@ impl Inner {
         let mut new_id = || self.new_id();
         let busy = instance.busy();
         let commit = loop {
-            let response = self.options.workers.workflow(turn.request()).await?;
+            let workers = &self.options.workers;
+            let asked = workers.turn(turn.request(), turn.shared_past());
+            let response = asked.await?;
             let mut place = self.place(&mut new_id);
             match turn.answered(response, &mut place)? {
                 Next::Again(again) => turn = again,
@@ -172,93 +180,13 @@ impl Inner {
                 }
             }
         };
-        drop(busy);
-        self.commit(slot, instance, actor, record, *commit).await
-    }
-
-    /// Stores what a turn has come to, then does what is due.
-    async fn commit(
-        self: &Arc<Self>,
-        slot: &mut MutexGuard<'_, Slot>,
-        instance: &Instance,
-        actor: &ActorId,
-        mut record: Record,
-        commit: Commit,
-    ) -> Result<Taken, Error> {
-        let mut new_id = || self.new_id();
-        let committed = Committed {
-            instance: &actor.id,
-            history: &commit.history,
-            fold: &commit.fold,
-            incoming: commit.incoming.as_ref(),
-        };
-        let mut effects = committed.effects(commit.kept, &mut self.place(&mut new_id));
-        self.vouch(&mut effects, commit.fold.start.as_ref())?;
-        let workflow = commit.fold.start.as_ref().map(|start| start.name.as_str());
-        if let Some(stall) = self.oversized(&effects, workflow.unwrap_or_default()) {
-            let mut history = commit.history;
-            let kept = commit.kept;
-            history.truncate(kept);
-            if commit.continued {
-                // What there was before is only in the store.
-                drop(record);
-                let Some(stored) = self.load(actor).await? else {
-                    return Ok(Taken::Done);
-                };
-                return self.stall(slot, instance, actor, stored, stall).await;
-            }
-            let fold = Fold::of(&history);
-            record.set_history(history, kept, fold);
-            return self.stall(slot, instance, actor, record, stall).await;
-        }
-        let later = self.send_letters(commit.letters).await?;
-        let carried_over = commit.inbox.first().cloned();
-        // A run that begins anew waits for nothing of the one before.
-        let earlier = match (commit.continued, slot.open.take()) {
-            (true, _) => Some(Vec::new()),
-            (false, open) => open.map(|open| still_open(open, &commit.fold)),
-        };
-        record.set_history(commit.history, commit.kept, commit.fold);
-        record.custom_status = commit.custom_status;
-        record.set_incoming(commit.incoming);
-        record.clear_inbox(commit.inbox);
-        if commit.continued {
-            record.generation += 1;
-        }
-        let from = commit.kept;
-        self.store(slot, actor, record).await?;
-        if commit.continued {
-            slot.next_run();
-        }
-        for span in commit.spans {
-            self.options.tracer.record(span);
-        }
-        let Some(record) = &slot.record else {
-            return Ok(Taken::Done);
-        };
-        let mut open = match earlier {
-            Some(open) => open,
-            None => self.undone(actor, record, from).await?,
-        };
-        open.extend(cancelled(record, from));
-        open.extend(effects);
-        open.extend(later);
-        let (name, began) = (record.name(), record.began());
-        self.count_end(record);
-        // Whoever hears that it has ended may rely on it that it will not be kept for longer than is said.
-        let kept = self.retain(actor, record).await;
-        self.tell(instance, actor, Some(record));
-        slot.open = Some(open);
-        kept?;
-        if let Some(event) = carried_over {
-            let guarded = self.guard(slot, actor, &name).await;
-            self.wake_for(guarded, actor, &event, began, name).await?;
-        }
-        Ok(Taken::Done)
+        // Whoever wants to begin it meanwhile may do so in a turn of his own, which has this one wait: so it stays said that it is busy.
+        self.commit(slot, instance, actor, record, *commit, busy)
+            .await
     }
 
     /// Says why an instance cannot go on. Its inbox stays, for when it can.
-    async fn stall(
+    pub async fn stall(
         &self,
         slot: &mut MutexGuard<'_, Slot>,
         instance: &Instance,
@@ -295,7 +223,7 @@ impl Inner {
         self.metrics.scheduled(name, late.unsigned_abs());
     }
 
-    fn count_end(&self, record: &Record) {
+    pub fn count_end(&self, record: &Record) {
         if !record.fold.is_completed() {
             return;
         }
@@ -327,22 +255,4 @@ fn stray_timer(record: &Record, fired: &HistoryEvent, earlier: bool) -> Option<R
     let asked = resolution::asked(&record.history, number);
     let is_answer = asked.is_some_and(|asked| resolution::answers(asked, fired));
     (earlier || !is_answer).then_some(number)
-}
-
-/// What earlier turns have left to do, and is still waited for.
-fn still_open(mut open: Vec<Effect>, fold: &Fold) -> Vec<Effect> {
-    open.retain(|effect| match effect.awaited() {
-        Some(awaited) => !fold.is_completed() && !fold.is_resolved(awaited),
-        None => true,
-    });
-    open
-}
-
-/// Timers that need not fire any more since the events from `from` on.
-fn cancelled(record: &Record, from: usize) -> Vec<Effect> {
-    if record.fold.is_completed() {
-        return Vec::new();
-    }
-    let ids = timers::cancelled(&record.history, from).into_iter();
-    ids.map(|id| Effect::Cancel { id }).collect()
 }

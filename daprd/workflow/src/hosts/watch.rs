@@ -54,7 +54,8 @@ impl Inner {
                 None => return Ok(once(not_found())),
                 Some(known) if has_ended(&known) => {
                     let history = self.history_of(&actor).await?;
-                    if let Err(error) = self.check_children(&history).await {
+                    let checked = self.check_children(&actor, &headers, &history).await;
+                    if let Err(error) = checked {
                         return Ok(once(conflict(&error)));
                     }
                 }
@@ -81,31 +82,41 @@ impl Inner {
     ///
     /// # Errors
     /// [`Error::NotCompleted`] names one that has not; else why it cannot be told.
-    pub async fn check_children(&self, history: &[HistoryEvent]) -> Result<(), Error> {
-        for child in effects::children(history, &self.names.app_id) {
-            let id = &child.instance;
-            let actor = self.actor_of(child.app_id.as_deref(), id)?;
-            let asked = Box::pin(self.check_child(actor));
-            let answered = tokio::time::timeout(CHECK, asked).await;
-            match answered.unwrap_or_else(|_| Err(Error::Unavailable("no answer".to_owned()))) {
-                Ok(()) | Err(Error::NotFound) => {}
-                Err(Error::NotCompleted(path)) => {
-                    return Err(Error::NotCompleted(format!(
+    pub async fn check_children(
+        &self,
+        actor: &ActorId,
+        headers: &HeaderMap,
+        history: &[HistoryEvent],
+    ) -> Result<(), Error> {
+        let headers = calls::deeper(headers, calls::flag(calls::SUBTREE))?;
+        let children = effects::children(history, &self.names.app_id, &actor.id);
+        let checked = children.into_iter().map(|child| {
+            let headers = headers.clone();
+            async move {
+                let id = &child.instance;
+                let actor = self.actor_of(child.app_id.as_deref(), id)?;
+                let asked = Box::pin(self.check_child(actor, headers));
+                let asked = self.within(CHECK, || "the question".to_owned(), asked);
+                match asked.await {
+                    Ok(()) | Err(Error::NotFound) => Ok(()),
+                    Err(Error::NotCompleted(path)) => Err(Error::NotCompleted(format!(
                         "child workflow '{id}': {path}"
-                    )));
-                }
-                Err(error) => {
-                    return Err(Error::Unavailable(format!(
+                    ))),
+                    Err(error) => Err(Error::Unavailable(format!(
                         "failed to verify child workflow '{id}' is in a terminal state: {error}"
-                    )));
+                    ))),
                 }
             }
+        });
+        let mut checked = stream::iter(checked).buffered(AT_A_TIME);
+        while let Some(checked) = checked.next().await {
+            checked?;
         }
         Ok(())
     }
 
-    async fn check_child(&self, actor: ActorId) -> Result<(), Error> {
-        let mut answers = self.follow(actor, calls::flag(calls::SUBTREE)).await?;
+    async fn check_child(&self, actor: ActorId, headers: HeaderMap) -> Result<(), Error> {
+        let mut answers = self.follow(actor, headers).await?;
         let Some(answer) = answers.next().await else {
             return Err(Error::NotCompleted(String::new()));
         };
@@ -158,3 +169,6 @@ fn conflict(error: &Error) -> Response {
 
 /// How long a child may take to say whether it has ended.
 const CHECK: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Most children that are asked at the same time.
+const AT_A_TIME: usize = 16;

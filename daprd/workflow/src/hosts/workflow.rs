@@ -70,7 +70,8 @@ impl WorkflowHost {
         match method.as_str() {
             calls::CREATE => {
                 let request = read("request of a new workflow", &data)?;
-                inner.create(&actor, request).await?;
+                let asker = headers.get(calls::ASKER).and_then(|id| id.to_str().ok());
+                inner.create(&actor, request, asker).await?;
             }
             calls::ADD_EVENT => {
                 let event: HistoryEvent = read("event", &data)?;
@@ -85,7 +86,7 @@ impl WorkflowHost {
             }
             calls::PURGE_ALL => {
                 let force = calls::is_set(&headers, &calls::FORCE);
-                return inner.purge_all(&actor, force).await;
+                return inner.purge_all(&actor, force, &headers).await;
             }
             calls::FORK => {
                 let request = read("request to run a workflow again", &data)?;
@@ -140,8 +141,7 @@ impl WorkflowHost {
             let Some(event) = event else {
                 return malformed();
             };
-            let meant = reminding::own_run(&name).map_or(Meant::Any, Meant::Generation);
-            return match inner.take_in(&actor, event, meant).await {
+            return match inner.take_in(&actor, event, reminding::meant(&name)).await {
                 Err(Error::NotFound) => {
                     tracing::warn!(
                         "Workflow actor '{}': {name} is for a workflow that is gone",

@@ -48,6 +48,11 @@ impl Record {
         })
     }
 
+    /// The row of lengths and its tag, where that is known.
+    pub fn version(&self) -> Option<crate::access::Version> {
+        self.stored.lengths.clone().zip(self.stored.etag.clone())
+    }
+
     /// By which it is told later whether anybody has written since.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.stored.lengths.clone())

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto::durabletask::{HistoryEvent, PropagatedHistory, history_event::EventType};
 
 use super::{Completion, Seals, Signer, Signing, is_marker, propagation};
-use crate::time::from_wire;
+use crate::{core::event, time::from_wire};
 
 /// What an instance is found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,12 @@ impl Signing {
             };
         }
         match seals.verify(signer, exhibit.raw, &self.app_id, &self.namespace) {
-            Ok(()) => self.judge_rest(exhibit, seals, signer),
+            Ok(()) => match stranger(exhibit) {
+                None => self.judge_rest(exhibit, seals, signer),
+                Some(other) => Verdict::Tampered(format!(
+                    "workflow '{id}': its signed history is that of workflow '{other}' (state store tampering)"
+                )),
+            },
             Err(error) => Verdict::Tampered(format!(
                 "workflow history signature verification failed for '{id}': {error}"
             )),
@@ -105,11 +110,13 @@ impl Signing {
             Some(
                 EventType::EventRaised(_)
                 | EventType::TimerFired(_)
-                | EventType::ExecutionStarted(_)
                 | EventType::ExecutionTerminated(_)
                 | EventType::ExecutionResumed(_)
                 | EventType::ExecutionSuspended(_),
             ) => true,
+            Some(EventType::ExecutionStarted(start)) => {
+                event::instance_id(start).is_none_or(|id| id == exhibit.instance)
+            }
             _ => {
                 let asked = self.asked_for(exhibit.history, event);
                 let Some((asked, completion)) = asked.zip(Completion::of(event)) else {
@@ -122,4 +129,13 @@ impl Signing {
             }
         }
     }
+}
+
+/// Which other instance a signed history is of: its start, which is among what the first signature covers, says whose it is. One that
+/// upstream has run again keeps the start of the instance that it was taken from, and says which that was. Q-workflow-signed-id
+fn stranger<'r>(exhibit: &Exhibit<'r>) -> Option<&'r str> {
+    let start = event::start(exhibit.history)?;
+    let other = event::instance_id(start).filter(|id| *id != exhibit.instance)?;
+    let mut sources = exhibit.history.iter().filter_map(event::rerun_of);
+    (!sources.any(|source| source == other)).then_some(other)
 }

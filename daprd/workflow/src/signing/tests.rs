@@ -6,7 +6,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
 use proto::durabletask::{
-    HistoryEvent, PropagatedHistory, TaskCompletedEvent, TaskScheduledEvent, WorkflowStartedEvent,
+    ExecutionStartedEvent, HistoryEvent, PropagatedHistory, RerunParentInstanceInfo,
+    TaskCompletedEvent, TaskScheduledEvent, WorkflowInstance, WorkflowStartedEvent,
     backend::v1::HistorySignature, history_event::EventType,
 };
 
@@ -244,4 +245,50 @@ fn a_history_that_begins_anew_has_new_signatures() {
     assert_eq!(changes[0].write.len(), 1);
     assert_eq!(changes[0].delete, 1..2);
     assert_eq!(changes[1].write.len(), 1);
+}
+
+fn started_as(second: i64, instance: &str) -> HistoryEvent {
+    let started = ExecutionStartedEvent {
+        name: "pay".to_owned(),
+        workflow_instance: Some(WorkflowInstance {
+            instance_id: instance.to_owned(),
+            execution_id: None,
+        }),
+        ..ExecutionStartedEvent::default()
+    };
+    occurring(second, event::NO_ID, EventType::ExecutionStarted(started))
+}
+
+#[test]
+fn the_rows_of_another_instance_are_not_those_of_this_one() {
+    let fake = Fake::new("shop", 0, 100);
+    let signing = signing(&fake);
+    let run = |of: &str, source: Option<&str>| {
+        let mut instance = Instance::default();
+        let mut again = scheduled(11, 0);
+        if let Some(EventType::TaskScheduled(task)) = &mut again.event_type {
+            task.rerun_parent_instance_info = source.map(|source| RerunParentInstanceInfo {
+                instance_id: source.to_owned(),
+            });
+        }
+        let events = vec![started(10), started_as(10, of), again];
+        instance.turn(&signing, events, 11);
+        instance
+    };
+    assert_eq!(run("order", None).judge(&signing), Verdict::Sound);
+    let Verdict::Tampered(reason) = run("other", None).judge(&signing) else {
+        panic!("the rows of another instance");
+    };
+    assert!(reason.contains("that of workflow 'other'"), "{reason}");
+    // A run of another one's history, as upstream begins it, keeps its start; one that this project has begun does not.
+    assert_eq!(
+        run("source", Some("source")).judge(&signing),
+        Verdict::Sound
+    );
+    assert!(run("again", Some("source")).is_tampered(&signing));
+    let mut pending = Instance::default();
+    pending.inbox.push(started_as(10, "order"));
+    assert_eq!(pending.judge(&signing), Verdict::Sound);
+    pending.inbox.push(started_as(10, "other"));
+    assert!(pending.is_tampered(&signing));
 }

@@ -16,6 +16,9 @@ use crate::signing::{Signer, fake::Fake};
 pub struct Chance {
     dice: Mutex<fastrand::Rng>,
     calm: AtomicBool,
+    /// So many effects are left before the one after which nothing goes on.
+    fuse: Mutex<Option<usize>>,
+    blown: AtomicBool,
     /// Every other run signs its histories.
     pub signer: Option<Arc<dyn Signer>>,
 }
@@ -25,6 +28,8 @@ impl Chance {
         Self {
             dice: Mutex::new(fastrand::Rng::with_seed(seed)),
             calm: AtomicBool::new(false),
+            fuse: Mutex::default(),
+            blown: AtomicBool::new(false),
             signer: (seed % 2 == 1).then(|| Fake::new("shop", 0, 1 << 33) as Arc<dyn Signer>),
         }
     }
@@ -37,6 +42,33 @@ impl Chance {
     /// Whether something goes wrong that does so many times out of a hundred.
     pub fn strikes(&self, percent: u32) -> bool {
         !self.calm.load(Ordering::Relaxed) && self.dice.lock().u32(0..100) < percent
+    }
+
+    /// Whoever has the effect behind so many goes on no more.
+    pub fn cut_after(&self, effects: Option<usize>) {
+        *self.fuse.lock() = effects;
+        self.blown.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has had that effect.
+    pub fn is_cut(&self) -> bool {
+        self.blown.load(Ordering::Relaxed)
+    }
+
+    /// The store, or the scheduler, has done something.
+    pub async fn effect(&self) {
+        let left = match &mut *self.fuse.lock() {
+            Some(left) => {
+                let now = *left;
+                *left = now.saturating_sub(1);
+                now
+            }
+            None => return,
+        };
+        if left == 0 {
+            self.blown.store(true, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        }
     }
 
     pub fn below(&self, most: usize) -> usize {

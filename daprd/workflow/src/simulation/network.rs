@@ -1,7 +1,15 @@
 //! The sidecars and what is between them. An actor has one owner at a time by the table, but whoever was its owner before may still be
 //! at work; calls are lost, answered in vain or made twice.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use actors::{
     ActorId, Error, Kind, Request, Response,
@@ -9,28 +17,27 @@ use actors::{
     reminders::Reminders,
     state::State,
 };
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use blocks::{
-    Declared, Owner, registry,
-    state::{FOR_ACTORS, Stores},
-};
-use component::{Catalog, Instance, Lent, Registration, Spawn, StateStore};
-use futures::StreamExt;
+use blocks::state::Stores;
+use component::Spawn;
 use parking_lot::Mutex;
-use proto::durabletask::{GetWorkItemsRequest, work_item};
-use resiliency::Policies;
-use telemetry::{Meter, MetricOptions};
+use telemetry::Meter;
 use tokio::{
     sync::oneshot,
     task::{AbortHandle, JoinSet},
-    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use values::Clock;
 
-use super::{chance::Chance, program, scheduler::Scheduler, store::Store};
+use super::{
+    chance::Chance,
+    program,
+    scheduler::Scheduler,
+    store::{self, Store},
+};
 use crate::{Actors, Engine, Options, Retention, Workers, workers::Limits};
+
+pub mod others;
 
 /// Everything there is.
 pub struct World {
@@ -57,6 +64,10 @@ struct Network {
     sidecars: Mutex<Vec<Sidecar>>,
     /// Moves on with each table.
     table: Mutex<usize>,
+    /// Who never answers.
+    silent: Mutex<Vec<String>>,
+    /// How often sidecars have woken instances themselves.
+    woken: AtomicUsize,
 }
 
 struct Sidecar {
@@ -107,11 +118,13 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(Simulated(tokio::time::Instant::now()));
         let store = Arc::new(Store::new(Arc::clone(&chance)));
         let scheduler = Arc::new(Scheduler::new(Arc::clone(&chance), Arc::clone(&clock)));
-        let (stores, meter) = stores(&store).await;
+        let (stores, meter) = store::stores(&store, Arc::new(Crew::default())).await;
         let network = Arc::new(Network {
             chance: Arc::clone(&chance),
             sidecars: Mutex::default(),
             table: Mutex::default(),
+            silent: Mutex::default(),
+            woken: AtomicUsize::default(),
         });
         let parts = Parts {
             chance,
@@ -162,15 +175,37 @@ impl World {
     /// A sidecar is lost and comes back, or instances move.
     pub async fn disturb(&self) {
         match self.parts.chance.below(3) {
-            0 => {
-                let place = self.parts.chance.below(SIDECARS);
-                let sidecar = self.parts.sidecar(&self.network, place);
-                let lost = std::mem::replace(&mut self.network.sidecars.lock()[place], sidecar);
-                lost.crew.lose();
-            }
-            1 => *self.network.table.lock() += 1,
+            0 => self.lose(self.parts.chance.below(SIDECARS)),
+            1 => self.move_all(),
             _ => {}
         }
+    }
+
+    /// A sidecar is lost and comes back.
+    fn lose(&self, place: usize) {
+        let sidecar = self.parts.sidecar(&self.network, place);
+        let lost = std::mem::replace(&mut self.network.sidecars.lock()[place], sidecar);
+        lost.crew.lose();
+    }
+
+    /// All sidecars are lost and come back.
+    pub fn lose_all(&self) {
+        (0..SIDECARS).for_each(|place| self.lose(place));
+    }
+
+    /// Each instance gets another owner.
+    pub fn move_all(&self) {
+        *self.network.table.lock() += 1;
+    }
+
+    /// Calls of these actors come to no end, from now on.
+    pub fn silence(&self, ids: &[&str]) {
+        *self.network.silent.lock() = ids.iter().map(|id| (*id).to_owned()).collect();
+    }
+
+    /// How often sidecars have woken instances themselves.
+    pub fn woken(&self) -> usize {
+        self.network.woken.load(Ordering::Relaxed)
     }
 
     /// Everything stops.
@@ -221,7 +256,7 @@ impl Parts {
             spawn: Arc::clone(&crew) as Arc<dyn Spawn>,
         });
         crew.begin(engine.clone().run(CancellationToken::new()));
-        crew.begin(work(
+        crew.begin(program::work(
             workers,
             Arc::clone(&self.chance),
             Arc::clone(&self.clock),
@@ -233,67 +268,6 @@ impl Parts {
             crew,
         }
     }
-}
-
-/// A worker, which now and then leaves before it has answered.
-async fn work(workers: Workers, chance: Arc<Chance>, clock: Arc<dyn Clock>) {
-    loop {
-        let mut items = workers.connect(GetWorkItemsRequest::default());
-        while let Some(item) = items.next().await {
-            chance.pause().await;
-            if chance.strikes(3) {
-                break;
-            }
-            let token = item.completion_token;
-            match item.request {
-                Some(work_item::Request::WorkflowRequest(request)) => {
-                    let response = program::turn(request, token, clock.now());
-                    let _ = workers.complete_workflow(response);
-                }
-                Some(work_item::Request::ActivityRequest(request)) => {
-                    let response = program::activity(request, token);
-                    let _ = workers.complete_activity(response);
-                }
-                None => {}
-            }
-        }
-        drop(items);
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn stores(store: &Arc<Store>) -> (Stores, Meter) {
-    let mut catalog = Catalog::default();
-    let kept = Arc::clone(store);
-    let registration = Registration::new("simulated", "simulated", component::Fields::default());
-    let added = catalog.state.add(registration, move |_| {
-        let kept = Arc::clone(&kept);
-        async move { Ok(kept as Arc<dyn StateStore>) }
-    });
-    added.expect("a fresh catalog");
-    let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default());
-    let meter = meter.expect("a fresh registry");
-    let policies = Policies::compile(&[], meter.clone()).expect("no policies");
-    let options = registry::Options {
-        catalog: Arc::new(catalog),
-        namespace: "ns".into(),
-        policies: Arc::new(ArcSwap::new(policies)),
-        meter: meter.clone(),
-    };
-    let stores = Stores::new(options, "shop".into(), true);
-    let declared = Declared {
-        name: "store".into(),
-        component_type: "state.simulated".into(),
-        version: "v1".into(),
-        metadata: [(FOR_ACTORS, "true")].into_iter().collect(),
-        names_namespace: false,
-        init_timeout: Duration::from_secs(5),
-        instance: Arc::new(Instance::default()),
-        tasks: Arc::new(Crew::default()),
-        lent: Lent::default(),
-    };
-    stores.apply(declared).await.expect("a store");
-    (stores, meter)
 }
 
 impl Network {
@@ -320,6 +294,10 @@ impl Network {
         Done: Future<Output = Result<T, Error>> + Send + 'static,
     {
         self.chance.pause().await;
+        let is_silent = self.silent.lock().contains(&actor.id);
+        if is_silent {
+            return std::future::pending().await;
+        }
         if self.chance.strikes(2) {
             return Err(Error::Disconnected);
         }
@@ -386,6 +364,7 @@ impl Actors for Line {
     }
 
     async fn wake(&self, actor: ActorId, name: String) -> Result<(), Error> {
+        self.network.woken.fetch_add(1, Ordering::Relaxed);
         self.network.remind(actor, name, None).await
     }
 

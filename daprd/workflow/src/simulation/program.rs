@@ -1,20 +1,54 @@
 //! What the workers run: workflows as functions of their events, which ask for what they have not asked for yet.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use proto::durabletask::{
     ActivityRequest, ActivityResponse, CompleteWorkflowAction, CreateChildWorkflowAction,
-    CreateTimerAction, HistoryEvent, OrchestrationStatus as Status, ScheduleTaskAction,
-    TimerOriginExternalEvent, WorkflowAction, WorkflowRequest, WorkflowResponse,
-    create_timer_action::Origin, history_event::EventType,
+    CreateDetachedWorkflowAction, CreateTimerAction, GetWorkItemsRequest, HistoryEvent,
+    OrchestrationStatus as Status, ScheduleTaskAction, SendEventAction, TerminateWorkflowAction,
+    TimerOriginExternalEvent, WorkflowAction, WorkflowInstance, WorkflowRequest, WorkflowResponse,
+    create_timer_action::Origin, history_event::EventType, work_item,
     workflow_action::WorkflowActionType as Action,
 };
+use tokio::time::sleep;
+use values::Clock;
 
-use crate::core::{event, resolution};
+use super::chance::Chance;
+use crate::{
+    Workers,
+    core::{event, resolution},
+};
 use resolution::Resolution;
 
+/// A worker, which now and then leaves before it has answered.
+pub async fn work(workers: Workers, chance: Arc<Chance>, clock: Arc<dyn Clock>) {
+    loop {
+        let mut items = workers.connect(GetWorkItemsRequest::default());
+        while let Some(item) = items.next().await {
+            chance.pause().await;
+            if chance.strikes(3) {
+                break;
+            }
+            let token = item.completion_token;
+            match item.request {
+                Some(work_item::Request::WorkflowRequest(request)) => {
+                    let response = turn(request, token, clock.now());
+                    let _ = workers.complete_workflow(response);
+                }
+                Some(work_item::Request::ActivityRequest(request)) if request.name != NEVER => {
+                    let _ = workers.complete_activity(activity(request, token));
+                }
+                Some(work_item::Request::ActivityRequest(_)) | None => {}
+            }
+        }
+        drop(items);
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Replays a turn.
-pub fn turn(request: WorkflowRequest, token: String, now: jiff::Timestamp) -> WorkflowResponse {
+fn turn(request: WorkflowRequest, token: String, now: jiff::Timestamp) -> WorkflowResponse {
     let events: Vec<HistoryEvent> = request
         .past_events
         .into_iter()
@@ -31,6 +65,10 @@ pub fn turn(request: WorkflowRequest, token: String, now: jiff::Timestamp) -> Wo
             "order" => order(&mut plan, input),
             "endless" => endless(&mut plan),
             "tally" => tally(&mut plan, input),
+            "guardian" => guardian(&mut plan),
+            "herald" => herald(&mut plan, input),
+            "afresh" => afresh(&mut plan, input),
+            "busy" => busy(&mut plan, input),
             _ => ship(&mut plan, input),
         }
     }
@@ -43,7 +81,7 @@ pub fn turn(request: WorkflowRequest, token: String, now: jiff::Timestamp) -> Wo
 }
 
 /// Runs an activity, whose result says which asking it is of.
-pub fn activity(request: ActivityRequest, token: String) -> ActivityResponse {
+fn activity(request: ActivityRequest, token: String) -> ActivityResponse {
     ActivityResponse {
         instance_id: request.workflow_instance.unwrap_or_default().instance_id,
         task_id: request.task_id,
@@ -112,6 +150,76 @@ fn tally(plan: &mut Plan<'_>, so_far: &str) {
     }
 }
 
+/// A child, whose failure it hears of.
+fn guardian(plan: &mut Plan<'_>) {
+    if plan.child(5, "endless", "") {
+        plan.end(Status::Completed, Some("heard".to_owned()));
+    }
+}
+
+/// Tells a workflow to go on, and another one to end, when a timer has fired. A task is left that never ends.
+fn herald(plan: &mut Plan<'_>, targets: &str) {
+    plan.named_task(8, NEVER);
+    plan.timer(7, Duration::from_secs(3600), None);
+    if !plan.timer(4, SHORT, None) {
+        return;
+    }
+    let mut events = plan.events.iter();
+    if events.any(|event| matches!(event.event_type, Some(EventType::EventSent(_)))) {
+        return;
+    }
+    let (told, ended) = targets.split_once(' ').unwrap_or_default();
+    plan.push(
+        10,
+        Action::SendEvent(SendEventAction {
+            instance: Some(WorkflowInstance {
+                instance_id: told.to_owned(),
+                execution_id: None,
+            }),
+            name: "go".to_owned(),
+            data: Some("0".to_owned()),
+        }),
+    );
+    plan.push(
+        11,
+        Action::TerminateWorkflow(TerminateWorkflowAction {
+            instance_id: ended.to_owned(),
+            reason: None,
+            recurse: false,
+        }),
+    );
+}
+
+/// A child; when that has ended, a workflow of some id is begun that nobody waits for.
+fn afresh(plan: &mut Plan<'_>, id: &str) {
+    if !plan.child(1, "ship", "0") {
+        return;
+    }
+    plan.push(
+        2,
+        Action::CreateDetachedWorkflow(CreateDetachedWorkflowAction {
+            name: "ship".to_owned(),
+            instance_id: id.to_owned(),
+            input: Some("afresh".to_owned()),
+            ..CreateDetachedWorkflowAction::default()
+        }),
+    );
+    plan.end(Status::Completed, Some("begun".to_owned()));
+}
+
+/// So many tasks at the same time, and one that ends only where it is not told otherwise.
+fn busy(plan: &mut Plan<'_>, input: &str) {
+    let (tasks, name) = input.split_once(' ').unwrap_or_default();
+    let tasks = 0..tasks.parse().unwrap_or_default();
+    let done: Vec<bool> = tasks.map(|id| plan.named_task(id, name)).collect();
+    if done.into_iter().all(|done| done) {
+        plan.end(Status::Completed, Some("all".to_owned()));
+    }
+}
+
+/// An activity that no worker ever answers for.
+const NEVER: &str = "never";
+
 /// How often an order begins anew, and how many events it takes.
 pub const LAST_ROUND: &str = "2";
 pub const EVENTS: usize = 3;
@@ -157,9 +265,13 @@ impl<'e> Plan<'e> {
     }
 
     fn task(&mut self, id: i32) -> bool {
+        self.named_task(id, &format!("task {id}"))
+    }
+
+    fn named_task(&mut self, id: i32, name: &str) -> bool {
         self.ask(Resolution::Task(id), id, || {
             Action::ScheduleTask(ScheduleTaskAction {
-                name: format!("task {id}"),
+                name: name.to_owned(),
                 ..ScheduleTaskAction::default()
             })
         })

@@ -5,7 +5,7 @@ use proto::durabletask::WorkflowState;
 use super::*;
 
 /// Runs a scenario with some seeds, with the fast path and without. Nothing is lost and nobody fails, unless the scenario has it so; who goes first is chance.
-fn several<Run>(scenario: impl Fn(World) -> Run)
+pub fn several<Run>(scenario: impl Fn(World) -> Run)
 where
     Run: Future<Output = World>,
 {
@@ -22,7 +22,7 @@ where
     }
 }
 
-async fn output(world: &World, instance: &str) -> Option<String> {
+pub async fn output(world: &World, instance: &str) -> Option<String> {
     let state: WorkflowState = ended(world, instance, 0).await;
     assert_eq!(state.workflow_status(), Status::Completed, "{instance}");
     state.output

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,12 @@ pub struct Scheduler {
     fired: Mutex<BTreeSet<Key>>,
     /// Jobs have come or gone, or may fire again.
     changed: Notify,
+    /// Looks for jobs fail.
+    pub refuses: AtomicBool,
+    /// How long each look for a job takes, in milliseconds.
+    pub slow: AtomicU64,
+    /// Names of all jobs that were made, in order.
+    made: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -56,6 +65,9 @@ impl Scheduler {
             jobs: Mutex::default(),
             fired: Mutex::default(),
             changed: Notify::new(),
+            refuses: AtomicBool::default(),
+            slow: AtomicU64::default(),
+            made: Mutex::default(),
         }
     }
 
@@ -63,6 +75,12 @@ impl Scheduler {
         let jobs = self.jobs.lock();
         let names = jobs.keys().map(|(_, id, name)| format!("{id}/{name}"));
         names.collect()
+    }
+
+    /// How many jobs of a name were made for an actor.
+    pub fn made(&self, id: &str, name: &str) -> usize {
+        let name = format!("{id}/{name}");
+        self.made.lock().iter().filter(|it| **it == name).count()
     }
 
     /// Waits for jobs to be due.
@@ -146,14 +164,25 @@ impl Scheduling for Scheduler {
             data: job.data,
             version: fastrand::u64(..),
         };
+        self.made
+            .lock()
+            .push(format!("{}/{}", actor.id, request.name));
         let key = (actor.r#type, actor.id, request.name);
         self.jobs.lock().insert(key, job);
         self.changed.notify_one();
+        self.chance.effect().await;
         self.goes_wrong().await
     }
 
     async fn get(&self, request: wire::GetJobRequest) -> Result<wire::GetJobResponse, Status> {
         self.goes_wrong().await?;
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(Status::internal("the scheduler looks for nothing"));
+        }
+        let slow = Duration::from_millis(self.slow.load(Ordering::Relaxed));
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
         let actor = target(request.metadata);
         let key = (actor.r#type, actor.id, request.name);
         match self.jobs.lock().get(&key) {
@@ -172,6 +201,7 @@ impl Scheduling for Scheduler {
         let actor = target(request.metadata);
         let key = (actor.r#type, actor.id, request.name);
         self.jobs.lock().remove(&key);
+        self.chance.effect().await;
         self.goes_wrong().await
     }
 
@@ -189,6 +219,7 @@ impl Scheduling for Scheduler {
             };
             *kind != actor.r#type || !of_it
         });
+        self.chance.effect().await;
         self.goes_wrong().await
     }
 
@@ -199,7 +230,23 @@ impl Scheduling for Scheduler {
         Err(Status::unimplemented("nobody asks"))
     }
 
-    async fn list(&self, _: wire::ListJobsRequest) -> Result<wire::ListJobsResponse, Status> {
-        Err(Status::unimplemented("nobody asks"))
+    async fn list(&self, request: wire::ListJobsRequest) -> Result<wire::ListJobsResponse, Status> {
+        self.goes_wrong().await?;
+        let actor = target(request.metadata.clone());
+        let jobs = self.jobs.lock();
+        let jobs = jobs
+            .iter()
+            .filter(|((kind, id, _), _)| (kind, id) == (&actor.r#type, &actor.id));
+        let jobs = jobs.map(|((_, _, name), job)| wire::NamedJob {
+            name: name.clone(),
+            metadata: request.metadata.clone(),
+            job: Some(wire::Job {
+                data: job.data.clone(),
+                ..wire::Job::default()
+            }),
+        });
+        Ok(wire::ListJobsResponse {
+            jobs: jobs.collect(),
+        })
     }
 }

@@ -1,11 +1,23 @@
 //! A store that fails before or after it has written, and looks whether histories only grow.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use blocks::{
+    Declared, Owner, registry,
+    state::{FOR_ACTORS, Stores},
+};
 use bytes::Bytes;
 use component::{
-    Component, Error, ErrorKind, Result, StateStore,
+    Catalog, Component, Error, ErrorKind, Instance, Lent, Registration, Result, Spawn, StateStore,
     state::{
         Capabilities, Capability, DeleteRequest, GetRequest, Item, Operation, RequestMetadata,
         SetRequest,
@@ -14,6 +26,8 @@ use component::{
 use parking_lot::Mutex;
 use prost::Message;
 use proto::durabletask::{HistoryEvent, backend::v1::BackendWorkflowStateMetadata};
+use resiliency::Policies;
+use telemetry::{Meter, MetricOptions};
 
 use super::{chance::Chance, decode};
 
@@ -23,6 +37,8 @@ pub struct Store {
     chance: Arc<Chance>,
     rows: Mutex<(Rows, u64)>,
     violations: Mutex<Vec<String>>,
+    /// How many events of histories were read.
+    read: AtomicUsize,
 }
 
 impl Store {
@@ -31,7 +47,13 @@ impl Store {
             chance,
             rows: Mutex::default(),
             violations: Mutex::default(),
+            read: AtomicUsize::default(),
         }
+    }
+
+    /// How many events of histories were read.
+    pub fn read(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// What was broken that may not be.
@@ -45,6 +67,17 @@ impl Store {
         let part = format!("||{instance}||history-");
         let rows = rows.0.iter().filter(|(key, _)| key.contains(&part));
         rows.map(|(_, (value, _))| decode(value)).collect()
+    }
+
+    /// Somebody changes a row of an instance's history who should not.
+    pub fn tamper(&self, instance: &str) {
+        let part = format!("||{instance}||history-000001");
+        let mut rows = self.rows.lock();
+        let row = rows.0.iter_mut().find(|(key, _)| key.contains(&part));
+        let (_, (value, _)) = row.expect("a row");
+        let mut event = decode(value);
+        event.event_id += 1;
+        *value = event.encode_to_vec().into();
     }
 
     fn fails(&self) -> Result<()> {
@@ -93,6 +126,41 @@ impl Store {
     }
 }
 
+/// The store as sidecars have it.
+pub async fn stores(store: &Arc<Store>, tasks: Arc<dyn Spawn>) -> (Stores, Meter) {
+    let mut catalog = Catalog::default();
+    let kept = Arc::clone(store);
+    let registration = Registration::new("simulated", "simulated", component::Fields::default());
+    let added = catalog.state.add(registration, move |_| {
+        let kept = Arc::clone(&kept);
+        async move { Ok(kept as Arc<dyn StateStore>) }
+    });
+    added.expect("a fresh catalog");
+    let meter = Meter::new(&prometheus::Registry::new(), MetricOptions::default());
+    let meter = meter.expect("a fresh registry");
+    let policies = Policies::compile(&[], meter.clone()).expect("no policies");
+    let options = registry::Options {
+        catalog: Arc::new(catalog),
+        namespace: "ns".into(),
+        policies: Arc::new(ArcSwap::new(policies)),
+        meter: meter.clone(),
+    };
+    let stores = Stores::new(options, "shop".into(), true);
+    let declared = Declared {
+        name: "store".into(),
+        component_type: "state.simulated".into(),
+        version: "v1".into(),
+        metadata: [(FOR_ACTORS, "true")].into_iter().collect(),
+        names_namespace: false,
+        init_timeout: Duration::from_secs(5),
+        instance: Arc::new(Instance::default()),
+        tasks,
+        lent: Lent::default(),
+    };
+    stores.apply(declared).await.expect("a store");
+    (stores, meter)
+}
+
 #[async_trait]
 impl Component for Store {}
 
@@ -105,6 +173,9 @@ impl StateStore for Store {
     async fn get(&self, request: &GetRequest) -> Result<Option<Item>> {
         self.chance.pause().await;
         self.fails()?;
+        if request.key.contains("||history-") {
+            self.read.fetch_add(1, Ordering::Relaxed);
+        }
         let rows = self.rows.lock();
         Ok(rows.0.get(&request.key).map(|(value, etag)| Item {
             value: value.clone(),
@@ -152,6 +223,7 @@ impl StateStore for Store {
                 }
             }
         }
+        self.chance.effect().await;
         self.chance.pause().await;
         self.fails()
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use proto::durabletask::{
-    ActivityRequest, ActivityResponse, WorkflowRequest, WorkflowResponse, history_event::EventType,
+    ActivityRequest, ActivityResponse, HistoryEvent, WorkflowRequest, WorkflowResponse,
+    history_event::EventType,
 };
 
 use super::{Lost, Shared, Workers};
@@ -47,8 +48,8 @@ pub(super) fn is_own(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-pub(super) fn is_own_turn(request: &WorkflowRequest) -> bool {
-    let mut events = request.past_events.iter().chain(&request.new_events);
+pub(super) fn is_own_turn(request: &WorkflowRequest, past: &[HistoryEvent]) -> bool {
+    let mut events = past.iter().chain(&request.new_events);
     let name = events.find_map(|event| match event.event_type.as_ref()? {
         EventType::ExecutionStarted(started) => Some(started.name.as_str()),
         _ => None,

@@ -1,30 +1,41 @@
 //! What is read from work items and answers, and what is left out of them.
 
+use std::sync::Arc;
+
 use prost::Message;
 use proto::durabletask::{
-    ActivityRequest, ActivityResponse, CachedHistory, OrchestrationStatus, TaskFailureDetails,
-    WorkflowRequest, WorkflowResponse, history_event::EventType, work_item::Request,
-    workflow_action::WorkflowActionType,
+    ActivityRequest, ActivityResponse, CachedHistory, HistoryEvent, OrchestrationStatus,
+    TaskFailureDetails, WorkflowRequest, WorkflowResponse, history_event::EventType,
+    work_item::Request, workflow_action::WorkflowActionType,
 };
 
 use super::warm::Past;
 
-/// The item without the first `cached` events of its past, which its worker has.
-pub fn without(mut item: Request, cached: usize) -> Request {
-    if let (Request::WorkflowRequest(request), 1..) = (&mut item, cached) {
-        let events = cached.min(request.past_events.len());
-        request.past_events.drain(..events);
-        request.cached_history = Some(CachedHistory {
-            event_count: i32::try_from(events).unwrap_or(i32::MAX),
-        });
+/// An item, and the past of a turn, which is long and not copied before a worker wants it.
+pub struct Item {
+    pub request: Request,
+    pub past: Arc<Vec<HistoryEvent>>,
+}
+
+/// What a worker is sent that has the first `cached` events of the past.
+pub fn without(item: Item, cached: usize) -> Request {
+    let Item { mut request, past } = item;
+    if let Request::WorkflowRequest(request) = &mut request {
+        let events = cached.min(past.len());
+        request.past_events = past[events..].to_vec();
+        if cached > 0 {
+            request.cached_history = Some(CachedHistory {
+                event_count: i32::try_from(events).unwrap_or(i32::MAX),
+            });
+        }
     }
-    item
+    request
 }
 
 /// The past that a turn has, where the run is known that it is of.
-pub fn past(request: &WorkflowRequest) -> Option<Past> {
+pub fn past(request: &WorkflowRequest, past: &[HistoryEvent]) -> Option<Past> {
     let said = request.execution_id.clone();
-    let events = request.past_events.iter().chain(&request.new_events);
+    let events = past.iter().chain(&request.new_events);
     let begun = || {
         events
             .filter_map(|event| match event.event_type.as_ref()? {
@@ -35,7 +46,7 @@ pub fn past(request: &WorkflowRequest) -> Option<Past> {
     };
     Some(Past {
         execution: said.or_else(begun)?,
-        events: request.past_events.len(),
+        events: past.len(),
     })
 }
 

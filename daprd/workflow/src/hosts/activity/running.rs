@@ -172,10 +172,9 @@ impl ActivityHost {
             .as_ref()
             .map(|router| router.source_app_id.as_str());
         let workflow = inner.actor_of(source, instance)?;
-        let told = inner
-            .add_event(workflow.clone(), event, http::HeaderMap::new())
-            .await;
-        match told {
+        let told = inner.add_event(workflow.clone(), event, http::HeaderMap::new());
+        let what = || format!("the completion for workflow '{instance}'");
+        match inner.within(inner.patience(), what, told).await {
             Ok(()) => Ok(true),
             Err(Error::NotFound) => {
                 tracing::info!("a completion for workflow '{instance}', which is gone, is dropped");

@@ -227,11 +227,6 @@ impl Inner {
         let (began, name) = (record.history.first(), record.name());
         let began = began.and_then(|first| first.timestamp);
         match arrival {
-            Arrival::New | Arrival::Again if record.fold.is_completed() => {
-                // No turn would take it.
-                slot.record = Some(record);
-                return Ok(());
-            }
             Arrival::Stray => {
                 let id = &actor.id;
                 tracing::info!(
@@ -254,7 +249,7 @@ impl Inner {
                     (slot.record, slot.open) = (Some(record), None);
                     return Err(Error::NotFound);
                 }
-                let may_wait = record.fold.stalled.is_none();
+                let may_wait = !record.fold.is_completed() && record.fold.stalled.is_none();
                 let guarded = may_wait && self.guard(&mut slot, actor, &name).await;
                 if self.is_held(&slot, &event, guarded) {
                     slot.record = Some(record);
@@ -270,7 +265,12 @@ impl Inner {
                 self.save(&mut slot, &instance, actor, record).await?;
             }
         }
-        let guarded = self.guard(&mut slot, actor, &name).await;
+        // What has ended needs no janitor. It is woken all the same: whoever has sent this may be told so by nothing else.
+        let has_ended = slot
+            .record
+            .as_ref()
+            .is_some_and(|it| it.fold.is_completed());
+        let guarded = !has_ended && self.guard(&mut slot, actor, &name).await;
         drop(slot);
         self.wake_for(guarded.then_some(waking), actor, &event, began, name)
             .await

@@ -7,7 +7,10 @@ use invoke::Invoker;
 use telemetry::trace::{self, Baggage, Kind, TraceContext};
 use tonic::{Code, Status};
 
-use super::{Began, Codec, Response, service::Traced};
+use super::{
+    Began, Codec, Response,
+    service::{Traced, status_of},
+};
 use crate::{
     Api, Transport,
     layers::{Access, ApiLog, ApiToken, log::Line},
@@ -99,7 +102,7 @@ impl Server {
                 response
             }
         };
-        let code = status_of(&response);
+        let code = status_of(&response).map_or(Code::Ok, |status| status.code());
         options.log.grpc(&Line {
             method: format_args!("{path}"),
             name: path.rsplit('/').next().unwrap_or_default(),
@@ -141,17 +144,11 @@ impl Server {
 /// A message over the limit is RESOURCE_EXHAUSTED, as everywhere in gRPC; the library says OUT_OF_RANGE. What an operation
 /// says, which may be an app's status, stays.
 fn refused_for_size(response: Response) -> Response {
-    let status = Status::from_header_map(response.headers());
-    if let Some(status) = status
+    if let Some(status) = status_of(&response)
         && status.code() == Code::OutOfRange
         && status.message().starts_with(OVER_THE_LIMIT)
     {
         return Status::resource_exhausted(status.message()).into_http();
     }
     response
-}
-
-/// The status as far as it is known with the head: streams end with theirs in the trailers.
-fn status_of(response: &Response) -> Code {
-    Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
 }

@@ -124,7 +124,7 @@ where
 }
 
 /// The metadata of a component's failure go ahead of the status, as those of its success do, and so does the trace: clients
-/// look for both in the same place. A status alone would have them behind it.
+/// look for both in the same place. A status alone would have them behind it. Where it is moved, [`status_of`] still knows it.
 fn metadata_first(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let is_metadata =
@@ -140,9 +140,23 @@ fn metadata_first(mut response: Response) -> Response {
             trailers.remove(&name);
         }
     }
+    if let Some(status) = Status::from_header_map(&trailers) {
+        response.extensions_mut().insert(Moved(status));
+    }
     let frame = http_body::Frame::trailers(trailers);
     let body = StreamBody::new(stream::iter([Ok::<_, Status>(frame)]));
     response.map(|_| tonic::body::Body::new(body))
+}
+
+/// In the extensions of an answer: the status that stands behind its metadata.
+#[derive(Clone)]
+struct Moved(Status);
+
+/// The status of an answer as far as it is known with the head: streams end with theirs in the trailers.
+pub fn status_of(response: &Response) -> Option<Status> {
+    let moved = response.extensions().get::<Moved>();
+    let in_head = || Status::from_header_map(response.headers());
+    moved.map(|Moved(status)| status.clone()).or_else(in_head)
 }
 
 /// One request, a stream of replies.

@@ -267,3 +267,18 @@ async fn metadata_of_a_component_that_failed_stand_ahead_of_the_status() {
     let plain = metadata_first(Status::internal("no").into_http());
     assert_eq!(plain.headers()["grpc-status"], "13");
 }
+
+#[test]
+fn a_status_behind_metadata_is_known() {
+    let mut answer: Response = Status::permission_denied("no").into_http();
+    let name = HeaderName::from_static(GRPC_TRACE_BIN);
+    let context = TraceContext::new([1; 16], [2; 8], true).unwrap();
+    answer
+        .headers_mut()
+        .insert(name, context.to_grpc_trace_bin());
+    let answer = metadata_first(answer);
+    assert!(answer.headers().contains_key(GRPC_TRACE_BIN));
+    assert!(!answer.headers().contains_key(Status::GRPC_STATUS));
+    let status = status_of(&answer).expect("it is known all the same");
+    assert_eq!(status.code(), Code::PermissionDenied);
+}

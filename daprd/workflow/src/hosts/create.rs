@@ -246,7 +246,8 @@ impl Inner {
                 if let Err(error) = checked {
                     let record = self.condemn(actor, record, &error.to_string()).await?;
                     self.tell(&instance, actor, Some(&record));
-                    (slot.record, slot.open) = (Some(record), None);
+                    slot.record = Some(record);
+                    instance.forget_open(&mut slot);
                     return Err(Error::NotFound);
                 }
                 let may_wait = !record.fold.is_completed() && record.fold.stalled.is_none();

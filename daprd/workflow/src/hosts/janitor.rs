@@ -38,11 +38,11 @@ impl Inner {
             slot.record = Some(record);
             return Ok(());
         }
-        let open = match slot.open.take() {
-            Some(mut open) => {
-                let lost = self.unheard_of(actor, &record, &open).await?;
-                open.extend(lost);
-                open
+        // What is open stays where it is until more is known: there may be messages among it, which nobody could find out anew.
+        let open = match &slot.open {
+            Some(open) => {
+                let lost = self.unheard_of(actor, &record, open).await?;
+                open.iter().cloned().chain(lost).collect()
             }
             None => self.undone(actor, &record).await?,
         };

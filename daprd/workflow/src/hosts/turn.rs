@@ -94,6 +94,7 @@ impl Inner {
         let new: Vec<_> = new.collect();
         if new.is_empty() && record.inbox.is_empty() {
             slot.record = Some(record);
+            instance.waking.has_seen_all();
             self.finish(slot, &instance, actor).await?;
             return Ok(Taken::Done);
         }
@@ -114,6 +115,9 @@ impl Inner {
         }
         held.into_iter().for_each(Held::stored);
         let more = !slot.held.is_empty();
+        if !more {
+            instance.waking.has_seen_all();
+        }
         self.finish(slot, &instance, actor).await?;
         Ok(if more { Taken::More } else { Taken::Done })
     }

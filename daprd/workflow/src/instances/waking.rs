@@ -36,6 +36,14 @@ impl Waking {
     }
 }
 
+impl Waking {
+    /// All that has happened so far has been looked at, and nobody could add to it meanwhile. What is done because of it may take long,
+    /// for those who do not answer; whatever comes from now on is looked at at once.
+    pub fn has_seen_all(&self) {
+        self.0.store(NOBODY, Ordering::Release);
+    }
+}
+
 impl Waker {
     /// The instance has been woken: who is to wake it again, where it was asked for since it looked.
     pub fn done(mut self) -> Option<Self> {
@@ -64,6 +72,20 @@ const AGAIN: u8 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_while_others_are_told_of_a_turn_is_looked_at_at_once() {
+        let waking = Waking::default();
+        let first = waking.ask().expect("nobody was at it");
+        waking.looks();
+        waking.has_seen_all();
+        let second = waking.ask().expect("the first is busy with others");
+        assert!(waking.ask().is_none(), "the second sees to that");
+        let again = first.done().expect("or the first does");
+        assert!(again.done().is_none());
+        assert!(second.done().is_none());
+        assert!(waking.ask().is_some());
+    }
 
     #[test]
     fn one_wake_up_is_enough_for_all_that_happens_until_it_looks() {

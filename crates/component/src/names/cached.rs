@@ -191,21 +191,21 @@ impl<L: Lookup> Cached<L> {
 impl Known {
     fn step(&mut self, target: &Target, now: Instant) -> Step {
         let doubted = &self.doubted;
+        let absent = self.absent.get(target).filter(|(until, _)| *until > now);
+        let unknown = || absent.map_or(Step::Ask, |(_, text)| Step::Absent(text.clone()));
         let Some(app) = self.apps.get_mut(target) else {
-            return match self.absent.get(target) {
-                Some((until, text)) if *until > now => Step::Absent(text.clone()),
-                _ => Step::Ask,
-            };
+            return unknown();
         };
         let age = now.saturating_duration_since(app.looked_up);
         let Some(address) = app.next(doubted, now).filter(|_| age < KEPT) else {
-            return Step::Ask;
+            return unknown();
         };
         let renewing = || {
             let asking = self.lookups.get(target);
             asking.is_some_and(|asking| asking.upgrade().is_some())
         };
-        if (age < FRESH && !app.stale) || renewing() {
+        // Where the registry knows it no more, what it said before goes on for as long as it is kept.
+        if (age < FRESH && !app.stale) || absent.is_some() || renewing() {
             return Step::Use(address);
         }
         Step::Renew(address)

@@ -192,3 +192,21 @@ async fn whoever_waits_need_not_have_asked() {
     assert_eq!(cached.resolve(&target, &scope).await.unwrap(), "a");
     assert_eq!(cached.registry().0.lock().2, 3, "asked anew");
 }
+
+#[test]
+fn one_that_was_known_and_is_no_more_is_not_asked_for_at_each_call() {
+    let (_, _, _, target) = made();
+    let (mut known, now) = (Known::default(), Instant::now());
+    known
+        .learn(&target, Ok(vec!["a".to_owned()]), now)
+        .unwrap_or_else(|failure| panic!("{}", failure.text));
+    let gone = || Err(Error::new(ErrorKind::NotFound, "gone"));
+    let soon = now + FRESH;
+    assert!(known.learn(&target, gone(), soon).is_err());
+    assert!(matches!(known.step(&target, soon), Step::Use(_)));
+    assert!(matches!(known.step(&target, soon + ABSENT), Step::Renew(_)));
+    let late = now + KEPT;
+    assert!(known.learn(&target, gone(), late).is_err());
+    assert!(matches!(known.step(&target, late), Step::Absent(text) if text.contains("gone")));
+    assert!(matches!(known.step(&target, late + ABSENT), Step::Ask));
+}

@@ -120,6 +120,8 @@ pub(super) fn write(shared: &Shared, mut waiting: mpsc::Receiver<Request>) -> Re
 pub(super) struct Room {
     /// When room was looked for last, in vain.
     pub looked: Option<Instant>,
+    /// When it was last told that the quota is reached: under load it is, and is not, many times a second.
+    told: Option<Instant>,
 }
 
 impl Room {
@@ -150,8 +152,8 @@ impl Room {
                 }
                 Ok(applied) => {
                     let exhausted = applied.exhausted;
-                    if shared.exhausted.swap(exhausted, Ordering::AcqRel) != exhausted {
-                        say_exhausted(exhausted, shared.quota);
+                    if !shared.exhausted.swap(exhausted, Ordering::AcqRel) && exhausted {
+                        self.tell_exhausted(shared.quota);
                     }
                     return Ok(applied);
                 }
@@ -159,6 +161,16 @@ impl Room {
             }
         }
         Err(Error::Disk)
+    }
+
+    fn tell_exhausted(&mut self, quota: u64) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        tracing::error!(
+            "the store has reached its quota of {quota} bytes: nothing new is taken until something is deleted"
+        );
     }
 
     /// Looks for room where there was none. An error other than that there is still none is one of the file.
@@ -206,15 +218,6 @@ impl Room {
     }
 }
 
-fn say_exhausted(exhausted: bool, quota: u64) {
-    match exhausted {
-        true => tracing::error!(
-            "the store has reached its quota of {quota} bytes: nothing new is taken until something is deleted"
-        ),
-        false => tracing::info!("something was deleted from the store: jobs are taken again"),
-    }
-}
-
 /// Tells the watchers; one that is slow is waited for, so that none misses anything.
 fn tell(shared: &Shared, changes: &[Change]) {
     let watchers = shared.watchers.lock().clone();
@@ -232,6 +235,8 @@ fn tell(shared: &Shared, changes: &[Change]) {
 
 /// Transactions that are flushed together.
 const BATCH: usize = 4096;
+/// How often it is told that the quota is reached, at most.
+const TELL: Duration = Duration::from_secs(60);
 /// How long a full disk is left alone before room is looked for again.
 const LOOK: Duration = Duration::from_secs(1);
 /// A write that finds no room is tried once more: what makes nothing larger has that of the reserve.

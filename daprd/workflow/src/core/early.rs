@@ -1,6 +1,7 @@
 //! Completions that come before what they complete. Here a turn is stored before anything is done because of it, so there are none; an inbox
 //! that another build of the sidecar has written may hold one, of a turn that was carried out and lost. Whoever asks for it in the turn
-//! that it comes with has it at once, and it is not done again. Otherwise it means nothing: what is asked for later is done.
+//! that it comes with has it at once, and it is not done again; then neither the asking nor the completion is in the history, as upstream
+//! has it. Otherwise it means nothing: what is asked for later is done.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -51,7 +51,8 @@ pub struct Turn {
     rounds: usize,
 }
 
-/// What goes out before the turn is committed, because no event of the history says all of it. Whoever gets it twice takes it once.
+/// What a turn sends that no event of the history says all of: detached workflows before it is committed, events once it is. Whoever gets
+/// it twice takes it once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Letter {
     /// Begins a workflow that nobody waits for.

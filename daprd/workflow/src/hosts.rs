@@ -25,6 +25,9 @@ pub mod turn;
 pub mod watch;
 pub mod workflow;
 
+/// Most of one kind that an instance asks others for at the same time: activities, children, reminders.
+const AT_A_TIME: usize = 16;
+
 impl Inner {
     /// Hosts the types while there are workers, until shutdown.
     pub async fn host(self: &Arc<Self>, shutdown: CancellationToken) {

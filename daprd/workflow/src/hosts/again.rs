@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 use proto::durabletask::HistoryEvent;
 use tokio::sync::MutexGuard;
 
+use super::AT_A_TIME;
 use crate::{
     Error,
     core::{
@@ -235,6 +236,3 @@ impl Inner {
         }
     }
 }
-
-/// Most reminders that are looked for at the same time: the instance is kept from others meanwhile.
-const AT_A_TIME: usize = 16;

@@ -12,6 +12,7 @@ use proto::durabletask::{
 };
 use tokio::sync::MutexGuard;
 
+use super::AT_A_TIME;
 use crate::{
     Error,
     calls::{self, CREATE, DUE_TIME, EXECUTE},
@@ -370,9 +371,6 @@ pub fn activity_id(instance: &str, task: i32) -> String {
 
 /// Why an instance has not been seen to.
 const LEFT: &str = "something that an earlier turn has asked for is not done yet";
-
-/// Most timers that are made at the same time.
-const AT_A_TIME: usize = 16;
 
 fn denied() -> TaskFailureDetails {
     TaskFailureDetails {

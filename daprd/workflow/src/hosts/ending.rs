@@ -10,6 +10,7 @@ use proto::durabletask::{
     ExecutionTerminatedEvent, OrchestrationStatus as Status, history_event::EventType,
 };
 
+use super::AT_A_TIME;
 use crate::{
     Error,
     core::{
@@ -165,6 +166,3 @@ impl Inner {
 
 /// By how much clocks of schedulers may be ahead.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
-
-/// Most reminders that are deleted, and children that are terminated, at the same time.
-const AT_A_TIME: usize = 16;

@@ -6,6 +6,7 @@ use futures::{StreamExt, stream};
 use proto::durabletask::{ExecutionStartedEvent, HistoryEvent};
 use tokio::time::Instant;
 
+use super::AT_A_TIME;
 use crate::{
     Error,
     core::{effects::Effect, resolution},
@@ -213,9 +214,6 @@ impl Inner {
         record.history.last().is_some_and(signing::is_marker)
     }
 }
-
-/// Most reminders that are deleted at the same time.
-const AT_A_TIME: usize = 16;
 
 /// What metrics call a completion.
 fn kind(event: &HistoryEvent) -> &'static str {

@@ -9,6 +9,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use crds::workflow_access_policy::Operation;
 
+use super::AT_A_TIME;
 use crate::{
     Error,
     access::What,
@@ -169,6 +170,3 @@ fn conflict(error: &Error) -> Response {
 
 /// How long a child may take to say whether it has ended.
 const CHECK: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Most children that are asked at the same time.
-const AT_A_TIME: usize = 16;

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::Sentry;
 use crate::http::Client;
-use crate::process::{Options, Process};
+use crate::process::{Build, Options, Process};
 
 /// A running program of the control plane.
 pub struct Service {
@@ -21,18 +21,22 @@ impl Service {
         dir: TempDir,
         [port, metrics, health]: [u16; 3],
     ) -> Self {
-        // Single dashes on purpose: contract 9.1 accepts both.
-        let mut all = vec![
-            "-log-level=debug".to_owned(),
-            format!("-port={port}"),
-            "-listen-address=127.0.0.1".to_owned(),
-            format!("-metrics-port={metrics}"),
-            "-metrics-listen-address=127.0.0.1".to_owned(),
-            format!("-healthz-port={health}"),
-            "-healthz-listen-address=127.0.0.1".to_owned(),
+        let own = [
+            ("log-level", "debug".to_owned()),
+            ("port", port.to_string()),
+            ("listen-address", "127.0.0.1".to_owned()),
+            ("metrics-port", metrics.to_string()),
+            ("metrics-listen-address", "127.0.0.1".to_owned()),
+            ("healthz-port", health.to_string()),
+            ("healthz-listen-address", "127.0.0.1".to_owned()),
         ];
-        all.append(&mut options.args);
-        options.args = all;
+        // Single dashes on purpose: ours accept both, as contract 9.1 says of the sidecar. Upstream's scheduler does not.
+        let dashes = match options.build {
+            Build::Ours => "-",
+            Build::Other => "--",
+        };
+        let own = own.map(|(name, value)| format!("{dashes}{name}={value}"));
+        options.args.splice(..0, own);
         Self {
             process: Process::start_healthy(options, dir, health).await,
             port,

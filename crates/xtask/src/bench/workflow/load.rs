@@ -1,5 +1,6 @@
 //! The workflows that are run, and what starts them and waits for them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,12 @@ use workflow_worker::{Outcome, Skills, TaskHub, Workflow};
 /// When activities of long workflows have been begun.
 pub type Begun = Arc<Mutex<Vec<Instant>>>;
 
-/// Starts one of a name, with its input.
+/// Starts one of a name, with its input. Not all sidecars give it an id.
 pub async fn start(hub: &TaskHub, name: &str, input: &str) -> Result<String> {
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
     let request = CreateInstanceRequest {
+        instance_id: format!("{name}-{number}"),
         name: name.to_owned(),
         input: Some(format!("\"{input}\"")),
         ..CreateInstanceRequest::default()

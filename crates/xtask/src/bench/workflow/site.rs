@@ -96,7 +96,7 @@ fn resources(folder: &Path, redis: Option<&Redis>, fast_path: bool) -> Result<()
     };
     let store = format!(
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {{name: state}}\nspec:\n  type: {kind}\n  version: v1\n  \
-         metadata: [{{name: {name}, value: '{value}'}}, {{name: actorStateStore, value: 'true'}}]\n"
+         metadata: [{{name: {name}, value: '{value}'}}, {{name: busyTimeout, value: 10s}}, {{name: actorStateStore, value: 'true'}}]\n"
     );
     std::fs::write(resources.join("state.yaml"), store)?;
     let features = match fast_path {

@@ -7,6 +7,7 @@ use e2e::scheduler::{Scheduler, Watcher, app, once, retries};
 use e2e::{Etcd, process::Build, wait};
 use proto::scheduler::v1 as wire;
 use proto::scheduler::v1::scheduler_client::SchedulerClient;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 /// The scheduler before may have to be given up first.
@@ -105,12 +106,13 @@ async fn exchange(first: Build, second: Build) {
     let taken = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&taken);
     let watcher = watch(&scheduler_two).await;
-    let taker = tokio::spawn(watcher.take_all(move |name| tell.lock().expect("whole").push(name)));
+    let mut takers = JoinSet::new();
+    takers.spawn(watcher.take_all(move |name| tell.lock().expect("whole").push(name)));
     wait::eventually("what is done to be gone", wait::DEADLINE, || async {
         names(&client).await == ["far"]
     })
     .await;
-    taker.abort();
+    drop(takers);
     let taken = taken.lock().expect("whole").clone();
     let times = |name: &str| taken.iter().filter(|taken| *taken == name).count();
     // The last that the first has fired may not have been counted there.

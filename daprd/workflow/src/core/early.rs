@@ -3,7 +3,7 @@
 //! that it comes with has it at once, and it is not done again; then neither the asking nor the completion is in the history, as upstream
 //! has it. Otherwise it means nothing: what is asked for later is done.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use proto::durabletask::HistoryEvent;
 
@@ -16,18 +16,12 @@ use super::{
 /// nothing is early. A worker would pass over the one, and later it would stand in the way of the one that has the same number.
 pub fn sift(history: &[HistoryEvent], fresh: &mut Vec<HistoryEvent>) -> BTreeSet<Resolution> {
     let mut early = BTreeSet::new();
-    if fresh.iter().all(|event| resolution::of(event).is_none()) {
-        return early;
-    }
-    let asked = history
-        .iter()
-        .filter_map(|event| Some((resolution::awaited(event)?, event)));
-    let asked: HashMap<_, _> = asked.collect();
     fresh.retain(|event| {
         let Some(resolution) = resolution::of(event) else {
             return true;
         };
-        match asked.get(&resolution) {
+        // What has just ended was asked for a short while ago: it is looked for from the end.
+        match resolution::asked(history, resolution) {
             Some(asked) => resolution::answers(asked, event),
             None if resolution::execution(event).is_some() => false,
             None => {

@@ -55,6 +55,36 @@ pub async fn hosted(daprd: &Daprd) {
         .await;
 }
 
+/// Starts an instance over HTTP.
+pub async fn start(daprd: &Daprd, workflow: &str, id: &str, input: &str) {
+    let path = format!("/v1.0/workflows/dapr/{workflow}/start?instanceID={id}");
+    let request = daprd.http().request(http::Method::POST, &path);
+    let reply = request.body(input.to_owned()).send().await;
+    let started = serde_json::json!({"instanceID": id});
+    assert_eq!(reply.expect_status(202).json(), started);
+}
+
+/// Asks something of an instance over HTTP.
+pub async fn ask(daprd: &Daprd, id: &str, what: &str, body: &str) {
+    let path = format!("/v1.0/workflows/dapr/{id}/{what}");
+    let request = daprd.http().request(http::Method::POST, &path);
+    request
+        .body(body.to_owned())
+        .send()
+        .await
+        .expect_status(202);
+}
+
+/// Waits until an instance has a status.
+pub async fn becomes(daprd: &Daprd, id: &str, status: &str) {
+    let path = format!("/v1.0/workflows/dapr/{id}");
+    wait::eventually(&format!("{id} to be {status}"), wait::DEADLINE, || async {
+        let reply = daprd.http().get(&path).await;
+        reply.status == 200 && reply.json()["runtimeStatus"] == status
+    })
+    .await;
+}
+
 /// Waits for the end of an instance: its status by name, and what it came to.
 pub async fn ended(daprd: &Daprd, id: &str) -> (String, Outcome) {
     let path = format!("/v1.0/workflows/dapr/{id}");

@@ -14,10 +14,10 @@ use e2e::{
     redis::Redis,
     resources::component,
     wait,
-    worker::{self, Outcome, Skills, Worker, Workflow},
+    worker::{self, Outcome, Skills, Worker, Workflow, ask, becomes, start},
 };
 use futures::{FutureExt, future::LocalBoxFuture};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Where instances are kept.
 #[derive(Clone, Copy)]
@@ -164,32 +164,9 @@ fn skills(begun: &Arc<AtomicUsize>, go_on: &Arc<AtomicBool>) -> Skills {
         })
 }
 
-async fn start(daprd: &Daprd, workflow: &str, id: &str) {
-    let path = format!("/v1.0/workflows/dapr/{workflow}/start?instanceID={id}");
-    let reply = daprd.http().request(http::Method::POST, &path).send().await;
-    assert_eq!(reply.expect_status(202).json(), json!({"instanceID": id}));
-}
-
-async fn ask(daprd: &Daprd, id: &str, what: &str, body: &str) {
-    let path = format!("/v1.0/workflows/dapr/{id}/{what}");
-    let request = daprd.http().request(http::Method::POST, &path);
-    let reply = request.body(body.to_owned()).send().await;
-    reply.expect_status(202);
-}
-
 async fn seen(daprd: &Daprd, id: &str) -> Value {
     let path = format!("/v1.0/workflows/dapr/{id}");
     daprd.http().get(&path).await.expect_status(200).json()
-}
-
-/// Waits until an instance is what its sidecar is asked for.
-async fn is(daprd: &Daprd, id: &str, status: &str) {
-    wait::eventually(&format!("{id} to be {status}"), wait::DEADLINE, || async {
-        let path = format!("/v1.0/workflows/dapr/{id}");
-        let reply = daprd.http().get(&path).await;
-        reply.status == 200 && reply.json()["runtimeStatus"] == status
-    })
-    .await;
 }
 
 async fn comes_to(daprd: &Daprd, id: &str, outcome: &str) {
@@ -221,7 +198,7 @@ async fn exchange(first: Build, second: Build, store: Store) {
         ("approval", "over"),
         ("approval", "stopped"),
     ] {
-        start(&daprd, workflow, id).await;
+        start(&daprd, workflow, id, "").await;
     }
     ask(&daprd, "rounds", "raiseEvent/next", "\"a\"").await;
     ask(&daprd, "full", "raiseEvent/close", "\"early\"").await;
@@ -230,10 +207,10 @@ async fn exchange(first: Build, second: Build, store: Store) {
         ask(&daprd, "over", &format!("raiseEvent/{event}"), "\"x\"").await;
     }
     ask(&daprd, "stopped", "terminate", "").await;
-    is(&daprd, "held", "SUSPENDED").await;
-    is(&daprd, "the-child", "RUNNING").await;
-    is(&daprd, "over", "COMPLETED").await;
-    is(&daprd, "stopped", "TERMINATED").await;
+    becomes(&daprd, "held", "SUSPENDED").await;
+    becomes(&daprd, "the-child", "RUNNING").await;
+    becomes(&daprd, "over", "COMPLETED").await;
+    becomes(&daprd, "stopped", "TERMINATED").await;
     wait::eventually("the slow activity", wait::DEADLINE, || async {
         begun.load(Ordering::SeqCst) > 0
     })
@@ -252,7 +229,7 @@ async fn exchange(first: Build, second: Build, store: Store) {
     ask(&daprd, "full", "raiseEvent/approve", "\"two\"").await;
     comes_to(&daprd, "full", "noted one, \"two\", \"early\"").await;
     ask(&daprd, "held", "raiseEvent/approve", "\"while held\"").await;
-    is(&daprd, "held", "SUSPENDED").await;
+    becomes(&daprd, "held", "SUSPENDED").await;
     ask(&daprd, "the-child", "raiseEvent/approve", "\"kid\"").await;
     ask(&daprd, "rounds", "raiseEvent/next", "\"b\"").await;
     ask(&daprd, "stopped", "purge", "").await;
@@ -260,7 +237,7 @@ async fn exchange(first: Build, second: Build, store: Store) {
     let (status, came_to) = worker::ended(&daprd, "broken").await;
     assert_eq!(status, "FAILED");
     assert!(came_to.is_err_and(|it| it.contains("it broke")));
-    start(&daprd, "rounds", "later").await;
+    start(&daprd, "rounds", "later", "").await;
     ask(&daprd, "later", "raiseEvent/next", "\"x\"").await;
     let seen_broken = seen(&daprd, "broken").await;
     daprd.stop().await;

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+pub use e2e::worker::{ask, start};
 use e2e::{
     Daprd, Placement, Scheduler, wait,
-    worker::{self, Outcome, Skills, Worker, Workflow},
+    worker::{self, Outcome, Skills, Worker, Workflow, becomes},
 };
 use futures::{FutureExt, future::LocalBoxFuture};
-use serde_json::json;
 use tempfile::TempDir;
 
 use crate::resources::component;
@@ -58,25 +58,6 @@ impl Ground {
             .flag("scheduler-host-address", &self.scheduler.address())
             .resources(&store)
     }
-}
-
-/// Starts an instance over HTTP.
-pub async fn start(daprd: &Daprd, workflow: &str, id: &str, input: &str) {
-    let path = format!("/v1.0/workflows/dapr/{workflow}/start?instanceID={id}");
-    let request = daprd.http().request(http::Method::POST, &path);
-    let reply = request.body(input.to_owned()).send().await;
-    assert_eq!(reply.expect_status(202).json(), json!({"instanceID": id}));
-}
-
-/// Asks something of an instance over HTTP.
-pub async fn ask(daprd: &Daprd, id: &str, what: &str, body: &str) {
-    let path = format!("/v1.0/workflows/dapr/{id}/{what}");
-    let request = daprd.http().request(http::Method::POST, &path);
-    request
-        .body(body.to_owned())
-        .send()
-        .await
-        .expect_status(202);
 }
 
 async fn completed(daprd: &Daprd, id: &str) -> String {
@@ -258,7 +239,7 @@ async fn events_come_in_order_and_go_along_with_a_new_run() {
     start(&daprd, "approval", "a1", "").await;
     ask(&daprd, "a1", "raiseEvent/approve", "one").await;
     ask(&daprd, "a1", "pause", "").await;
-    state(&daprd, "a1", "SUSPENDED").await;
+    becomes(&daprd, "a1", "SUSPENDED").await;
     ask(&daprd, "a1", "raiseEvent/approve", "two").await;
     ask(&daprd, "a1", "resume", "").await;
     assert_eq!(completed(&daprd, "a1").await, "one+two");
@@ -278,7 +259,7 @@ async fn what_is_terminated_takes_its_children_along_and_what_is_purged_is_gone(
     let _worker = Worker::start(&daprd, &skills()).await;
 
     start(&daprd, "forever", "w1", "").await;
-    state(&daprd, "the-waiting-child", "RUNNING").await;
+    becomes(&daprd, "the-waiting-child", "RUNNING").await;
     let purge = |id: &'static str| {
         let path = format!("/v1.0/workflows/dapr/{id}/purge");
         let request = daprd.http().request(http::Method::POST, &path);
@@ -345,15 +326,6 @@ async fn another_sidecar_goes_on_where_one_was_killed() {
     }
     assert!(again > 0, "nothing was at the sidecar that was killed");
     two.stop().await;
-}
-
-async fn state(daprd: &Daprd, id: &str, status: &str) {
-    let path = format!("/v1.0/workflows/dapr/{id}");
-    wait::eventually(&format!("{id} to be {status}"), wait::DEADLINE, || async {
-        let reply = daprd.http().get(&path).await;
-        reply.status == 200 && reply.json()["runtimeStatus"] == status
-    })
-    .await;
 }
 
 /// How long whoever works on an instance has waited for others.
